@@ -1,0 +1,136 @@
+# `make` alone prints what there is to make. The environment lives in .venv, results in build/; git ignores both.
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+SYSCONFDIR ?= /etc
+
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := requirements/dev.txt
+SHELL_FILES := .ci/run requirements/need-debian deploy/guest/vcpud-lock-histogram \
+	tests/lab/guest/init tests/lab/guest/online-new-cpu
+UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service
+UNITDIR := $(PREFIX)/lib/systemd/system
+PROGRAM := $(PREFIX)/lib/vcpud
+# `make install` needs a Python that every user of the host may run; one under somebody's home will not do.
+INSTALL_PYTHON ?= /usr/bin/python3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help bootstrap lint types imports unit test test-root lab lab-quick bench format lock install uninstall clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+bootstrap: $(VENV)/.project ## make .venv, installing missing Debian build packages
+
+$(VENV)/bin/python:
+	requirements/need-debian requirements/debian-build.txt </dev/null
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "vcpud needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "$(PYTHON) cannot make environments: install its venv and ensurepip modules" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# pip first: older ones know neither dependency groups nor --build-constraint. The build tools that packages without a
+# wheel ask for come from the same list, so that a foreign release never breaks a build.
+$(VENV)/.packages: $(PINS) requirements/debian-build.txt | $(VENV)/bin/python
+	requirements/need-debian requirements/debian-build.txt </dev/null
+	$(BIN)/python -m pip install --quiet --upgrade "$$(grep '^pip==' $(PINS))"
+	$(BIN)/python -m pip install --quiet --no-deps --build-constraint $(PINS) --requirement $(PINS)
+	$(BIN)/python -m pip check
+	@touch $@
+
+$(VENV)/.project: pyproject.toml $(VENV)/.packages
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lint: $(VENV)/.project ## ruff and shellcheck
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	shellcheck $(SHELL_FILES)
+
+types: $(VENV)/.project ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.project ## the import contracts of pyproject.toml
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.project ## every test that needs no root, in random order
+	$(BIN)/python -m pytest -m "not root"
+
+test: lint types imports unit ## all of the above: what must pass before every commit
+
+test-root: $(VENV)/.project ## the units under a real systemd in a container; needs root
+	requirements/need-debian requirements/debian-systemd.txt </dev/null
+	$(BIN)/python -m pytest -m root tests/packaging
+
+lab: $(VENV)/.project ## measure on real guests, at most 30 minutes: build/lab.json and build/lab.png
+	requirements/need-debian requirements/debian-lab.txt linux-image-cloud-amd64 </dev/null
+	cd tests && ../$(BIN)/python -m lab
+
+lab-quick: $(VENV)/.project ## the short form of it, at most 10 minutes
+	requirements/need-debian requirements/debian-lab.txt linux-image-cloud-amd64 </dev/null
+	cd tests && ../$(BIN)/python -m lab --quick
+
+bench: $(VENV)/.project ## time the simulator against SimPy; needs two packages more, figures of this machine only
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements/bench.txt
+	$(VENV)/bin/python -m pytest tests/bench
+
+format: $(VENV)/.project ## let ruff put the sources in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## write requirements/dev.txt anew with the newest versions pyproject.toml allows
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --upgrade pip
+	build/lock/bin/python -m pip install --quiet --group build --group dev '.[laboratory]'
+	{ sed -n '/^#/p' $(PINS); build/lock/bin/python -m pip freeze --all --exclude vcpud; } > build/lock/dev.txt
+	mv build/lock/dev.txt $(PINS)
+	rm -rf build/lock
+
+install: $(VENV)/.packages ## install program, units and a default configuration; knows DESTDIR and PREFIX
+	@$(INSTALL_PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(INSTALL_PYTHON) is not a Python 3.11 or newer with venv: make install INSTALL_PYTHON=..." >&2; exit 1; }
+	rm -rf build/wheel "$(DESTDIR)$(PROGRAM)"
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(INSTALL_PYTHON) -m venv --without-pip "$(DESTDIR)$(PROGRAM)"
+	$(BIN)/python -m pip --python "$(DESTDIR)$(PROGRAM)/bin/python3" install --quiet --no-compile \
+		--build-constraint $(PINS) --constraint $(PINS) build/wheel/vcpud-*.whl
+	sed -i '1s|^#!.*|#!$(PROGRAM)/bin/python3|' "$(DESTDIR)$(PROGRAM)/bin/vcpud"
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	ln -sf ../lib/vcpud/bin/vcpud "$(DESTDIR)$(PREFIX)/bin/vcpud"
+	install -d "$(DESTDIR)$(UNITDIR)"
+	@for unit in $(UNITS); do \
+		sed 's|/usr/bin/vcpud|$(PREFIX)/bin/vcpud|' "systemd/$$unit" > "build/wheel/$$unit" && \
+		install -m 644 "build/wheel/$$unit" "$(DESTDIR)$(UNITDIR)/" || exit 1; \
+	done
+	install -D -m 644 systemd/sandbox.conf "$(DESTDIR)$(UNITDIR)/vcpud.service.d/50-sandbox.conf"
+	install -D -m 644 systemd/sandbox.conf "$(DESTDIR)$(UNITDIR)/vcpud-.service.d/50-sandbox.conf"
+	install -D -m 644 systemd/sysusers.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/vcpud.conf"
+	install -D -m 644 systemd/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/vcpud.conf"
+	install -D -m 644 deploy/vcpud.yaml "$(DESTDIR)$(PREFIX)/share/vcpud/vcpud.yaml"
+	install -D -m 644 README.md "$(DESTDIR)$(PREFIX)/share/vcpud/README.md"
+	install -D -m 644 deploy/polkit/50-vcpud.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/50-vcpud.rules"
+	install -d "$(DESTDIR)$(SYSCONFDIR)/vcpud/conf.d"
+	[ -e "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml" ] || \
+		install -m 644 deploy/vcpud.yaml "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml"
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers && systemd-tmpfiles --create vcpud.conf && systemctl daemon-reload && \
+		echo "installed, not started: systemctl enable --now vcpud.service vcpud-deadman.path"; fi
+
+uninstall: ## take away what install brought; configuration and state stay
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemctl disable --now vcpud-deadman.path vcpud.service || true; fi
+	rm -rf "$(DESTDIR)$(PROGRAM)" "$(DESTDIR)$(PREFIX)/share/vcpud" \
+		"$(DESTDIR)$(UNITDIR)/vcpud.service.d/50-sandbox.conf" "$(DESTDIR)$(UNITDIR)/vcpud-.service.d/50-sandbox.conf"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/vcpud" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/vcpud.conf" \
+		"$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/vcpud.conf" \
+		$(addprefix "$(DESTDIR)$(UNITDIR)"/,$(UNITS))
+	-rmdir "$(DESTDIR)$(UNITDIR)/vcpud.service.d" "$(DESTDIR)$(UNITDIR)/vcpud-.service.d"
+
+clean: ## take away .venv, build/ and every tool's cache
+	rm -rf $(VENV) build dist .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

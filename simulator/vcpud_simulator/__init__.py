@@ -1,0 +1,1 @@
+"""The simulated host: an overcommitted multiprocessor, its hypervisor scheduler and its guests."""

@@ -1,0 +1,1 @@
+"""Guest operating systems: run queues, interrupts, locks, hotplug."""

@@ -1,0 +1,67 @@
+"""What a guest kernel's own work costs, and how it is configured. Durations in ns.
+
+The figures are those of a current x86 server under hardware virtualisation, from the sources
+named; each is a parameter, because TCG or an old machine differs by an order of magnitude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestConfig:
+    """A guest kernel.
+
+    Attributes:
+        hz: Timer ticks per second (Debian, RHEL: 250 and 1000; Xen-era RHEL 5: 1000).
+        nohz_idle: Whether an idle CPU stops its tick.
+        steal_clock: Whether stolen time is kept off the running task (KVM and Xen PV guests).
+        batch_locks: Whether trains of uncontended lock sections are batched (`train`).
+        latency_ns: CFS's scheduling latency before scaling by 1 + log2(online CPUs), 6 ms.
+        min_granularity_ns: Shortest slice before scaling, 0.75 ms.
+        wakeup_granularity_ns: Lead a woken task needs to preempt, before scaling, 1 ms.
+        balance_ns: Periodic load balancing of a busy CPU: 32 ms, the busy interval of a small
+            domain (sd->balance_interval of 1 to 2 ms times busy_factor 16).
+        tick_ns: Timer interrupt: exit, handler, re-arming the APIC timer.
+        switch_ns: Context switch between tasks, caches warm (lmbench lat_ctx: 1 to 2 us).
+        wake_ns: Waking one task: futex or pipe system call and try_to_wake_up.
+        syscall_ns: A system call that does little.
+        ipi_send_ns: Writing the ICR: an exit of about 2,000 to 5,000 cycles.
+        ipi_receive_ns: Taking an interrupt: injection, entry and EOI.
+        halt_ns: Going idle: HLT exit.
+        handoff_ns: A contended cache line moves to the next owner of a lock.
+        kick_ns: Hypercall that kicks a halted vCPU (paravirtual locks).
+    """
+
+    hz: int = 250
+    nohz_idle: bool = True
+    steal_clock: bool = True
+    batch_locks: bool = True
+    latency_ns: int = 6 * NS_PER_MS
+    min_granularity_ns: int = 750_000
+    wakeup_granularity_ns: int = NS_PER_MS
+    balance_ns: int = 32 * NS_PER_MS
+    tick_ns: int = 2_000
+    switch_ns: int = 1_500
+    wake_ns: int = 1_200
+    syscall_ns: int = 300
+    ipi_send_ns: int = 1_200
+    ipi_receive_ns: int = 1_500
+    halt_ns: int = 1_500
+    handoff_ns: int = 80
+    kick_ns: int = 1_500
+
+    @property
+    def jiffy_ns(self) -> int:
+        """Time between ticks."""
+        return NS_PER_S // self.hz
+
+
+TOY = GuestConfig(
+    hz=1, steal_clock=True, tick_ns=0, switch_ns=0, wake_ns=0, syscall_ns=0, ipi_send_ns=0,
+    ipi_receive_ns=0, halt_ns=0, handoff_ns=0, kick_ns=0,
+)  # fmt: skip
+"""No tick, wake, IPI or switch cost: the configuration of SCHEDULING.md 5.3's toy table."""

@@ -1,0 +1,64 @@
+"""One guest CPU's queue of runnable tasks: stoppers first, then least virtual run time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING
+
+from vcpud_simulator.guest.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class RunQueue:
+    """Tasks that wait for one CPU, the current one excluded.
+
+    Attributes:
+        min_vruntime_ns: Never decreases; where newcomers and sleepers are placed.
+    """
+
+    __slots__ = ("_entries", "_keys", "_sequence", "min_vruntime_ns")
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[int, int, int, Task]] = []
+        self._keys: dict[Task, tuple[int, int, int, Task]] = {}
+        self._sequence = 0
+        self.min_vruntime_ns = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Task]:
+        return (entry[3] for entry in self._entries)
+
+    def add(self, task: Task) -> None:
+        self._sequence += 1
+        entry = (0 if task.stopper else 1, task.vruntime_ns, self._sequence, task)
+        self._keys[task] = entry
+        insort(self._entries, entry)
+
+    def remove(self, task: Task) -> None:
+        del self._entries[bisect_left(self._entries, self._keys.pop(task))]
+
+    def first(self) -> Task:
+        """Who is next; the queue must not be empty."""
+        return self._entries[0][3]
+
+    def pop(self) -> Task:
+        task = self._entries.pop(0)[3]
+        del self._keys[task]
+        return task
+
+    def last_vruntime_ns(self) -> int:
+        """The greatest virtual run time waiting; the queue must not be empty."""
+        return self._entries[-1][1]
+
+    def advance(self, current: Task | None) -> None:
+        """Let `min_vruntime_ns` follow the least of the current and the waiting tasks."""
+        least = current.vruntime_ns if current is not None else None
+        for entry in self._entries[:1]:
+            if entry[0]:
+                least = entry[1] if least is None else min(least, entry[1])
+        if least is not None and least > self.min_vruntime_ns:
+            self.min_vruntime_ns = least

@@ -1,0 +1,1 @@
+"""Hypervisor schedulers, one a file, behind the hooks of `entities.Scheduler`."""

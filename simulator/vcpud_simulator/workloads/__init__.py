@@ -1,0 +1,1 @@
+"""Workloads, named after what they stand for."""

@@ -1,0 +1,484 @@
+"""A small host that behaves the same every time: domains, counters, a clock, settable failures.
+
+Problem: the loop, the daemon's rim and the commands need a hypervisor that can be told exactly
+what to do. Approach: pCPUs are shared evenly by all active vCPUs; counters are integrated when
+simulated time moves. A lock-bound domain makes progress only while every active vCPU in its pool
+has a pCPU of its own; otherwise it spins. Changes take `latency_ns`. No threads, no randomness.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vcpud.backend import BackendOptions
+from vcpud.model import (
+    Accepted,
+    Change,
+    CpuAccounting,
+    CpuTimes,
+    DomainSample,
+    Effect,
+    EventKind,
+    GuestReading,
+    HostEvent,
+    HostSample,
+    LockWait,
+    Method,
+    Mode,
+    Original,
+    Pool,
+    Reason,
+    Refused,
+    RunnableTasks,
+    RunQueue,
+    RunQueueWait,
+    SetLive,
+    SetOnline,
+    SetWeight,
+    ShareUnit,
+    Terms,
+    Trouble,
+    Uuid,
+    VcpuSample,
+)
+from vcpud.ports import Wake
+from vcpud.record import CycleRecord
+from vcpud.requests import Request
+from vcpud.terms import TermsBook
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+BOOT_ID = "11111111-2222-3333-4444-555555555555"
+
+
+class SimulatedClock:
+    """Time that moves only when somebody waits; everything scheduled happens on the way."""
+
+    def __init__(
+        self, *, start_ns: int = 1000 * NS_PER_S, stop_after_ns: int | None = None
+    ) -> None:
+        self._now_ns = start_ns
+        self._stop_at_ns = None if stop_after_ns is None else start_ns + stop_after_ns
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._wakes: deque[Wake] = deque()
+        self.advance: Callable[[int, int], None] = lambda _before, _after: None
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
+        """Have something happen later."""
+        self._sequence += 1
+        self._events.append((self._now_ns + delay_ns, self._sequence, action))
+        self._events.sort(key=lambda event: event[:2])
+
+    def stop_at(self, at_ns: int) -> None:
+        """Report STOP once when this instant comes."""
+        self._stop_at_ns = at_ns
+
+    def wake(self) -> None:
+        self._wakes.append(Wake.EVENT)
+
+    def stop(self) -> None:
+        self._wakes.appendleft(Wake.STOP)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def wait_until(self, deadline_ns: int) -> Wake:
+        while True:
+            if self._wakes:
+                wake = self._wakes.popleft()
+                if wake is Wake.EVENT:  # several bells before one wait are one
+                    self._wakes = deque(w for w in self._wakes if w is not Wake.EVENT)
+                return wake
+            if self._stop_at_ns is not None and self._now_ns >= self._stop_at_ns:
+                self._stop_at_ns = None
+                return Wake.STOP
+            if self._now_ns >= deadline_ns:
+                return Wake.TIMER
+            limits = [deadline_ns]
+            if self._events:
+                limits.append(self._events[0][0])
+            if self._stop_at_ns is not None:
+                limits.append(self._stop_at_ns)
+            self._move_to(max(self._now_ns, min(limits)))
+
+    def _move_to(self, at_ns: int) -> None:
+        if at_ns > self._now_ns:
+            before, self._now_ns = self._now_ns, at_ns
+            self.advance(before, at_ns)
+        while self._events and self._events[0][0] <= self._now_ns:
+            _, _, action = self._events.pop(0)
+            action()
+
+
+@dataclass(kw_only=True)
+class FakeDomain:
+    """One domain and what is wrong with it today.
+
+    Attributes:
+        lock_bound: Synchronises through a kernel lock; otherwise its vCPUs are independent.
+        demand_vcpus: How many vCPUs' worth of work it has.
+        refuse: Answer every change so.
+        fail: Accept every change, then fail it with this reason.
+        hung: Accept changes and never finish them; guest readings stop.
+        agent: Whether the guest's agent answers.
+    """
+
+    name: str
+    vcpus: int
+    uuid: Uuid = ""
+    lock_bound: bool = False
+    demand_vcpus: int | None = None
+    terms: Terms | None = None
+    method: Method = Method.AGENT
+    pool: str = "host"
+    weight: int = 1024
+    share_unit: ShareUnit = ShareUnit.DOMAIN
+    incarnation: str = "1@0"
+    boots: int = 0
+    online: frozenset[int] = frozenset()
+    job: str | None = None
+    latency_ns: int = 200 * NS_PER_MS
+    refuse: Reason | None = None
+    fail: Reason | None = None
+    hung: bool = False
+    agent: bool = True
+    troubles: frozenset[Trouble] = frozenset()
+    in_flight: Change | None = None
+    run_ns: dict[int, float] = field(default_factory=dict)
+    delay_ns: dict[int, float] = field(default_factory=dict)
+    user_ns: dict[int, float] = field(default_factory=dict)
+    system_ns: dict[int, float] = field(default_factory=dict)
+    idle_ns: dict[int, float] = field(default_factory=dict)
+    queue_ns: dict[int, float] = field(default_factory=dict)
+    wait_ns: float = 0.0
+    waits: float = 0.0
+    work: float = 0.0
+    booted_at_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.uuid = self.uuid or f"00000000-0000-0000-0000-{abs(hash_of(self.name)):012d}"
+        self.online = self.online or frozenset(range(self.vcpus))
+        for counter in (self.run_ns, self.delay_ns, self.user_ns, self.system_ns):
+            counter.update(dict.fromkeys(range(self.vcpus), 0.0))
+        self.idle_ns.update(dict.fromkeys(range(self.vcpus), 0.0))
+        self.queue_ns.update(dict.fromkeys(range(self.vcpus), 0.0))
+
+
+def hash_of(name: str) -> int:
+    """A number for a name that is the same in every run."""
+    return sum((place + 1) * ord(letter) for place, letter in enumerate(name)) % 10**12
+
+
+class FakeHost:
+    """The `Hypervisor` port, and a `Backend` around it."""
+
+    def __init__(
+        self,
+        *domains: FakeDomain,
+        clock: SimulatedClock | None = None,
+        pcpus: int = 2,
+        guest_period_ns: int = NS_PER_S,
+    ) -> None:
+        self.simulated = clock or SimulatedClock()
+        self.simulated.advance = self._advance
+        self.domains: dict[Uuid, FakeDomain] = {domain.uuid: domain for domain in domains}
+        self.pcpus = pcpus
+        self.guest_period_ns = guest_period_ns
+        self.connected = True
+        self.book = TermsBook()
+        self.begun: list[Change] = []
+        self.closed = False
+        self.writable = True
+        self.sample_error: Exception | None = None
+        self.late_reading = False
+        self._last_seen: dict[Uuid, tuple[frozenset[int], int]] = {}
+        self._busy_ns = 0.0
+        self._events: list[HostEvent] = []
+        self._readings: dict[Uuid, GuestReading] = {}
+        for domain in domains:
+            domain.booted_at_ns = self.simulated.now_ns() - 3600 * NS_PER_S
+
+    # -- Backend
+
+    @property
+    def hypervisor(self) -> FakeHost:
+        return self
+
+    @property
+    def clock(self) -> SimulatedClock:
+        return self.simulated
+
+    def adopt(self, terms: TermsBook) -> None:
+        self.book = terms
+
+    def close(self) -> None:
+        self.closed = True
+
+    def open(self, options: BackendOptions) -> FakeHost:
+        """As a backend's entry point does."""
+        self.book = options.terms
+        self.writable = options.writable
+        return self
+
+    # -- Hypervisor
+
+    def sample(self) -> HostSample:
+        if self.sample_error is not None:
+            raise self.sample_error
+        now_ns = self.simulated.now_ns()
+        ordered = sorted(self.domains.values(), key=lambda domain: domain.uuid)
+        return HostSample(
+            taken_at_ns=now_ns,
+            boot_id=BOOT_ID,
+            pools=(Pool(name="host", pcpus=self.pcpus),),
+            domains=tuple(self._domain(domain, now_ns) for domain in ordered),
+            busy_ns=round(self._busy_ns),
+            connected=self.connected,
+        )
+
+    def begin(self, change: Change) -> Effect:
+        domain = self.domains.get(change.uuid)
+        if not self.connected:
+            return Refused(Reason.NOT_CONNECTED)
+        if domain is None:
+            return Refused(Reason.GONE)
+        if domain.refuse is not None:
+            return Refused(domain.refuse, "as told")
+        if domain.in_flight is not None:
+            return Refused(Reason.IN_FLIGHT)
+        if domain.job is not None:
+            return Refused(Reason.JOB, domain.job)
+        self.begun.append(change)
+        domain.in_flight = change
+        if not domain.hung:
+            self.simulated.after(domain.latency_ns, lambda: self._finish(change))
+        return Accepted()
+
+    def events(self) -> tuple[HostEvent, ...]:
+        events, self._events = tuple(self._events), []
+        return events
+
+    # -- what tests do to it
+
+    def tell(self, kind: EventKind, domain: FakeDomain | None = None, **more: str) -> None:
+        """Let the loop hear of something, and ring the clock as a backend does."""
+        self._events.append(
+            HostEvent(
+                kind=kind,
+                at_ns=self.simulated.now_ns(),
+                uuid=domain.uuid if domain else None,
+                name=domain.name if domain else "",
+                detail=more.get("detail", ""),
+            )
+        )
+        self.simulated.wake()
+
+    def destroy(self, domain: FakeDomain) -> None:
+        """The domain ends between two cycles."""
+        self.domains.pop(domain.uuid, None)
+        self.tell(EventKind.GONE, domain)
+
+    def reboot(self, domain: FakeDomain) -> None:
+        """The guest reboots inside the same process: every CPU comes back online."""
+        domain.boots += 1
+        domain.online = frozenset(range(domain.vcpus))
+        domain.booted_at_ns = self.simulated.now_ns()
+        for counter in (domain.user_ns, domain.system_ns, domain.idle_ns, domain.queue_ns):
+            counter.update(dict.fromkeys(counter, 0.0))
+        domain.wait_ns = domain.waits = 0.0
+        self.tell(EventKind.REBOOTED, domain)
+
+    def recover(self, domain: FakeDomain) -> None:
+        """A hung domain answers again; what it was asked before fails."""
+        domain.hung = False
+        if domain.in_flight is not None:
+            domain.in_flight = None
+            self.tell(EventKind.CHANGE_FAILED, domain)
+
+    # -- mechanism
+
+    def _finish(self, change: Change) -> None:
+        domain = self.domains.get(change.uuid)
+        if domain is None or domain.in_flight is not change or domain.hung:
+            return
+        domain.in_flight = None
+        failed = domain.fail
+        if failed is None:
+            match change:
+                case SetOnline():
+                    domain.online = change.online
+                case SetLive():
+                    domain.online = frozenset(range(change.count))
+                case SetWeight():
+                    domain.weight = change.weight
+        # The agent is asked again at once, so that the next sample knows.
+        self._readings.pop(domain.uuid, None)
+        kind = EventKind.CHANGE_DONE if failed is None else EventKind.CHANGE_FAILED
+        event = HostEvent(
+            kind=kind,
+            at_ns=self.simulated.now_ns(),
+            uuid=domain.uuid,
+            name=domain.name,
+            reason=failed,
+        )
+        self._events.append(event)
+        self.simulated.wake()
+
+    def _advance(self, before_ns: int, after_ns: int) -> None:
+        span = after_ns - before_ns
+        wanted = {
+            uuid: min(len(domain.online), domain.demand_vcpus or len(domain.online))
+            for uuid, domain in self.domains.items()
+            if not domain.hung
+        }
+        active = sum(wanted.values())
+        rate = min(1.0, self.pcpus / active) if active else 0.0
+        fits = active <= self.pcpus
+        for uuid, count in wanted.items():
+            domain = self.domains[uuid]
+            ordered = sorted(domain.online)
+            for place, index in enumerate(ordered):
+                if place >= count:
+                    domain.idle_ns[index] += span
+                    continue
+                domain.run_ns[index] += span * rate
+                domain.delay_ns[index] += span * (1 - rate)
+                collapsed = domain.lock_bound and not fits and len(ordered) > 1
+                user = 0.02 if collapsed else (0.5 if domain.lock_bound else 0.98)
+                domain.user_ns[index] += span * rate * user
+                domain.system_ns[index] += span * rate * (1 - user)
+                domain.work += span * rate * user
+                if domain.lock_bound:
+                    domain.wait_ns += span * (0.9 if collapsed else 0.05)
+                    domain.waits += span / (50 * NS_PER_MS if collapsed else NS_PER_MS)
+            self._busy_ns += span * rate * count
+
+    def _domain(self, domain: FakeDomain, now_ns: int) -> DomainSample:
+        terms = domain.terms or self.book.terms(domain.uuid, domain.name, None)
+        asked = terms.mode is Mode.ENFORCE or terms.guest_signals
+        return DomainSample(
+            uuid=domain.uuid,
+            name=domain.name,
+            incarnation=domain.incarnation,
+            boots=domain.boots,
+            taken_at_ns=now_ns,
+            terms=terms,
+            pool=domain.pool,
+            weight=domain.weight,
+            share_unit=domain.share_unit,
+            online=self._seen(domain, now_ns)[0] if domain.method is Method.AGENT else None,
+            online_taken_at_ns=self._seen(domain, now_ns)[1],
+            live_vcpus=domain.vcpus if domain.method is Method.AGENT else len(domain.online),
+            max_vcpus=domain.vcpus,
+            method=domain.method,
+            job=domain.job,
+            in_flight=domain.in_flight,
+            booted_for_ns=now_ns - domain.booted_at_ns,
+            vcpus=tuple(
+                VcpuSample(
+                    index=index,
+                    run_ns=round(domain.run_ns[index]),
+                    run_delay_ns=round(domain.delay_ns[index]),
+                )
+                for index in range(domain.vcpus)
+            ),
+            guest=self._reading(domain, now_ns) if asked else None,
+            troubles=domain.troubles | ({Trouble.HUNG} if domain.hung else set()),
+        )
+
+    def _seen(self, domain: FakeDomain, now_ns: int) -> tuple[frozenset[int], int]:
+        """What is known of the guest's CPUs: while a change is in flight, what was read before."""
+        if not self.late_reading or domain.in_flight is None:
+            self._last_seen[domain.uuid] = (domain.online, now_ns)
+        return self._last_seen.setdefault(domain.uuid, (domain.online, now_ns))
+
+    def _reading(self, domain: FakeDomain, now_ns: int) -> GuestReading | None:
+        last = self._readings.get(domain.uuid)
+        fresh = (
+            last is not None
+            and last.accounting is not None
+            and now_ns - last.accounting.taken_at_ns < self.guest_period_ns
+        )
+        if fresh or domain.hung or not domain.agent:
+            return last
+        online = sorted(domain.online)
+        reading = GuestReading(
+            accounting=CpuAccounting(
+                taken_at_ns=now_ns,
+                cpus=tuple(
+                    CpuTimes(
+                        index=index,
+                        user_ns=round(domain.user_ns[index]),
+                        system_ns=round(domain.system_ns[index]),
+                        idle_ns=round(domain.idle_ns[index]),
+                        steal_ns=None,
+                    )
+                    for index in online
+                ),
+            ),
+            locks=LockWait(
+                taken_at_ns=now_ns, waits=round(domain.waits), wait_ns=round(domain.wait_ns)
+            ),
+            run_queue=RunQueue(
+                taken_at_ns=now_ns,
+                cpus=tuple(
+                    RunQueueWait(index=index, wait_ns=round(domain.queue_ns[index]))
+                    for index in online
+                ),
+            ),
+            runnable=RunnableTasks(taken_at_ns=now_ns, runnable=len(online)),
+            latency_ns=5 * NS_PER_MS,
+        )
+        self._readings[domain.uuid] = reading
+        return reading
+
+
+class MemoryLedger:
+    """The `Ledger` port in memory, with settable failure."""
+
+    def __init__(self, *originals: Original) -> None:
+        self.kept: dict[Uuid, Original] = {original.uuid: original for original in originals}
+        self.error: Exception | None = None
+
+    def remember(self, original: Original) -> None:
+        if self.error is not None:
+            raise self.error
+        self.kept.setdefault(original.uuid, original)
+
+    def forget(self, uuid: Uuid) -> None:
+        if self.error is not None:
+            raise self.error
+        self.kept.pop(uuid, None)
+
+    def outstanding(self) -> tuple[Original, ...]:
+        return tuple(self.kept.values())
+
+
+class ListInbox:
+    """The `Inbox` port over a list."""
+
+    def __init__(self) -> None:
+        self.pending: list[Request] = []
+
+    def drain(self) -> tuple[Request, ...]:
+        taken, self.pending = tuple(self.pending), []
+        return taken
+
+
+class ListRecorder:
+    """The `Recorder` port over a list."""
+
+    def __init__(self) -> None:
+        self.records: list[CycleRecord] = []
+
+    def record(self, record: CycleRecord) -> None:
+        self.records.append(record)
+
+    @property
+    def last(self) -> CycleRecord:
+        return self.records[-1]

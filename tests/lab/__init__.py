@@ -1,0 +1,1 @@
+"""The lab: real guests under a private libvirtd, and the instrument that measures vcpud on them."""

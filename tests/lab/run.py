@@ -1,0 +1,169 @@
+"""A whole run: which parts, in which order, within which time."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import libvirt
+from lab import cost, faults, plan, scenarios
+from lab.arms import ArmError
+from lab.bench import Bench
+from lab.board import BoardTimeoutError, Kind, Order
+from lab.host import accelerator, describe_host, host_part
+from lab.image import guest_image
+from lab.intervals import Bound, Verdict
+from lab.managed import VcpudError
+from lab.paths import BUILD
+from lab.picture import draw
+from lab.results import Results
+from lab.stage import Stage, say
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+LOCK = Order(kind=Kind.KERNEL_LOCK)
+INDEPENDENT = Order(kind=Kind.INDEPENDENT)
+QUICK_SLACK = 10.0
+QUICK_BOUNDS = (Bound(figure="managed_over_unmanaged", limit=20.0),)
+"""Function and a loose factor, so that a noisy machine never blocks a good change."""
+
+
+def part_names() -> list[str]:
+    """Return the names ``--only`` takes."""
+    found = [scenario.name for scenario in plan.scenarios()]
+    return [*found, "neighbour_leaves", "mixed", "cost", "faults", *faults.FAULTS]
+
+
+def _stop(_number: int, _frame: object) -> None:
+    sys.exit(1)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the lab; returns the exit status."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    only = set(options.only.split(",")) if options.only else set()
+    unknown = only - set(part_names())
+    if unknown:
+        say(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(part_names())}")
+        return 2
+    began_s = time.monotonic()
+    image = guest_image()
+    part = host_part(accelerator(os.environ.get("ACCEL", "tcg"), image))
+    limit_s = (plan.QUICK_S if options.quick else plan.FULL_S) - (time.monotonic() - began_s)
+    with Bench() as bench:
+        stage = Stage(bench, part, limit_s)
+        stage.guests("pair")
+        results = Results(host=describe_host(bench, part), quick=options.quick)
+        try:
+            stage.slack = QUICK_SLACK if options.quick else 1.0
+            work = _Run(stage, results)
+            parts = work.parts(quick=options.quick)
+            work.everything(_chosen(parts, only, quick=options.quick))
+        finally:
+            stage.end_vcpud()
+            results.write()
+    return results.summarise()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One thing a run does.
+
+    Attributes:
+        name: As ``--only`` takes it.
+        needs_s: Its share of the time.
+        do: Does it and records what it found.
+    """
+
+    name: str
+    needs_s: float
+    do: Callable[[], None]
+
+
+class _Run:
+    def __init__(self, stage: Stage, results: Results) -> None:
+        self._stage = stage
+        self._results = results
+
+    def parts(self, *, quick: bool) -> list[Part]:
+        """Return every part of a full or a quick run, in order."""
+        found = []
+        for scenario in plan.scenarios():
+            chosen = plan.quick(scenario, QUICK_BOUNDS) if quick else scenario
+            do = functools.partial(scenarios.run, self._stage, chosen)
+            found.append(self._scenario(chosen.name, chosen.budget_s, do))
+            if scenario.name == "kernel_lock":
+                found.append(self._scenario("neighbour_leaves", plan.NEIGHBOUR_S, self._neighbour))
+        found.append(self._scenario("mixed", plan.MIXED_S, self._mixed))
+        found += [
+            Part(name=name, needs_s=plan.FAULT_S[name], do=functools.partial(self._fault, name))
+            for name in faults.FAULTS
+        ]
+        found.append(Part(name="cost", needs_s=plan.COST_S, do=self._cost))
+        return found
+
+    def everything(self, parts: Sequence[Part]) -> None:
+        """Run ``parts`` in order; one for which half of its time is not left is skipped."""
+        for number, part in enumerate(parts):
+            self._stage.reserved_s = sum(later.needs_s for later in parts[number + 1 :])
+            if self._stage.left_s < part.needs_s / 2:
+                self._results.skipped.append(part.name)
+                continue
+            say(f"\n{part.name} ({part.needs_s:.0f} s of {self._stage.left_s:,.0f} s left)")
+            part.do()
+            self._results.write()
+
+    def _scenario(
+        self, name: str, needs_s: float, measure: Callable[[], scenarios.Outcome]
+    ) -> Part:
+        def do() -> None:
+            try:
+                outcome = measure()
+            except (ArmError, BoardTimeoutError, VcpudError, libvirt.libvirtError) as error:
+                # The guests or vcpud are not in the state that was to be measured: that scenario
+                # has failed, and the next one starts with fresh ones.
+                say(f"  FAIL  {name}: {error}")
+                outcome = scenarios.Outcome(figures={"error": str(error)})
+                outcome.verdicts[f"ran: {error}"] = Verdict.FAIL
+                self._stage.start_over()
+            self._results.scenarios[name] = outcome
+            if outcome.moments:
+                caption = "Two domains contend on a kernel lock; vcpud is started at 0"
+                BUILD.mkdir(exist_ok=True)
+                draw(outcome.moments, outcome.started_ns, BUILD / "lab.png", caption)
+
+        return Part(name=name, needs_s=needs_s, do=do)
+
+    def _neighbour(self) -> scenarios.Outcome:
+        return scenarios.neighbour_leaves(self._stage, {"g1": LOCK, "g2": LOCK})
+
+    def _mixed(self) -> scenarios.Outcome:
+        return scenarios.mixed(self._stage, {"m1": LOCK, "m2": INDEPENDENT}, plan.MIXED_S)
+
+    def _fault(self, name: str) -> None:
+        self._results.faults[name] = faults.run_fault(self._stage, name)
+
+    def _cost(self) -> None:
+        self._results.cost = cost.run_cost(self._stage)
+
+
+def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]:
+    """Return the parts that were asked for: by name, or those of the quick run, or all."""
+    if only:
+        return [
+            part
+            for part in parts
+            if part.name in only or ("faults" in only and part.name in faults.FAULTS)
+        ]
+    if quick:
+        return [part for part in parts if part.name in {"kernel_lock", *faults.FAULTS}]
+    return list(parts)

@@ -1,0 +1,205 @@
+"""A real systemd to install into: a cached Debian root, booted in a container of its own.
+
+Problem: what a unit file promises (readiness, watchdog, restart, sandbox) shows only under a real
+systemd, and the tests must not touch the one of the machine they run on.
+Approach: mmdebstrap makes a small root of the host's own Debian release, so that what the host
+compiles runs in it. systemd-nspawn boots a copy without registering it anywhere; commands enter by
+the process id of its init.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "make")
+PACKAGES = ("dbus", "libvirt0", "procps", "python3", "systemd")
+UNREAD = ("doc", "i18n", "locale", "man")
+KEPT_ROOTS = 2
+NEEDED_BYTES = 1500 * 1024 * 1024
+BOOT_S = 60.0
+
+
+def missing() -> str | None:
+    """Return why no systemd can be booted here, or None when one can."""
+    if os.geteuid() != 0:
+        return "needs root to boot a systemd in a container"
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if absent:
+        return f"not installed: {' '.join(absent)} (make test-root installs them)"
+    return None
+
+
+def _versions() -> str:
+    command = (
+        "dpkg-query",
+        "-W",
+        "-f",
+        "${Package} ${Version}\n",
+        "libvirt0",
+        "python3",
+        "systemd",
+    )
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def cached_root() -> Path:
+    """Return a Debian root that nobody may change, made when it is not in the cache.
+
+    The key has the versions on the host: what is compiled here must find the same libraries there.
+    """
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    recipe = f"{suite}\n{PACKAGES}\n{_versions()}"
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cache = Path(base) / "vcpud-lab"
+    cache.mkdir(parents=True, exist_ok=True)
+    final = cache / f"systemd-root-{key}"
+    if not final.is_dir():
+        free = shutil.disk_usage(cache).free
+        assert free > NEEDED_BYTES, (
+            f"{cache} has {free >> 20} MiB free, {NEEDED_BYTES >> 20} are needed"
+        )
+        with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as scratch:
+            root = Path(scratch) / "root"
+            _make_root(root, suite)
+            if not final.is_dir():  # another run may have finished the same root meanwhile
+                root.rename(final)
+    os.utime(final)
+    others = sorted(cache.glob("systemd-root-*"), key=lambda path: path.stat().st_mtime)
+    for old in others[:-KEPT_ROOTS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _make_root(root: Path, suite: str) -> None:
+    excluded = (f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNREAD)
+    command = (
+        *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
+        *excluded,
+    )
+    done = subprocess.run(
+        [*command, suite, str(root)],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"mmdebstrap: {done.stderr[-2000:]}"
+
+
+class Machine:
+    """One booted container, and how to run commands in it."""
+
+    def __init__(self, root: Path) -> None:
+        """Boot ``root`` and wait until its systemd has reached its default target."""
+        self.root = root
+        self.console = root.parent / "console"
+        with self.console.open("wb") as console:
+            self._nspawn = subprocess.Popen(
+                (
+                    *("systemd-nspawn", "--quiet", "--boot", f"--directory={root}"),
+                    *("--register=no", "--keep-unit", "--private-network"),
+                    f"--machine=vcpud-{os.getpid()}",
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+        self.init_pid = 0
+        self._cursor = ""
+        try:
+            self.wait("systemd to come up", self._is_up, timeout_s=BOOT_S)
+        except BaseException:
+            self.close()
+            raise
+
+    def _is_up(self) -> bool:
+        assert self._nspawn.poll() is None, (
+            f"systemd-nspawn ended: {self.console.read_text()[-2000:]}"
+        )
+        pid = self._nspawn.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if not children:
+            return False
+        self.init_pid = int(children[0])
+        state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+        return state in {"running", "degraded"}
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ``command`` inside, as root, and return what it said."""
+        done = subprocess.run(
+            ("nsenter", f"--target={self.init_pid}", "--all", "--", *command),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C.UTF-8",
+                "SYSTEMD_PAGER": "",
+            },
+        )
+        if check:
+            assert done.returncode == 0, (
+                f"{' '.join(command)}: {done.returncode}: {done.stdout}{done.stderr}"
+            )
+        return done
+
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        """Wait until ``condition`` holds, and fail naming ``what`` when it does not in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s, (
+                f"waited {timeout_s} s for {what}\n{self.story()}"
+            )
+            time.sleep(0.05)
+
+    def show(self, unit: str, name: str) -> str:
+        """Return one property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
+    def mark(self) -> None:
+        """From here on `journal` tells only what is logged from now on."""
+        said = self.run("journalctl", "--no-pager", "--lines=1", "--show-cursor").stdout
+        self._cursor = said.rpartition("-- cursor: ")[2].strip()
+
+    def journal(self, *matches: str) -> str:
+        """Return what was logged since the mark, or what the console shows of a failed boot."""
+        if not self.init_pid:
+            return self.console.read_text()[-2000:]
+        since = [f"--after-cursor={self._cursor}"] if self._cursor else []
+        command = ("journalctl", "--no-pager", "--quiet", "--output=short-monotonic", *since)
+        return self.run(*command, *matches, check=False).stdout
+
+    def story(self) -> str:
+        """Return the journal without what systemd only says at its debug level."""
+        return self.journal("--priority=info")
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file inside, owned by root."""
+        target = self.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
+
+    def close(self) -> None:
+        """Power it off in an orderly way, and by force when that takes too long."""
+        self._nspawn.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._nspawn.wait(timeout=30)
+        if self._nspawn.poll() is None:
+            self._nspawn.kill()
+            self._nspawn.wait()

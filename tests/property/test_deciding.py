@@ -1,0 +1,164 @@
+"""Properties of the pure stages under any input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand, entitlements, wanted_pcpus
+from vcpud.guard import Situation, constrain
+from vcpud.limits import Limits
+from vcpud.model import DomainSample, Method, Mode, ShareUnit, Terms, Trouble
+from vcpud.plan import Move, Plan, Resize
+from vcpud_policies.spin_feedback import SpinFeedback
+
+rates = st.none() | st.floats(0, 64)
+
+
+@st.composite
+def demands(draw: st.DrawFn, uuid: str | None = None) -> DomainDemand:
+    ceiling = draw(st.integers(1, 16))
+    return DomainDemand(
+        uuid=uuid or draw(st.uuids().map(str)),
+        name="n",
+        mode=Mode.ENFORCE,
+        pool="host",
+        weight=draw(st.integers(1, 10_000)),
+        active_vcpus=draw(st.integers(1, ceiling)),
+        min_vcpus=draw(st.integers(1, ceiling)),
+        max_vcpus=ceiling,
+        method=Method.AGENT,
+        used_pcpus=draw(rates),
+        run_delay_pcpus=draw(rates),
+        entitled_pcpus=draw(rates),
+        lock_wait_ratio=draw(st.none() | st.floats(0, 1)),
+        lock_wait_at_ns=draw(st.none() | st.integers(0, 5)),
+        queued_tasks=draw(rates),
+        hold=draw(st.none() | st.sampled_from(Trouble)),
+    )
+
+
+many = st.lists(demands(), min_size=1, max_size=6, unique_by=lambda d: d.uuid)
+
+
+@given(st.floats(0.1, 64), many)
+def test_entitlements_waste_nothing_and_exceed_no_maximum(
+    available: float, domains: list[DomainDemand]
+) -> None:
+    shares = entitlements(available, domains)
+    wants = {d.uuid: wanted_pcpus(d) for d in domains}
+    assert all(0 <= shares[d.uuid] <= d.max_vcpus + 1e-9 for d in domains)
+    filled = sum(min(shares[u], wants[u]) for u in shares)
+    assert abs(filled - min(available, sum(wants.values()))) < 1e-6
+
+
+@given(st.floats(0.1, 64), many)
+def test_entitlements_do_not_depend_on_the_order(
+    available: float, domains: list[DomainDemand]
+) -> None:
+    there = entitlements(available, domains)
+    back = entitlements(available, domains[::-1])
+    assert all(abs(there[uuid] - back[uuid]) < 1e-6 for uuid in there)
+
+
+@given(st.floats(0.1, 64), many, st.integers(2, 10))
+def test_more_weight_never_means_less(
+    available: float, domains: list[DomainDemand], factor: int
+) -> None:
+    heavier = [replace(domains[0], weight=domains[0].weight * factor), *domains[1:]]
+    uuid = domains[0].uuid
+    before, after = entitlements(available, domains), entitlements(available, heavier)
+    assert after[uuid] >= before[uuid] - 1e-6
+
+
+@given(many, st.integers(0, 10), st.floats(0, 8))
+def test_spin_feedback_never_decides_for_a_domain_on_hold_or_below_its_floor(
+    domains: list[DomainDemand], rounds: int, overcommit: float
+) -> None:
+    policy = SpinFeedback()
+    state = policy.initial()
+    pool = PoolDemand(
+        name="host",
+        pcpus=2,
+        available_pcpus=2,
+        active_vcpus=1,
+        overcommit_ratio=overcommit,
+        run_delay_ratio=None,
+    )
+    for now_ns in range(rounds):
+        dated = tuple(
+            replace(d, lock_wait_at_ns=now_ns) if d.lock_wait_at_ns is not None else d
+            for d in domains
+        )
+        demand = HostDemand(window_ns=1, pools=(pool,), domains=dated)
+        again = policy.decide(state, demand, (), now_ns)
+        state, plan = policy.decide(state, demand, (), now_ns)
+        assert again == (state, plan), "pure: the same input gives the same output"
+        for move in plan.moves:
+            for resize in move.resizes:
+                domain = next(d for d in dated if d.uuid == resize.uuid)
+                assert domain.hold is None
+                assert domain.lock_wait_ratio is not None
+                if resize.to_vcpus < resize.from_vcpus:
+                    assert resize.to_vcpus >= domain.min_vcpus
+                else:
+                    assert resize.to_vcpus <= domain.max_vcpus
+
+
+@given(many, st.data())
+def test_the_guard_lets_nothing_out_of_bounds_through(
+    domains: list[DomainDemand], data: st.DataObject
+) -> None:
+    moves = tuple(
+        Move(
+            resizes=(
+                Resize(
+                    uuid=d.uuid,
+                    from_vcpus=d.active_vcpus,
+                    to_vcpus=data.draw(st.integers(-5, 40)),
+                    step_vcpus=data.draw(st.integers(-5, 40)),
+                ),
+            ),
+            reason="",
+        )
+        for d in domains
+    )
+    originals = {d.uuid: data.draw(st.integers(d.active_vcpus, 16)) for d in domains}
+    samples = {
+        d.uuid: DomainSample(
+            uuid=d.uuid,
+            name="n",
+            incarnation="1",
+            taken_at_ns=0,
+            terms=Terms(mode=data.draw(st.sampled_from(Mode))),
+            live_vcpus=d.max_vcpus,
+            max_vcpus=d.max_vcpus,
+            online=frozenset(range(d.active_vcpus)),
+            method=data.draw(st.sampled_from(Method)),
+            share_unit=data.draw(st.sampled_from(ShareUnit)),
+        )
+        for d in domains
+    }
+    situation = Situation(
+        samples=samples,
+        demands={d.uuid: d for d in domains},
+        busy=frozenset(),
+        barred={},
+        changed_at_ns={},
+        begun_at_ns=(),
+        originals=originals,
+        now_ns=0,
+    )
+    limits = Limits(max_parked_ratio=data.draw(st.floats(0, 1)))
+    allowed, blocked = constrain(Plan(moves=moves), limits, situation)
+    for move in allowed.moves:
+        for resize in move.resizes:
+            d = situation.demands[resize.uuid]
+            assert samples[resize.uuid].terms.mode is Mode.ENFORCE
+            assert d.hold is None
+            assert resize.to_vcpus >= min(d.min_vcpus, max(resize.from_vcpus, 1))
+            assert resize.to_vcpus <= max(originals[resize.uuid], resize.from_vcpus, d.min_vcpus)
+            assert resize.step_vcpus >= 1
+    assert len(allowed.moves) + len({b.uuid for b in blocked}) <= len(domains)

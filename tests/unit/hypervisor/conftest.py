@@ -1,0 +1,35 @@
+"""A rig per test, closed whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from unit.hypervisor.stand_in import Guest, Rig
+
+# How long an example takes says something of the machine, nothing of the parser.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Makes rigs over a host with two pCPUs."""
+    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-1\n")
+    (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text("boot\n")
+    (tmp_path / "proc/stat").write_text("cpu  10 0 20 1000 5 1 2 3 0 0\n")
+    made: list[Rig] = []
+
+    def make(*guests: Guest, **more: Any) -> Rig:
+        made.append(Rig(*guests, root=tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

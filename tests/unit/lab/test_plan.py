@@ -1,0 +1,40 @@
+"""The plan of a run fits its time, and its guests are what the issue asks for."""
+
+from lab import plan
+from lab.faults import FAULTS
+from lab.plan import HostPart
+
+HOST = HostPart(pcpus=2, cpuset="", accelerator="qemu")
+
+
+def test_a_full_run_fits_into_thirty_minutes() -> None:
+    shares = sum(scenario.budget_s for scenario in plan.scenarios())
+    total_s = shares + plan.NEIGHBOUR_S + plan.MIXED_S + sum(plan.FAULT_S.values()) + plan.COST_S
+    assert total_s <= plan.FULL_S <= 30 * 60
+
+
+def test_every_fault_has_a_share_of_the_time() -> None:
+    assert list(plan.FAULT_S) == list(FAULTS)
+
+
+def test_a_quick_run_leaves_a_margin_of_ten_minutes() -> None:
+    assert plan.QUICK_S <= 0.9 * 10 * 60
+
+
+def test_every_scenario_has_its_guests_and_a_name_of_its_own() -> None:
+    sets = plan.guest_sets(HOST)
+    names = [scenario.name for scenario in plan.scenarios()]
+    assert len(set(names)) == len(names)
+    for scenario in plan.scenarios():
+        assert set(scenario.orders) <= {shape.name for shape in sets[scenario.guests]}
+
+
+def test_domains_have_twice_as_many_vcpus_as_there_are_pcpus() -> None:
+    assert [shape.vcpus for shape in plan.guest_sets(HOST)["pair"]] == [4, 4]
+    assert [shape.vcpus for shape in plan.guest_sets(HOST)["mixed"]] == [4, 2]
+
+
+def test_only_the_test_and_set_pair_sees_a_hypervisor() -> None:
+    sets = plan.guest_sets(HOST)
+    assert not any(shape.fifo_locks for shape in sets["tas"])
+    assert all(shape.fifo_locks for name in ("pair", "mixed") for shape in sets[name])

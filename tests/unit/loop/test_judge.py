@@ -1,0 +1,161 @@
+"""The judge: only progress counts, a move that does not clearly help is undone."""
+
+from __future__ import annotations
+
+import pytest
+
+from vcpud.demand import DomainDemand, HostDemand, Progress
+from vcpud.judge import (
+    BACKOFF_NS,
+    PATIENCE_NS,
+    SETTLE_NS,
+    Docket,
+    advance,
+    dismissed,
+    opened,
+    reached,
+)
+from vcpud.model import Method, Mode
+from vcpud.plan import Move, Outcome, Resize, Verdict
+from vcpud.units import NS_PER_S
+
+S = NS_PER_S
+SHRINK = Move(resizes=(Resize(uuid="u", from_vcpus=4, to_vcpus=1),), reason="spins")
+GROW = Move(resizes=(Resize(uuid="u", from_vcpus=1, to_vcpus=2),), reason="queues")
+
+
+def seen(
+    began_s: float, ended_s: float, rate: float, active: int | None, uuid: str = "u"
+) -> DomainDemand:
+    progress = Progress(
+        began_at_ns=round(began_s * S),
+        ended_at_ns=round(ended_s * S),
+        rate_pcpus=rate,
+        active_vcpus=active,
+    )
+    return DomainDemand(
+        uuid=uuid,
+        name=uuid,
+        mode=Mode.ENFORCE,
+        pool="host",
+        weight=1,
+        active_vcpus=active or 1,
+        min_vcpus=1,
+        max_vcpus=4,
+        method=Method.AGENT,
+        progress=progress,
+    )
+
+
+def hear(
+    docket: Docket, now_s: float, *domains: DomainDemand
+) -> tuple[Docket, tuple[Verdict, ...]]:
+    return advance(docket, HostDemand(window_ns=S, pools=(), domains=domains), round(now_s * S))
+
+
+def trial(move: Move, before: list[float], after: list[float]) -> tuple[Docket, Verdict | None]:
+    """Windows of five seconds before and after; the move is reached at once."""
+    docket, at_s = Docket(), 0.0
+    resize = move.resizes[0]
+    for rate in before:
+        docket, _ = hear(docket, at_s + 5, seen(at_s, at_s + 5, rate, resize.from_vcpus))
+        at_s += 5
+    docket = reached(opened(docket, "d", move), "d", round(at_s * S))
+    at_s += 1.5
+    for rate in after:
+        docket, verdicts = hear(docket, at_s + 5, seen(at_s, at_s + 5, rate, resize.to_vcpus))
+        at_s += 5
+        if verdicts:
+            return docket, verdicts[0]
+    return docket, None
+
+
+def test_a_clear_gain_is_kept() -> None:
+    _, verdict = trial(SHRINK, [0.01], [0.9])
+    assert verdict is not None
+    assert verdict.outcome is Outcome.HELPED
+    assert verdict.kept
+
+
+def test_a_small_gain_needs_two_windows() -> None:
+    _, verdict = trial(SHRINK, [0.5, 0.5], [0.62])
+    assert verdict is None
+    _, verdict = trial(SHRINK, [0.5, 0.5], [0.62, 0.62])
+    assert verdict is not None
+    assert verdict.outcome is Outcome.HELPED
+
+
+def test_no_gain_is_undone_and_backed_off_twice_as_long_each_time() -> None:
+    docket, verdict = trial(SHRINK, [0.5, 0.5], [0.5, 0.5])
+    assert verdict is not None
+    assert verdict.outcome is Outcome.NEUTRAL
+    assert not verdict.kept
+    until_ns = docket.blocked_until_ns("u", verdict.at_ns)
+    assert until_ns == verdict.at_ns + BACKOFF_NS
+    docket = reached(opened(docket, "e", SHRINK), "e", 1000 * S)
+    verdicts: tuple[Verdict, ...] = ()
+    for at_s in (1002, 1007):
+        docket, verdicts = hear(docket, at_s + 5, seen(at_s, at_s + 5, 0.5, 1))
+    assert docket.blocked_until_ns("u", 1012 * S) == 1012 * S + 2 * BACKOFF_NS
+    assert not verdicts[0].kept
+
+
+def test_harm_is_undone() -> None:
+    _, verdict = trial(SHRINK, [0.9, 0.9], [0.3, 0.3])
+    assert verdict is not None
+    assert verdict.outcome is Outcome.HARMED
+    assert not verdict.kept
+
+
+@pytest.mark.parametrize(("after", "kept"), [([1.0, 1.0], True), ([0.2, 0.2], False)])
+def test_giving_back_is_undone_only_when_it_did_harm(after: list[float], kept: bool) -> None:
+    _, verdict = trial(GROW, [1.0, 1.0], after)
+    assert verdict is not None
+    assert verdict.kept is kept
+
+
+def test_noise_is_not_a_gain() -> None:
+    _, verdict = trial(SHRINK, [0.4, 0.8, 0.5, 0.7], [0.66, 0.7])
+    assert verdict is not None
+    assert verdict.outcome is Outcome.NEUTRAL
+
+
+def test_windows_that_began_before_the_guest_settled_do_not_count() -> None:
+    docket, _ = hear(Docket(), 5, seen(0, 5, 0.01, 4))
+    docket = reached(opened(docket, "d", SHRINK), "d", 6 * S)
+    docket, verdicts = hear(docket, 12, seen(6, 11, 0.9, 1))
+    assert verdicts == ()
+    assert SETTLE_NS > 0
+    _, verdicts = hear(docket, 17, seen(11, 16, 0.9, 1))
+    assert verdicts[0].outcome is Outcome.HELPED
+
+
+def test_a_move_that_cannot_be_judged_in_time_is_undone() -> None:
+    docket = reached(opened(Docket(), "d", SHRINK), "d", 0)
+    docket, verdicts = hear(docket, PATIENCE_NS / S - 1)
+    assert verdicts == ()
+    _, verdicts = hear(docket, PATIENCE_NS / S)
+    assert verdicts[0].outcome is Outcome.UNKNOWN
+    assert not verdicts[0].kept
+
+
+def test_a_move_of_two_domains_is_undone_when_one_of_them_was_harmed() -> None:
+    both = Move(
+        resizes=(
+            Resize(uuid="u", from_vcpus=4, to_vcpus=1),
+            Resize(uuid="v", from_vcpus=2, to_vcpus=1),
+        ),
+        reason="",
+    )
+    docket, _ = hear(Docket(), 5, seen(0, 5, 0.01, 4), seen(0, 5, 1.0, 2, "v"))
+    docket = reached(opened(docket, "d", both), "d", 5 * S)
+    _, verdicts = hear(docket, 12, seen(7, 12, 0.9, 1), seen(7, 12, 0.4, 1, "v"))
+    assert verdicts[0].outcome is Outcome.HARMED
+    assert not verdicts[0].kept
+
+
+def test_a_domain_that_is_gone_ends_its_trial_without_a_verdict() -> None:
+    docket = reached(opened(Docket(), "d", SHRINK), "d", 0)
+    docket = dismissed(docket, "u")
+    assert docket.trials == ()
+    assert hear(docket, 1000)[1] == ()

@@ -1,0 +1,206 @@
+"""From cumulative counters to rates: nothing missing, decreasing or absurd moves a figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vcpud.model import (
+    CpuAccounting,
+    CpuTimes,
+    DomainSample,
+    GuestReading,
+    HostSample,
+    LockWait,
+    Pool,
+    RunQueue,
+    RunQueueWait,
+    Terms,
+    Trouble,
+    VcpuSample,
+)
+from vcpud.tracks import Tracks, estimate
+from vcpud.units import NS_PER_S
+
+S = NS_PER_S
+
+
+def domain(at_s: float, run_s: float, delay_s: float | None = 0.0, **more: object) -> DomainSample:
+    """A domain of two vCPUs whose counters are shared evenly."""
+    made = DomainSample(
+        uuid="u",
+        name="n",
+        incarnation="1@1",
+        taken_at_ns=round(at_s * S),
+        terms=Terms(),
+        live_vcpus=2,
+        max_vcpus=2,
+        online=frozenset({0, 1}),
+        vcpus=tuple(
+            VcpuSample(
+                index=index,
+                run_ns=round(run_s * S / 2),
+                run_delay_ns=None if delay_s is None else round(delay_s * S / 2),
+            )
+            for index in range(2)
+        ),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def host(at_s: float, *domains: DomainSample, busy_s: float | None = None) -> HostSample:
+    return HostSample(
+        taken_at_ns=round(at_s * S),
+        boot_id="b",
+        pools=(Pool(name="host", pcpus=2),),
+        domains=domains,
+        busy_ns=None if busy_s is None else round(busy_s * S),
+    )
+
+
+def accounting(at_s: float, user_s: float, system_s: float, cpus: int = 2) -> CpuAccounting:
+    return CpuAccounting(
+        taken_at_ns=round(at_s * S),
+        cpus=tuple(
+            CpuTimes(
+                index=index,
+                user_ns=round(user_s * S / cpus),
+                system_ns=round(system_s * S / cpus),
+                idle_ns=0,
+                steal_ns=None,
+            )
+            for index in range(cpus)
+        ),
+    )
+
+
+def fold(*samples: HostSample) -> tuple[Tracks, object]:
+    tracks, demand = Tracks(), None
+    for sample in samples:
+        tracks, demand = estimate(tracks, sample)
+    return tracks, demand
+
+
+def test_use_and_run_delay_are_rates_over_the_window() -> None:
+    _, demand = fold(host(0, domain(0, 0)), host(1, domain(1, 0.5, 1.5)))
+    only = demand.domains[0]  # type: ignore[attr-defined]
+    assert only.used_pcpus == pytest.approx(0.5)
+    assert only.run_delay_pcpus == pytest.approx(1.5)
+
+
+def test_what_is_not_reported_is_none_and_never_zero() -> None:
+    _, demand = fold(host(0, domain(0, 0, None)), host(1, domain(1, 0.5, None)))
+    only = demand.domains[0]  # type: ignore[attr-defined]
+    assert only.run_delay_pcpus is None
+    assert only.lock_wait_ratio is None
+    assert only.queued_tasks is None
+    assert only.progress is None
+
+
+def test_a_counter_that_decreases_holds_the_domain_and_moves_no_figure() -> None:
+    tracks, before = fold(host(0, domain(0, 5)), host(1, domain(1, 6)))
+    _, demand = estimate(tracks, host(2, domain(2, 1)))
+    assert demand.domains[0].hold is Trouble.COUNTER_ABSURD
+    assert demand.domains[0].used_pcpus == before.domains[0].used_pcpus  # type: ignore[attr-defined]
+
+
+def test_more_run_time_than_there_was_time_holds_the_domain() -> None:
+    _, demand = fold(host(0, domain(0, 0)), host(1, domain(1, 9)))
+    assert demand.domains[0].hold is Trouble.COUNTER_ABSURD  # type: ignore[attr-defined]
+
+
+def test_a_vcpu_that_is_plugged_starts_the_window_over_without_a_hold() -> None:
+    grown = domain(1, 0.5)
+    grown = replace(
+        grown, vcpus=(*grown.vcpus, VcpuSample(index=2, run_ns=0, run_delay_ns=0)), live_vcpus=3
+    )
+    _, demand = fold(host(0, domain(0, 5)), host(1, grown))
+    assert demand.domains[0].hold is None  # type: ignore[attr-defined]
+    assert demand.domains[0].used_pcpus is None  # type: ignore[attr-defined]
+
+
+def test_progress_is_the_hosts_run_time_times_the_guests_user_share() -> None:
+    def at(second: float, user_s: float, system_s: float) -> HostSample:
+        guest = GuestReading(accounting=accounting(second, user_s, system_s))
+        return host(second, domain(second, second * 1.0, guest=guest))
+
+    _, demand = fold(at(0, 0, 0), at(5, 3, 9))
+    progress = demand.domains[0].progress  # type: ignore[attr-defined]
+    assert progress.rate_pcpus == pytest.approx(1.0 * 3 / 12)
+    assert progress.active_vcpus == 2
+
+
+def test_a_guest_that_claims_more_than_it_was_given_moves_only_its_share() -> None:
+    def at(second: float, user_s: float) -> HostSample:
+        guest = GuestReading(accounting=accounting(second, user_s, 0))
+        return host(second, domain(second, second * 0.5, guest=guest))
+
+    _, demand = fold(at(0, 0), at(5, 1e9))
+    assert demand.domains[0].progress.rate_pcpus <= 0.5 + 1e-9  # type: ignore[attr-defined]
+
+
+def test_a_guest_window_is_not_judged_before_the_host_has_seen_its_end() -> None:
+    early = GuestReading(accounting=accounting(0.5, 0, 0))
+    later = GuestReading(accounting=accounting(2.5, 1, 1))
+    tracks, _ = fold(host(0, domain(0, 0)), host(1, domain(1, 1, guest=early)))
+    tracks, demand = estimate(tracks, host(2, domain(2, 2, guest=later)))
+    assert demand.domains[0].progress is None
+    _, demand = estimate(tracks, host(3, domain(3, 3, guest=later)))
+    assert demand.domains[0].progress is not None
+
+
+def test_lock_wait_is_per_active_vcpu_and_never_above_one() -> None:
+    def at(second: float, wait_s: float) -> HostSample:
+        guest = GuestReading(
+            accounting=accounting(second, 0, 0),
+            locks=LockWait(taken_at_ns=round(second * S), waits=1, wait_ns=round(wait_s * S)),
+        )
+        return host(second, domain(second, second, guest=guest))
+
+    _, demand = fold(at(0, 0), at(5, 4))
+    assert demand.domains[0].lock_wait_ratio == pytest.approx(0.4)  # type: ignore[attr-defined]
+    _, demand = fold(at(0, 0), at(5, 400))
+    assert demand.domains[0].lock_wait_ratio == 1.0  # type: ignore[attr-defined]
+
+
+def test_a_stale_lock_wait_is_no_evidence() -> None:
+    def at(second: float, read_s: float, wait_s: float) -> HostSample:
+        guest = GuestReading(
+            locks=LockWait(taken_at_ns=round(read_s * S), waits=1, wait_ns=round(wait_s * S))
+        )
+        return host(second, domain(second, second, guest=guest))
+
+    _, demand = fold(at(0, 0, 0), at(5, 5, 4), at(120, 5, 4))
+    assert demand.domains[0].lock_wait_ratio is None  # type: ignore[attr-defined]
+
+
+def test_the_guests_queue_is_its_average_length() -> None:
+    def at(second: float, wait_s: float) -> HostSample:
+        queue = RunQueue(
+            taken_at_ns=round(second * S), cpus=(RunQueueWait(index=0, wait_ns=round(wait_s * S)),)
+        )
+        return host(second, domain(second, second, guest=GuestReading(run_queue=queue)))
+
+    _, demand = fold(at(0, 1), at(5, 16))
+    assert demand.domains[0].queued_tasks == pytest.approx(3.0)  # type: ignore[attr-defined]
+
+
+def test_a_new_incarnation_starts_from_nothing() -> None:
+    tracks, _ = fold(host(0, domain(0, 5)), host(1, domain(1, 6)))
+    _, demand = estimate(tracks, host(2, domain(2, 0.1, incarnation="2@9")))
+    assert demand.domains[0].used_pcpus is None
+    assert demand.domains[0].hold is None
+
+
+def test_what_unmanaged_work_uses_is_taken_from_the_pool() -> None:
+    samples = [host(second, domain(second, second), busy_s=second * 1.5) for second in range(20)]
+    _, demand = fold(*samples)
+    assert demand.pools[0].available_pcpus == pytest.approx(1.5, abs=0.01)  # type: ignore[attr-defined]
+
+
+def test_an_unchanged_sample_object_costs_no_new_track() -> None:
+    paused = domain(0, 5, troubles=frozenset({Trouble.PAUSED}))
+    first, _ = fold(host(0, paused))
+    second, _ = estimate(first, host(1, paused))
+    assert second.domains["u"] is first.domains["u"]

@@ -1,0 +1,382 @@
+"""The control socket: who may ask, what is answered, and what no peer can do."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.host import FakeDomain, FakeHost, ListRecorder, MemoryLedger, SimulatedClock
+from vcpud.client import NotRunningError, ask
+from vcpud.control import ControlLoop
+from vcpud.errors import ConfigError, LedgerError, UnreachableError, UsageError
+from vcpud.inbox import Answers, SocketInbox
+from vcpud.limits import Limits
+from vcpud.model import Mode, Original, Terms
+from vcpud.policy import load
+from vcpud.record import Phase
+from vcpud.requests import LoopSettings
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+pytestmark = pytest.mark.sockets
+ENFORCE = Terms(mode=Mode.ENFORCE)
+
+
+class Desk:
+    """An inbox in front of a real loop on a fake host, that turns when it is woken."""
+
+    def __init__(self, folder: Path, group: str = "no-such-group") -> None:
+        self.folder = folder
+        self.clock = SimulatedClock()
+        self.db = FakeDomain(name="db", vcpus=4, terms=ENFORCE, online=frozenset({0}))
+        self.web = FakeDomain(name="web", vcpus=2, terms=ENFORCE)
+        self.host = FakeHost(self.db, self.web, clock=self.clock)
+        self.held: list[int] = []
+        self.failure: Exception | None = None
+        self.seen = ListRecorder()
+        self.inbox = SocketInbox(
+            folder / "vcpud.sock",
+            group,
+            Answers(
+                now_ns=self.clock.now_ns,
+                wake=self.bell,
+                status=lambda: {"cycle": len(self.seen.records)},
+                hold=self._hold,
+                reload=self._reload,
+            ),
+        )
+        original = Original(
+            boot_id="11111111-2222-3333-4444-555555555555",
+            uuid=self.db.uuid,
+            name="db",
+            incarnation=self.db.incarnation,
+            online=frozenset(range(4)),
+            live_vcpus=4,
+        )
+        self.ledger = MemoryLedger(original)
+        self.loop = ControlLoop(
+            clock=self.clock,
+            hypervisor=self.host,
+            ledger=self.ledger,
+            inbox=self.inbox,
+            recorder=self,
+            settings=LoopSettings(
+                period_ns=NS_PER_S,
+                policy=load("static", {}),
+                policy_name="static",
+                limits=Limits(),
+            ),
+        )
+        # A hold is in force: what the ledger holds is taken over, not given back.
+        self.loop._met_host = True
+        self.turns = threading.Event()
+        self.stopped = False
+        self.stuck = False
+        self.thread = threading.Thread(target=self._turn, daemon=True)
+
+    def record(self, record: Any) -> None:
+        self.seen.record(record)
+        self.inbox.record(record)
+
+    def bell(self) -> None:
+        self.turns.set()
+
+    def start(self) -> None:
+        self.inbox.serve()
+        self.loop.cycle()
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.turns.set()
+        if self.thread.is_alive():
+            self.thread.join(5)
+        self.inbox.close()
+
+    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+        return ask(self.folder, verb, **fields)
+
+    def raw(self, *lines: bytes) -> list[bytes]:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(10)
+            peer.connect(str(self.folder / "vcpud.sock"))
+            for line in lines:
+                peer.sendall(line)
+            peer.shutdown(socket.SHUT_WR)
+            answer = b""
+            while part := peer.recv(65536):
+                answer += part
+        return answer.splitlines()
+
+    def _turn(self) -> None:
+        while not self.stopped:
+            self.turns.wait(0.01)
+            self.turns.clear()
+            if not self.stuck and not self.stopped:
+                deadline_ns = self.clock.now_ns() + 300 * NS_PER_MS
+                while self.clock.now_ns() < deadline_ns:
+                    self.clock.wait_until(deadline_ns)
+                self.loop.cycle()
+
+    def _hold(self, duration_ns: int) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.held.append(duration_ns)
+
+    def _reload(self, uid: int) -> None:
+        assert uid == os.geteuid()
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.stop()
+
+
+def requests(desk: Desk) -> list[Any]:
+    return [request for record in desk.seen.records for request in record.requests]
+
+
+def test_reading_is_answered_without_the_loop(desk: Desk) -> None:
+    desk.start()
+    desk.stuck = True
+    assert desk.ask("status")["status"]["cycle"] >= 1
+
+
+def test_a_pause_carries_its_peer_and_its_end(desk: Desk) -> None:
+    desk.start()
+    before_ns = desk.clock.now_ns()
+    assert desk.ask("pause", domain="web", for_ns=NS_PER_S * 3600)["cycle"] > 1
+    (pause,) = requests(desk)
+    assert pause.asked.uid == os.geteuid()
+    assert pause.uuid == desk.web.uuid
+    assert pause.until_ns >= before_ns + 3600 * NS_PER_S
+
+
+def test_a_release_that_waits_returns_when_everything_is_back_online(desk: Desk) -> None:
+    desk.start()
+    answer = desk.ask("release", domain=desk.db.uuid.upper(), wait=True)
+    assert answer["done"] is True
+    assert desk.db.online == frozenset(range(4))
+    assert desk.ledger.outstanding() == ()
+    last = {status.uuid: status.phase for status in desk.seen.last.domains}
+    assert last[desk.db.uuid] is Phase.RELEASED
+
+
+def test_a_release_of_a_hung_domain_says_that_it_is_not_done(desk: Desk) -> None:
+    desk.db.hung = True
+    desk.start()
+    answer = desk.ask("release", domain="db", wait=True, wait_ns=NS_PER_S // 2)
+    assert answer["done"] is False
+    assert answer["left"] == ["db"]
+
+
+def test_a_restore_that_waits_names_what_is_left(desk: Desk) -> None:
+    desk.start()
+    assert desk.ask("restore", wait=True) | {"cycle": 0} == {
+        "ok": True,
+        "cycle": 0,
+        "done": True,
+        "left": [],
+    }
+
+
+def test_a_waiting_release_ends_when_the_domain_does(desk: Desk) -> None:
+    desk.db.hung = True
+    desk.start()
+    timer = threading.Timer(0.1, lambda: desk.host.destroy(desk.db))
+    timer.start()
+    assert desk.ask("release", domain="db", wait=True)["done"] is True
+    timer.join()
+
+
+def test_a_hold_is_written_down_before_the_loop_hears_of_it(desk: Desk) -> None:
+    desk.start()
+    desk.ask("hold", for_ns=5 * NS_PER_S)
+    assert desk.held == [5 * NS_PER_S]
+    desk.failure = LedgerError("disk full")
+    with pytest.raises(Exception, match="disk full"):
+        desk.ask("hold", for_ns=5 * NS_PER_S)
+    assert len(requests(desk)) == 1
+
+
+def test_a_failed_reload_is_answered_with_its_mistakes(desk: Desk) -> None:
+    desk.start()
+    desk.failure = ConfigError("f:1: a: wrong\nf:2: b: wrong")
+    with pytest.raises(ConfigError, match="f:2: b: wrong"):
+        desk.ask("reload")
+
+
+def test_an_unknown_domain_is_answered_with_its_neighbours(desk: Desk) -> None:
+    desk.start()
+    with pytest.raises(UsageError, match="there is no domain 'wbe' on this host; did you mean"):
+        desk.ask("pause", domain="wbe")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b"[" * 9000 + b"\n",
+        b'{"verb": "explode"}\n',
+        b'{"verb": ["status"]}\n',
+        b'{"verb": "status", "extra": 1}\n',
+        b'{"verb": "pause", "for_ns": -1}\n',
+        b'{"verb": "pause", "for_ns": 1e400}\n',
+        b'{"verb": "pause", "for_ns": 1180591620717411303424}\n',
+        b'{"verb": "pause", "domain": {}}\n',
+        b'{"verb": "release"}\n',
+        b'{"verb": "hold"}\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_nonsense_is_refused_as_usage_and_the_desk_stays_open(desk: Desk, line: bytes) -> None:
+    desk.start()
+    (answer,) = desk.raw(line)
+    refusal = json.loads(answer)
+    assert (refusal["ok"], refusal["code"]) == (False, 2)
+    assert requests(desk) == []
+    assert desk.ask("status")["ok"] is True
+
+
+def test_a_line_without_end_is_cut_off(desk: Desk) -> None:
+    desk.start()
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        assert desk.raw(b"x" * 100_000) == []
+    assert desk.ask("status")["ok"] is True
+
+
+def test_several_lines_in_one_connection_are_answered_in_turn(desk: Desk) -> None:
+    desk.start()
+    answers = desk.raw(b'{"verb": "status"}\n{"verb": "no"}\n', b'{"verb": "status"}\n')
+    assert [json.loads(answer)["ok"] for answer in answers] == [True, False, True]
+
+
+def test_more_peers_than_seats_are_turned_away_and_the_seats_come_back(desk: Desk) -> None:
+    desk.start()
+    peers = []
+    try:
+        for _ in range(16):
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(str(desk.folder / "vcpud.sock"))
+            peer.sendall(b'{"verb": "status"}\n')
+            assert json.loads(peer.recv(4096))["ok"]
+            peers.append(peer)
+        with pytest.raises(UnreachableError, match=r"too many connections|turned .* away"):
+            desk.ask("status")
+    finally:
+        for peer in peers:
+            peer.close()
+    for _ in range(200):
+        try:
+            assert desk.ask("status")["ok"]
+            break
+        except UnreachableError:
+            threading.Event().wait(0.01)
+    else:
+        pytest.fail("the seats did not come back")
+
+
+def test_before_the_first_cycle_no_change_can_be_asked_for(desk: Desk) -> None:
+    desk.inbox.serve()
+    with pytest.raises(UnreachableError, match="has just started"):
+        desk.ask("pause")
+
+
+def test_whoever_waits_at_a_stop_is_told(desk: Desk) -> None:
+    desk.start()
+    desk.stuck = True
+    timer = threading.Timer(0.1, desk.inbox.close)
+    timer.start()
+    with pytest.raises(UnreachableError, match="stopping or stuck"):
+        desk.ask("pause")
+    timer.join()
+    with pytest.raises(NotRunningError, match="vcpud does not run"):
+        desk.ask("status")
+
+
+def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(tmp_path / "vcpud.sock"))
+    dead.close()
+    desk = Desk(tmp_path)
+    desk.start()
+    assert desk.ask("status")["ok"]
+    assert (tmp_path / "vcpud.sock").stat().st_mode & 0o777 == 0o660
+    desk.stop()
+    assert not (tmp_path / "vcpud.sock").exists()
+
+
+def stranger(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, say: Callable[[socket.socket], Any]
+) -> Any:
+    """Ask as a user who is neither root nor the daemon's own."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(10)
+        path = desk.folder / "vcpud.sock"
+        if os.geteuid() == 0:
+            path.chmod(0o666)
+            os.seteuid(65534)
+            try:
+                # The backlog takes it; who it was is fixed now, and looked at below.
+                peer.connect("vcpud.sock")
+            finally:
+                os.seteuid(0)
+        else:
+            peer.connect(str(path))
+            own = os.geteuid()
+            monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+        desk.start()
+        return say(peer)
+
+
+def exchange(peer: socket.socket) -> dict[str, Any]:
+    peer.sendall(b'{"verb": "status"}\n')
+    answer: dict[str, Any] = json.loads(peer.recv(4096))
+    return answer
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # so that a stranger need not walk through pytest's own folders
+    return tmp_path
+
+
+def test_a_stranger_is_turned_away_whatever_the_file_says(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(open_folder)
+    try:
+        answer = stranger(desk, monkeypatch, exchange)
+    finally:
+        desk.stop()
+    assert (answer["ok"], answer["code"]) == (False, 4)
+
+
+def test_a_member_of_the_socket_group_is_served(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(open_folder, group=grp.getgrgid(os.getegid()).gr_name)
+    try:
+        answer = stranger(desk, monkeypatch, exchange)
+    finally:
+        desk.stop()
+    assert answer["ok"] is True
+
+
+def test_a_path_too_long_for_a_socket_is_a_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"the control socket .* cannot be made"):
+        Desk(tmp_path / ("x" * 120))

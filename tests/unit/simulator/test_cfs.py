@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from vcpud_simulator.entities import RUNNING, Scheduler
+from vcpud_simulator.experiment import Laboratory
+from vcpud_simulator.host import FREE
+from vcpud_simulator.schedulers.cfs import Cfs
+from vcpud_simulator.trace import Kind, Recording
+from vcpud_simulator.workloads.gobmk import GobmkLike
+from vcpud_simulator.workloads.noise import Noise
+
+MS = 1_000_000
+
+
+def shares(scheduler: Scheduler, widths: dict[str, int], *, pcpus: int) -> dict[str, float]:
+    lab = Laboratory(pcpus=pcpus, scheduler=scheduler, costs=FREE)
+    for name, vcpus in widths.items():
+        lab.add(name, GobmkLike(), vcpus=vcpus, weight=1024)
+    lab.run_for(500 * MS)
+    return {name: m.run_pcpus / pcpus for name, m in lab.measure(4_000 * MS).items()}
+
+
+def test_with_groups_a_narrow_domain_gets_as_much_as_a_wide_one() -> None:
+    found = shares(Cfs(), {"narrow": 1, "wide": 3}, pcpus=1)
+    assert found["narrow"] == pytest.approx(0.5, rel=0.03)
+
+
+def test_without_groups_shares_follow_the_number_of_vcpus() -> None:
+    found = shares(Cfs(groups=False), {"narrow": 1, "wide": 3}, pcpus=1)
+    assert found["narrow"] == pytest.approx(0.25, rel=0.03)
+
+
+@pytest.mark.parametrize(("pcpus", "slice_ms"), [(1, 4), (2, 8), (8, 16)])
+def test_two_hogs_alternate_at_the_first_tick_after_half_the_scaled_latency(
+    pcpus: int, slice_ms: int
+) -> None:
+    # latency 6 ms times 1, 2, 4; half of it is 3, 6, 12 ms, and a tick must find more than that
+    recording = Recording(from_ns=1_000 * MS)
+    lab = Laboratory(pcpus=pcpus, scheduler=Cfs(groups=False), costs=FREE, trace=recording)
+    for name in ("a", "b"):
+        lab.add(name, GobmkLike(), vcpus=pcpus, weight=1024)
+    lab.run_for(2_000 * MS)
+    switches = [e.when_ns for e in recording.events if e.kind == Kind.DISPATCH and e.place == 0]
+    gaps_ms = {(b - a) // MS for a, b in itertools.pairwise(switches)}
+    assert slice_ms in gaps_ms
+    assert max(gaps_ms) <= slice_ms + 4
+
+
+def test_a_sleeper_preempts_a_hog_at_once() -> None:
+    lab = Laboratory(pcpus=1, scheduler=Cfs())
+    lab.add("hog", GobmkLike(), vcpus=1)
+    sleeper = lab.add("sleeper", Noise(), vcpus=1)
+    lab.run_for(5_000 * MS)
+    vcpu = sleeper.kernel.domain.vcpus[0]
+    waited_ns = vcpu.in_state_ns(1, lab.engine.now_ns)
+    assert waited_ns / sleeper.progress.iterations < 0.5 * MS
+
+
+def test_balance_scheduling_keeps_siblings_apart() -> None:
+    def stacked(make: Callable[[], Scheduler]) -> int:
+        lab = Laboratory(pcpus=4, scheduler=make())
+        for name in ("a", "b"):
+            lab.add(name, Noise(burst_ns=MS, sleep_ns=MS), vcpus=4)
+        found = 0
+        for _ in range(400):
+            lab.run_for(MS)
+            for domain in lab.host.domains:
+                places = [v.pcpu for v in domain.vcpus if v.state <= 1]
+                found += len(places) - len(set(places))
+        return found
+
+    assert stacked(lambda: Cfs(siblings_apart=True)) < stacked(Cfs) / 3
+
+
+def test_an_idle_pcpu_takes_over_a_waiting_vcpu() -> None:
+    lab = Laboratory(pcpus=3, scheduler=Cfs())
+    lab.add("hogs", GobmkLike(), vcpus=3)
+    lab.run_for(1_000 * MS)
+    for vcpu in lab.host.vcpus:
+        assert vcpu.in_state_ns(RUNNING, lab.engine.now_ns) > 985 * MS

@@ -1,0 +1,1 @@
+"""vcpud: dynamic vCPU allocation for Xen and KVM hosts."""

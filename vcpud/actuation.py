@@ -1,0 +1,285 @@
+"""Making changes, and being able to undo every one of them.
+
+Courses are begun step by step through the hypervisor port, after the original was written to the
+ledger; read back; given up when they fail; and every original is given back, or stays in the
+ledger and is named. An original of another boot or incarnation is never applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vcpud import steer
+from vcpud.agenda import Agenda
+from vcpud.errors import LedgerError
+from vcpud.model import (
+    Accepted,
+    Change,
+    DomainSample,
+    Effect,
+    EventKind,
+    HostEvent,
+    HostSample,
+    Method,
+    Mode,
+    Original,
+    Reason,
+    Refused,
+    SetLive,
+    SetOnline,
+    Uuid,
+)
+from vcpud.record import ChangeRecord, Completed, Purpose
+from vcpud.steer import Course, Standing
+
+if TYPE_CHECKING:
+    from vcpud.ports import Hypervisor, Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Where a domain is to go, on whose behalf and why."""
+
+    decision_id: str
+    purpose: Purpose
+    to_vcpus: int
+    step_vcpus: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Acts:
+    """What actuation did in one cycle, for its record."""
+
+    changes: list[ChangeRecord] = field(default_factory=list)
+    completed: list[Completed] = field(default_factory=list)
+    lost: list[Original] = field(default_factory=list)
+    dropped: list[Uuid] = field(default_factory=list)
+    given_up: list[Uuid] = field(default_factory=list)
+    ledger_error: str | None = None
+
+
+class Actuation:
+    """The hand of the loop.
+
+    `acts` is filled during a cycle and taken by the loop at its end.
+    """
+
+    def __init__(self, hypervisor: Hypervisor, ledger: Ledger, agenda: Agenda) -> None:
+        self._hypervisor = hypervisor
+        self._ledger = ledger
+        self._agenda = agenda
+        self.acts = Acts()
+
+    # --------------------------------------------------------------------------- originals
+
+    def originals(self) -> dict[Uuid, Original]:
+        """Every original not yet restored, by domain."""
+        return {original.uuid: original for original in self._ledger.outstanding()}
+
+    def home(self, sample: DomainSample) -> frozenset[int]:
+        """The guest CPUs a domain had before vcpud first touched it."""
+        original = self.originals().get(sample.uuid)
+        if original is not None and original.online is not None:
+            return original.online
+        return sample.active
+
+    def forget(self, uuid: Uuid) -> None:
+        """A domain owes nothing any more."""
+        if uuid not in self.originals():
+            return
+        try:
+            self._ledger.forget(uuid)
+        except LedgerError as error:
+            self.acts.ledger_error = str(error)
+
+    def discard_stale(self, sample: HostSample, *, absent_too: bool) -> None:
+        """Originals of another boot or incarnation are named and never applied.
+
+        Args:
+            sample: What is there now.
+            absent_too: Also drop those whose domain is not running: its CPUs went with it.
+        """
+        running = {domain.uuid: domain for domain in sample.domains}
+        for original in self._ledger.outstanding():
+            domain = running.get(original.uuid)
+            other = domain is not None and domain.incarnation != original.incarnation
+            if original.boot_id != sample.boot_id or other or (domain is None and absent_too):
+                self.acts.lost.append(original)
+                self._agenda.forget(original.uuid)
+                self.forget(original.uuid)
+
+    def forget_restored(self, sample: HostSample) -> None:
+        """A domain that is back at its original, and on no course, owes nothing."""
+        originals = self.originals()
+        for domain in sample.domains:
+            original = originals.get(domain.uuid)
+            if original is None or domain.uuid in self._agenda.courses:
+                continue
+            if not steer.settled(domain, self._agenda.touched_at_ns.get(domain.uuid)):
+                continue
+            if original.online is None:
+                back = domain.live_vcpus >= original.live_vcpus
+            else:
+                back = domain.online is not None and domain.online >= original.online
+            if back:
+                self.forget(domain.uuid)
+
+    # ----------------------------------------------------------------------------- courses
+
+    def set_course(self, sample: DomainSample, intent: Intent, now_ns: int) -> None:
+        """Send a domain on its way."""
+        original = self.originals().get(sample.uuid)
+        restoring = intent.purpose is Purpose.RESTORE
+        by_agent = restoring and original is not None and original.online is not None
+        self._agenda.set_course(
+            Course(
+                uuid=sample.uuid,
+                decision_id=intent.decision_id,
+                purpose=intent.purpose,
+                reason=intent.reason,
+                begun_at_ns=now_ns,
+                home=self.home(sample),
+                home_live_vcpus=sample.live_vcpus if original is None else original.live_vcpus,
+                from_vcpus=len(sample.active),
+                to_vcpus=intent.to_vcpus,
+                step_vcpus=intent.step_vcpus,
+                method=Method.AGENT if by_agent else sample.method,
+            )
+        )
+
+    def give_back(self, sample: DomainSample, decision_id: str, now_ns: int) -> bool:
+        """Restore one domain; False when it owes nothing or is being restored already."""
+        current = self._agenda.courses.get(sample.uuid)
+        if sample.uuid not in self.originals() or (current is not None and current.restoring):
+            return False
+        home = self.home(sample)
+        intent = Intent(
+            decision_id=decision_id,
+            purpose=Purpose.RESTORE,
+            to_vcpus=len(home),
+            step_vcpus=len(home),
+            reason="give back what the domain had",
+        )
+        self.set_course(sample, intent, now_ns)
+        return True
+
+    def hear(self, events: tuple[HostEvent, ...], now_ns: int) -> None:
+        """Changes that the hypervisor says have failed."""
+        for event in events:
+            course = self._agenda.courses.get(event.uuid or "")
+            if course is not None and event.kind is EventKind.CHANGE_FAILED:
+                detail = f"{event.reason}: {event.detail}"
+                self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
+
+    def read_back(self, sample: HostSample, now_ns: int) -> None:
+        """Which courses are reached, which are given up; only what is counts."""
+        for domain in sample.domains:
+            course = self._agenda.courses.get(domain.uuid)
+            if course is None:
+                continue
+            course = steer.checked(course, domain, now_ns)
+            self._agenda.courses[domain.uuid] = course
+            standing = steer.standing(course, domain)
+            if standing is Standing.ON_ITS_WAY:
+                continue
+            reached = standing is Standing.REACHED
+            self._agenda.finish(domain.uuid, now_ns, domain.online)
+            self.acts.completed.append(
+                Completed(
+                    decision_id=course.decision_id,
+                    uuid=domain.uuid,
+                    name=domain.name,
+                    purpose=course.purpose,
+                    method=course.method,
+                    from_vcpus=course.from_vcpus,
+                    to_vcpus=len(domain.active),
+                    reached=reached,
+                    took_ns=now_ns - course.begun_at_ns,
+                    detail=course.detail,
+                )
+            )
+            if reached:
+                self._agenda.quarantines.pop(domain.uuid, None)
+            else:
+                self._agenda.quarantine(domain.uuid, now_ns, course.detail)
+                self.acts.given_up.append(domain.uuid)
+
+    # ------------------------------------------------------------------------------- steps
+
+    def act(self, sample: HostSample, now_ns: int) -> None:
+        """Begin the next step of every course, shrinks first: they free what grows need."""
+        running = {domain.uuid: domain for domain in sample.domains}
+        steps = [
+            (course, running[course.uuid], change)
+            for course in self._agenda.courses.values()
+            if course.uuid in running
+            and (change := steer.next_change(course, running[course.uuid], now_ns)) is not None
+        ]
+        steps.sort(key=lambda step: (step[0].to_vcpus >= step[0].from_vcpus, step[0].uuid))
+        for course, domain, change in steps:
+            effect = self._begin(course, domain, change, sample.boot_id)
+            self._note(course, domain, effect, now_ns)
+            self.acts.changes.append(
+                ChangeRecord(
+                    decision_id=course.decision_id,
+                    uuid=course.uuid,
+                    name=domain.name,
+                    change=change,
+                    effect=effect,
+                    purpose=course.purpose,
+                    method=course.method,
+                    from_vcpus=len(domain.active),
+                    to_vcpus=_wanted(change, domain),
+                    reason=course.reason,
+                )
+            )
+
+    def _begin(self, course: Course, domain: DomainSample, change: Change, boot_id: str) -> Effect:
+        """The original is durable before the change is begun; a failed write means no change."""
+        if domain.terms.mode is not Mode.ENFORCE and course.purpose is Purpose.DECIDE:
+            return Refused(Reason.OUT_OF_BOUNDS, f"mode is {domain.terms.mode}")
+        if domain.job is not None:
+            return Refused(Reason.JOB, domain.job)
+        if not course.restoring:
+            try:
+                self._ledger.remember(
+                    Original(
+                        boot_id=boot_id,
+                        uuid=domain.uuid,
+                        name=domain.name,
+                        incarnation=domain.incarnation,
+                        online=domain.online,
+                        live_vcpus=domain.live_vcpus,
+                    )
+                )
+            except LedgerError as error:
+                self.acts.ledger_error = str(error)
+                return Refused(Reason.LEDGER, str(error))
+        return self._hypervisor.begin(change)
+
+    def _note(self, course: Course, domain: DomainSample, effect: Effect, now_ns: int) -> None:
+        if isinstance(effect, Accepted):
+            self._agenda.courses[course.uuid] = steer.issued(course, now_ns)
+            self._agenda.touched_at_ns[course.uuid] = now_ns
+        elif effect.reason in _FINAL and not course.restoring:
+            # Nothing was begun and nothing will be: no course, and no new one for a moment.
+            self._agenda.finish(course.uuid, now_ns, domain.online)
+            self.acts.dropped.append(course.uuid)
+        else:
+            detail = f"{effect.reason}: {effect.detail}"
+            self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
+
+
+_FINAL = frozenset({Reason.DRY_RUN, Reason.LEDGER, Reason.GONE, Reason.OUT_OF_BOUNDS})
+
+
+def _wanted(change: Change, domain: DomainSample) -> int:
+    match change:
+        case SetOnline(online=online):
+            return len(online)
+        case SetLive(count=count):
+            return count
+        case _:
+            return len(domain.active)

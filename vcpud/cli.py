@@ -1,0 +1,124 @@
+"""The command line: what can be asked, and how faults reach the operator.
+
+Commands live in `vcpud.commands`; others (the laboratory's) come from the entry points
+`vcpud.commands`, each a callable that is given argparse's subparsers and sets a `handler`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vcpud.commands import ask, mend, serve
+from vcpud.commands.common import EXIT_CODES, output_option, say, say_json
+from vcpud.errors import ConfigError, VcpudError
+from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR
+from vcpud.text import printable
+from vcpud.version import version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GROUP = "vcpud.commands"
+_EXAMPLES = f"""\
+examples:
+  vcpud check-config --print          what is configured, and where it was written
+  vcpud dry-run --cycles 30           what would be done on this host
+  vcpud status -o json                what vcpud sees and does
+  vcpud pause db --for 1h             leave one domain alone
+  vcpud release db --wait             all its vCPUs online again, before a migration
+  vcpud hold 120s                     keep the counts over the next restart
+  vcpud restore                       give everything back
+
+{EXIT_CODES}
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code of the process."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code = options.handler(options)
+        sys.stdout.flush()
+    except ConfigError as error:
+        mistakes = str(error).splitlines()
+        if len(mistakes) > 1:
+            _complain(f"{len(mistakes)} mistakes in the configuration:")
+        for mistake in mistakes:
+            _complain(mistake)
+        return error.exit_code
+    except VcpudError as error:
+        for line in str(error).splitlines() or [type(error).__name__]:
+            _complain(line)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has seen enough; Python must not complain again when it flushes at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    return int(code or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = parent.add_argument_group("for every command")
+    common.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"main configuration file ({CONFIG_PATH})"
+    )
+    common.add_argument("--state-dir", type=Path, metavar="DIR", help=f"ledger ({STATE_DIR})")
+    common.add_argument(
+        "--runtime-dir", type=Path, metavar="DIR", help=f"socket and lock ({RUNTIME_DIR})"
+    )
+    common.add_argument(
+        "--backend", metavar="NAME[:ARG]", help="hypervisor to use instead of the configured one"
+    )
+    parser = argparse.ArgumentParser(
+        prog="vcpud",
+        parents=[parent],
+        description="Gives each guest only as many active vCPUs as the host can run.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"vcpud {version()}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for commands in (serve, ask, mend):
+        commands.add_to(subparsers, parent)
+    show = subparsers.add_parser(
+        "version",
+        parents=[parent],
+        help="print which vcpud this is",
+        description="Print versions.",
+    )
+    output_option(show)
+    show.set_defaults(handler=_version)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            entry.load()(subparsers)
+        except ImportError as error:
+            _complain(f"the command {entry.name} cannot be loaded: {error}")
+    return parser
+
+
+def _version(options: argparse.Namespace) -> None:
+    versions = {"vcpud": version(), "python": platform.python_version()}
+    if options.output == "json":
+        say_json(versions)
+    else:
+        say("\n".join(f"{name} {number}" for name, number in versions.items()))
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"vcpud: {printable(line, 1000)}\n")

@@ -1,0 +1,1 @@
+"""What `vcpud VERB` does; the command line itself is in `vcpud.cli`."""

@@ -1,0 +1,96 @@
+"""What the commands share: which settings hold, options that recur, and output."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vcpud import config
+from vcpud.errors import ConfigError
+from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR, Settings
+from vcpud.units import parse_duration
+
+EXIT_CODES = (
+    "exit codes: 0 ok, 1 failed, 2 wrong usage, 3 wrong configuration, "
+    "4 libvirt or vcpud unreachable, 5 done in part"
+)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The configuration, with what the command line says instead.
+
+    Raises:
+        ConfigError: Lists every mistake.
+    """
+    named = getattr(options, "config", None)
+    settings = config.load(named or CONFIG_PATH, explicit=named is not None)
+    instead = {
+        word: getattr(options, word)
+        for word in ("backend", "state_dir", "runtime_dir")
+        if getattr(options, word, None) is not None
+    }
+    return dataclasses.replace(settings, **instead)
+
+
+def settings_to_restore(options: argparse.Namespace) -> Settings:
+    """The configuration, or the defaults where it is wrong: giving back must not wait for it."""
+    try:
+        return settings_of(options)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\nvcpud: giving back with the defaults all the same\n")
+    state_dir, runtime_dir = folders(options)
+    return dataclasses.replace(
+        config.defaults(),
+        backend=getattr(options, "backend", None) or "libvirt",
+        state_dir=state_dir,
+        runtime_dir=runtime_dir,
+    )
+
+
+def folders(options: argparse.Namespace) -> tuple[Path, Path]:
+    """State and runtime folder, also where the configuration is wrong or may not be read."""
+    state_dir = getattr(options, "state_dir", None)
+    runtime_dir = getattr(options, "runtime_dir", None)
+    if state_dir is None or runtime_dir is None:
+        try:
+            settings = settings_of(options)
+        except ConfigError:
+            return state_dir or STATE_DIR, runtime_dir or RUNTIME_DIR
+        return settings.state_dir, settings.runtime_dir
+    return state_dir, runtime_dir
+
+
+def duration(text: str) -> int:
+    """For argparse: nanoseconds of "10m"."""
+    try:
+        duration_ns = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if duration_ns <= 0:
+        raise argparse.ArgumentTypeError("must be longer than nothing")
+    return duration_ns
+
+
+def output_option(parser: argparse.ArgumentParser) -> None:
+    """Add `-o`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="how to print (default: text)",
+    )
+
+
+def say(line: str) -> None:
+    """One line, or several, on standard output."""
+    sys.stdout.write(f"{line}\n")
+
+
+def say_json(document: Any) -> None:
+    """A document on standard output."""
+    say(json.dumps(document, indent=2, ensure_ascii=True))

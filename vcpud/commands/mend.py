@@ -1,0 +1,137 @@
+"""`restore` and `deadman`: giving everything back, with the daemon or without it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from vcpud import log
+from vcpud.client import NotRunningError, ask
+from vcpud.commands.common import duration, folders, say, settings_to_restore
+from vcpud.errors import LedgerError, PartialError, UsageError
+from vcpud.ledger import FileLedger, clear_hold, locked, read_hold
+from vcpud.service import give_back
+from vcpud.text import meant, printable
+from vcpud.units import NS_PER_S, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vcpud.model import Original, Uuid
+    from vcpud.record import CycleRecord
+    from vcpud.settings import Settings
+
+_WITHIN_NS = 30 * NS_PER_S
+_MARGIN_S = 45.0
+_LOOK_S = 0.5
+
+
+def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
+    """Add the two commands."""
+    restore = subparsers.add_parser(
+        "restore",
+        parents=[parent],
+        help="give back everything that vcpud changed",
+        description="Give back everything that vcpud changed: through the running daemon, or "
+        "directly from the ledger where none runs.",
+    )
+    restore.add_argument("domain", nargs="?", help="only this domain: name or UUID")
+    restore.add_argument(
+        "--timeout", type=duration, default=_WITHIN_NS, help="how long to try (30s)"
+    )
+    restore.set_defaults(handler=_restore)
+    deadman = subparsers.add_parser(
+        "deadman",
+        parents=[parent],
+        help="wait for the end of a hold, and restore if no vcpud has taken over (for systemd)",
+        description="Wait for the end of a hold, and restore if no vcpud has taken over.",
+    )
+    deadman.set_defaults(handler=_deadman)
+
+
+class _Lost:
+    """A `Recorder` that notes which originals no longer apply."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def record(self, record: CycleRecord) -> None:
+        self.names |= {original.name for original in record.lost_originals}
+
+
+def _restore(options: argparse.Namespace) -> None:
+    _, runtime_dir = folders(options)
+    try:
+        answer = ask(
+            runtime_dir,
+            "restore",
+            timeout_s=seconds(options.timeout) + _MARGIN_S,
+            domain=options.domain,
+            wait=True,
+            wait_ns=options.timeout,
+        )
+    except NotRunningError:
+        log.configure("auto", "warning", environ=os.environ)
+        _directly(settings_to_restore(options), options.timeout, options.domain)
+        return
+    _report(answer["left"])
+    say(f"given back: {options.domain or 'everything'}")
+
+
+def _directly(settings: Settings, within_ns: int, word: str | None = None) -> None:
+    ledger = FileLedger(settings.state_dir, read_only=True)
+    if ledger.fault:
+        raise LedgerError(ledger.fault)
+    before = ledger.outstanding()
+    uuid = None if word is None else _uuid(word, before)
+    lost = _Lost()
+    left = give_back(settings, lost, within_ns, uuid)
+    kept = {original.uuid for original in left}
+    done = [
+        one.name
+        for one in before
+        if uuid in (None, one.uuid) and one.uuid not in kept and one.name not in lost.names
+    ]
+    if lost.names:
+        say(f"gone or started anew, nothing to give back: {_names(lost.names)}")
+    if done or not (left or lost.names):
+        say(f"given back: {_names(done) or 'nothing was changed'}")
+    _report(original.name for original in left)
+    if word is None:
+        clear_hold(settings.state_dir)
+
+
+def _deadman(options: argparse.Namespace) -> None:
+    settings = settings_to_restore(options)
+    log.configure("auto", "info", environ=os.environ)
+    while (note := read_hold(settings.state_dir)) is not None and note.left_ns() > 0:
+        time.sleep(min(_LOOK_S, max(0.01, seconds(note.left_ns()))))
+    if note is None:
+        say("no hold is in force")
+    elif locked(settings.runtime_dir):
+        say("the hold is over, and a vcpud runs")
+    else:
+        say("the hold is over, and no vcpud has taken over: giving everything back")
+        _directly(settings, _WITHIN_NS)
+    clear_hold(settings.state_dir)
+
+
+def _report(left: Iterable[str]) -> None:
+    names = _names(left)
+    if names:
+        raise PartialError(f"not given back, still in the ledger: {names}")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(printable(name) for name in sorted(names))
+
+
+def _uuid(word: str, outstanding: tuple[Original, ...]) -> Uuid:
+    known = {original.name: original.uuid for original in outstanding}
+    if word.lower() in known.values():
+        return word.lower()
+    if word not in known:
+        raise UsageError(f"the ledger holds no domain {word!r}{meant(word, known)}")
+    return known[word]

@@ -1,0 +1,451 @@
+"""The configuration: YAML files in, `Settings` out, or every mistake of every file at once.
+
+The main file comes first, then `conf.d/*.yaml` beside it in lexical order; later wins. Scalars
+override, lists replace, mappings (also `domains:`) merge by key. The only module that knows
+pydantic. Durations are written with their unit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    create_model,
+)
+
+from vcpud import policy as policies
+from vcpud.documents import Document, Key, Mistake, Origin, merge, read, unsafe, walk
+from vcpud.errors import ConfigError
+from vcpud.limits import Limits
+from vcpud.model import Mode, Terms
+from vcpud.requests import LoopSettings
+from vcpud.settings import (
+    CONFIG_PATH,
+    RUNTIME_DIR,
+    STATE_DIR,
+    EffectiveLine,
+    Listen,
+    Settings,
+)
+from vcpud.terms import Selector, TermsBook
+from vcpud.text import meant
+from vcpud.units import NS_PER_MS, NS_PER_S, duration_text, parse_duration
+
+_DAY_NS = 86_400 * NS_PER_S
+_MAX_VCPUS = 4096
+_MAX_PORT = 65535
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9/_.-]*|[0-9]+(ns|us|ms|s|m|h)")
+
+
+# ------------------------------------------------------------------------------- the sections
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if type(value) is int and value == 0:
+        return 0
+    raise ValueError('expected a duration with its unit, like "500ms", "2s" or "5m"')
+
+
+def _between(low_ns: int, high_ns: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if not low_ns <= value <= high_ns:
+            raise ValueError(f"expected {duration_text(low_ns)} to {duration_text(high_ns)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError("expected an absolute path")
+    return value
+
+
+def _listen(value: str) -> str:
+    _split_listen(value)
+    return value
+
+
+def _split_listen(value: str) -> Listen:
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if (
+        not colon
+        or not host
+        or not port.isascii()
+        or not port.isdigit()
+        or int(port[:9]) > _MAX_PORT
+    ):
+        raise ValueError('expected ADDRESS:PORT, like "127.0.0.1:9756"')
+    return Listen(host, int(port))
+
+
+_AnyDuration = Annotated[int, BeforeValidator(_duration), PlainSerializer(duration_text)]
+_Duration = Annotated[_AnyDuration, _between(0, _DAY_NS)]
+_Timeout = Annotated[_AnyDuration, _between(10 * NS_PER_MS, 600 * NS_PER_S)]
+_Count = Annotated[int, Field(strict=True, ge=1, le=_MAX_VCPUS)]
+_Ratio = Annotated[float, Field(strict=True, ge=0, le=1)]
+_Flag = Annotated[bool, Field(strict=True)]
+_Text = Annotated[str, Field(strict=True, min_length=1, max_length=512)]
+_Path = Annotated[_Text, AfterValidator(_absolute)]
+
+
+_LONGEST_PERIOD_NS = 10 * NS_PER_S
+"""Only finished cycles feed systemd's watchdog, which waits 30 s."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Policy(_Section):
+    model_config = ConfigDict(extra="allow")
+    name: _Text = "spin_feedback"
+
+
+class _Libvirt(_Section):
+    """Every key may be absent: the backend knows its own defaults."""
+
+    uri: _Text | None = None
+    call_deadline: _Timeout | None = None
+    agent_period: _Timeout | None = None
+    agent_timeout: _Timeout | None = None
+    agent_cost_ratio: _Ratio | None = None
+    workers: _Count | None = None
+    boot_grace: _Duration | None = None
+    resync: _Timeout | None = None
+    unplug_emulated: bool | None = None
+
+
+class _Terms(_Section):
+    mode: Mode | None = None
+    min_vcpus: _Count | None = None
+    max_vcpus: _Count | None = None
+    guest_signals: _Flag | None = None
+
+
+class _Metrics(_Section):
+    enabled: _Flag = True
+    listen: Annotated[_Text, AfterValidator(_listen)] = "127.0.0.1:9756"
+
+
+class _Log(_Section):
+    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class _Fixed(_Section):
+    backend: _Text = "libvirt"
+    period: Annotated[_AnyDuration, _between(100 * NS_PER_MS, _LONGEST_PERIOD_NS)] = NS_PER_S
+    on_stop: Literal["restore", "keep"] = "restore"
+    policy: _Policy = _Policy()
+    libvirt: _Libvirt = _Libvirt()
+    defaults: _Terms = _Terms()
+    domains: dict[_Text, _Terms] = {}
+    deny: tuple[_Text, ...] = ()
+    metadata: _Flag = True
+    metrics: _Metrics = _Metrics()
+    log: _Log = _Log()
+    state_dir: _Path = str(STATE_DIR)
+    runtime_dir: _Path = str(RUNTIME_DIR)
+    socket_group: _Text = "vcpud"
+
+
+def _limits_section() -> type[_Section]:
+    """The fields of `vcpud.limits.Limits`, so that a new limit is configurable at once."""
+    hints = get_type_hints(Limits)
+    fields: dict[str, Any] = {}
+    for item in dataclasses.fields(Limits):
+        kind: Any = _Duration if item.name.endswith("_ns") else _Count
+        if hints[item.name] is bool:
+            kind = _Flag
+        elif hints[item.name] is float:
+            kind = _Ratio if item.name.endswith("_ratio") else Annotated[float, Field(gt=0)]
+        fields[item.name.removesuffix("_ns")] = (kind, item.default)
+    return create_model("_Limits", __base__=_Section, **fields)
+
+
+_LIMITS = _limits_section()
+_ROOT: type[_Fixed] = create_model("_Root", __base__=_Fixed, limits=(_LIMITS, _LIMITS()))
+
+
+# ------------------------------------------------------------------------------------ loading
+
+
+def load(path: Path = CONFIG_PATH, *, explicit: bool = False) -> Settings:
+    """Read and check everything that is configured.
+
+    Args:
+        path: The main file.
+        explicit: The operator named it: it must exist, and may belong to whoever runs vcpud.
+
+    Raises:
+        ConfigError: Lists every mistake of every file with file, line and key.
+    """
+    owners = {0, os.geteuid()} if explicit else {0}
+    found, mistakes = _files(path, owners, explicit=explicit)
+    merged = Document()
+    for file in found:
+        document = read(file, owners)
+        mistakes += document.mistakes
+        mistakes += _wrong_values(document)
+        merged = merge(merged, document)
+    return _settings(merged, mistakes, tuple(str(file) for file in found))
+
+
+def defaults() -> Settings:
+    """What holds where nothing is configured: also the way to give back under a broken file."""
+    return _settings(Document(), [], ())
+
+
+def _files(path: Path, owners: set[int], *, explicit: bool) -> tuple[list[Path], list[Mistake]]:
+    files = [path] if explicit or os.path.lexists(path) else []
+    mistakes = []
+    folder = path.parent / "conf.d"
+    try:
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208  names only
+        wrong = unsafe(folder, owners) if names else None
+    except OSError as error:
+        names, wrong = [], f"cannot be read: {error.strerror}"
+    if wrong is not None:
+        mistakes.append(Mistake(Origin(str(folder), 0), (), wrong))
+    for name in names if wrong is None else ():
+        if name.startswith("."):
+            continue
+        if name.endswith(".yaml"):
+            files.append(folder / name)
+        elif name.endswith((".yml", ".json", ".conf")):
+            message = "would be ignored: the name must end in .yaml"
+            mistakes.append(Mistake(Origin(str(folder / name), 0), (), message))
+    return files, mistakes
+
+
+def _wrong_values(document: Document) -> list[Mistake]:
+    try:
+        _ROOT.model_validate(document.data)
+    except ValidationError as error:
+        return [_mistake(document, dict(wrong)) for wrong in error.errors(include_url=False)]
+    return []
+
+
+def _settings(merged: Document, mistakes: list[Mistake], files: tuple[str, ...]) -> Settings:
+    data = dict(merged.data)
+    try:
+        root = _ROOT.model_validate(data)
+    except ValidationError as error:
+        # The sections that are right are still checked for what only shows when merged.
+        for wrong in error.errors(include_url=False):
+            data.pop(str(wrong["loc"][0]), None)
+        root = _ROOT.model_validate(data)
+    mistakes = [*mistakes, *_bounds_mistakes(root, merged)]
+    options = _options(root.policy.model_extra or {})
+    loaded = None
+    try:
+        loaded = policies.load(root.policy.name, options)
+    except ConfigError as error:
+        mistakes += _policy_mistakes(str(error), merged)
+    if mistakes or loaded is None:
+        order = {file: place for place, file in enumerate(files)}
+        unique = sorted(
+            set(mistakes),
+            key=lambda one: (order.get(one.origin.file, len(order)), one.origin, one.key),
+        )
+        raise ConfigError("\n".join(str(mistake) for mistake in unique))
+    limits = {
+        item.name: getattr(root, "limits").__dict__[item.name.removesuffix("_ns")]  # noqa: B009
+        for item in dataclasses.fields(Limits)
+    }
+    effective = _effective(root, loaded, merged)
+    text = json.dumps([(line.key, line.value) for line in effective])
+    return Settings(
+        loop=LoopSettings(
+            period_ns=root.period,
+            policy=loaded,
+            policy_name=root.policy.name,
+            limits=Limits(**limits),
+            on_stop_keep=root.on_stop == "keep",
+            policy_options=options,
+        ),
+        terms=_book(root, merged),
+        backend=root.backend,
+        backend_options=_backend_options(root.libvirt),
+        listen=_split_listen(root.metrics.listen) if root.metrics.enabled else None,
+        log_format=root.log.format,
+        log_level=root.log.level,
+        state_dir=Path(root.state_dir),
+        runtime_dir=Path(root.runtime_dir),
+        socket_group=root.socket_group,
+        files=files,
+        digest=hashlib.sha256(text.encode()).hexdigest()[:12],
+        effective=effective,
+    )
+
+
+# ----------------------------------------------------------------------------------- mistakes
+
+
+def _mistake(document: Document, wrong: dict[str, Any]) -> Mistake:
+    key: Key = tuple(str(word) for word in wrong["loc"] if word != "[key]")
+    origin = document.origin(key) or Origin("configuration", 0)
+    if wrong["type"] == "extra_forbidden":
+        return Mistake(origin, key, f"there is no such key{meant(key[-1], _known(key[:-1]))}")
+    message = str(wrong["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    value = wrong["input"]
+    shown = "" if isinstance(value, dict | list) or value is None else f", found {value!r:.60}"
+    return Mistake(
+        origin, key, message if shown and repr(value)[:40] in message else message + shown
+    )
+
+
+def _known(above: Key) -> list[str]:
+    section: Any = _ROOT
+    for word in above:
+        section = (
+            get_args(section)[1]
+            if get_origin(section) is dict
+            else section.model_fields[word].annotation
+        )
+    return sorted(section.model_fields)
+
+
+def _policy_mistakes(text: str, merged: Document) -> list[Mistake]:
+    mistakes = []
+    for line in text.splitlines():
+        place, _, message = line.partition(": ")
+        key: Key = tuple(place.split("."))
+        written = key if key in merged.origins else (*key[:-1], key[-1].removesuffix("_ns"))
+        origin = merged.origin(written) or Origin("default", 0)
+        mistakes.append(Mistake(origin, written, message))
+    return mistakes
+
+
+def _bounds_mistakes(root: _Fixed, merged: Document) -> list[Mistake]:
+    sections: dict[Key, _Terms] = {("defaults",): root.defaults}
+    sections |= {("domains", name): terms for name, terms in root.domains.items()}
+    mistakes = []
+    for key, section in sections.items():
+        terms = _terms(section, root.defaults, "")
+        if terms.max_vcpus is not None and terms.min_vcpus > terms.max_vcpus:
+            message = f"min_vcpus {terms.min_vcpus} is more than max_vcpus {terms.max_vcpus}"
+            origin = merged.origin((*key, "min_vcpus")) or Origin("default", 0)
+            mistakes.append(Mistake(origin, key, message))
+    return mistakes
+
+
+# ------------------------------------------------------------------------------------ results
+
+
+def _terms(section: _Terms, defaults: _Terms, source: str) -> Terms:
+    def either(word: str, otherwise: Any) -> Any:
+        for terms in (section, defaults):
+            if getattr(terms, word) is not None:
+                return getattr(terms, word)
+        return otherwise
+
+    # A ceiling below the inherited floor, or the reverse, is for `_bounds_mistakes` to tell.
+    return Terms(
+        mode=either("mode", Mode.OBSERVE),
+        min_vcpus=either("min_vcpus", 1),
+        max_vcpus=either("max_vcpus", None),
+        guest_signals=either("guest_signals", False),
+        source=source,
+    )
+
+
+def _book(root: _Fixed, merged: Document) -> TermsBook:
+    """Selectors in the order they are tried: exact before globs, later files before earlier."""
+    files = {origin.file: number for number, origin in enumerate(merged.origins.values())}
+    place = {}
+    for name in root.domains:
+        origin = merged.origins[("domains", name)]
+        exact = _UUID.fullmatch(name) is not None or not any(sign in name for sign in "*?[")
+        place[name] = (not exact, -files[origin.file], origin.line)
+    return TermsBook(
+        default=_terms(_Terms(), root.defaults, "default"),
+        selectors=tuple(
+            Selector(
+                pattern=_pattern(name),
+                terms=_terms(root.domains[name], root.defaults, f"config:{name}"),
+            )
+            for name in sorted(root.domains, key=place.__getitem__)
+        ),
+        denied=tuple(_pattern(pattern) for pattern in root.deny),
+        metadata=root.metadata,
+    )
+
+
+def _pattern(pattern: str) -> str:
+    return pattern.lower() if _UUID.fullmatch(pattern) else pattern
+
+
+def _options(written: dict[str, Any]) -> dict[str, Any]:
+    """Policy options: a duration with its unit becomes the policy's `..._ns` field."""
+    options: dict[str, Any] = {}
+    for word, value in written.items():
+        try:
+            options[f"{word}_ns"] = parse_duration(value) if isinstance(value, str) else None
+        except ValueError:
+            options[word] = value
+        else:
+            if not isinstance(value, str):
+                options[word] = value
+                del options[f"{word}_ns"]
+    return options
+
+
+def _backend_options(section: _Libvirt) -> dict[str, Any]:
+    duration = {"call_deadline", "agent_period", "agent_timeout", "boot_grace", "resync"}
+    return {
+        f"{word}_ns" if word in duration else word: value
+        for word, value in section
+        if value is not None
+    }
+
+
+def _effective(root: _Fixed, loaded: object, merged: Document) -> tuple[EffectiveLine, ...]:
+    data = root.model_dump(mode="json", exclude_none=True)
+    if dataclasses.is_dataclass(loaded):
+        for item in dataclasses.fields(loaded):
+            word, value = item.name, getattr(loaded, item.name)
+            if word.endswith("_ns") and isinstance(value, int):
+                word, value = word.removesuffix("_ns"), duration_text(value)
+            data["policy"].setdefault(word, value)
+    lines = []
+    for key, value in walk(data):
+        if isinstance(value, dict) and value:
+            continue
+        items = [(key, value)]
+        if isinstance(value, list) and value:
+            items = [((*key, str(place)), item) for place, item in enumerate(value)]
+        for where, item in items:
+            written = merged.origins.get(where)
+            origin = str(written) if written else "default"
+            lines.append(EffectiveLine(where, _yaml(item), origin))
+    order = {word: place for place, word in enumerate(data)}
+    return tuple(sorted(lines, key=lambda line: order[line.key[0]]))
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    return json.dumps(value, ensure_ascii=True, default=str)
+
+
+_RESERVED = {"true", "false", "null"}

@@ -1,0 +1,338 @@
+"""The control loop: sample, estimate, judge, decide, guard, act, record. Every effect is a port.
+
+The same class runs under a real clock on a real host, and under a simulated clock on a simulated
+one. It owns the state that is threaded through the pure stages and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vcpud import guard, judge
+from vcpud.actuation import Acts, Actuation, Intent
+from vcpud.agenda import FOREVER_NS, Agenda, Bar
+from vcpud.model import DomainSample, HostSample, Mode, Original, Uuid
+from vcpud.plan import Plan, Verdict
+from vcpud.ports import Clock, Hypervisor, Inbox, Ledger, Recorder, Wake
+from vcpud.record import Blocked, CycleRecord, Phase, Purpose
+from vcpud.requests import (
+    Hold,
+    LoopSettings,
+    Pause,
+    Release,
+    Reload,
+    Request,
+    Restore,
+    Resume,
+)
+from vcpud.tracks import Tracks, estimate
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+if TYPE_CHECKING:
+    from vcpud.demand import HostDemand
+
+RESTORE_NS = 10 * NS_PER_S
+"""How long a stop waits for every domain to be back at its original."""
+RESTORE_POLL_NS = 100 * NS_PER_MS
+
+
+class ControlLoop:
+    """Drives one host through the ports; `run` returns after a stop and its restore."""
+
+    def __init__(  # noqa: PLR0913 - the five ports, no more
+        self,
+        *,
+        clock: Clock,
+        hypervisor: Hypervisor,
+        ledger: Ledger,
+        inbox: Inbox,
+        recorder: Recorder,
+        settings: LoopSettings,
+    ) -> None:
+        self._clock = clock
+        self._hypervisor = hypervisor
+        self._ledger = ledger
+        self._inbox = inbox
+        self._recorder = recorder
+        self._settings = settings
+        self._agenda = Agenda()
+        self._actuation = Actuation(hypervisor, ledger, self._agenda)
+        self._policy_state: Any = settings.policy.initial()
+        self._tracks = Tracks()
+        self._docket = judge.Docket()
+        self._verdicts: tuple[Verdict, ...] = ()
+        self._policy_error: str | None = None
+        self._cycles = 0
+        self._decisions = 0
+        self._overruns = 0
+        self._hold_until_ns: int | None = None
+        self._stopping = False
+        self._met_host = False
+
+    # ------------------------------------------------------------------ the life of the loop
+
+    def run(self, *, adopt: bool = False, cycles: int | None = None) -> tuple[Original, ...]:
+        """Cycle until a stop is asked for, then give everything back.
+
+        Args:
+            adopt: Take over outstanding originals (a hold is in force) instead of restoring them.
+            cycles: Stop after so many cycles, or never by itself.
+
+        Returns:
+            Originals that could not be restored; they stay in the ledger.
+        """
+        self._met_host = self._met_host or adopt
+        next_ns = self._clock.now_ns()
+        while cycles is None or self._cycles < cycles:
+            wake = self._clock.wait_until(next_ns)
+            if wake is Wake.STOP:
+                break
+            self.cycle()
+            if wake is Wake.TIMER:
+                next_ns += self._settings.period_ns
+                now_ns = self._clock.now_ns()
+                if next_ns <= now_ns:
+                    self._overruns += 1
+                    next_ns = now_ns + self._settings.period_ns
+        now_ns = self._clock.now_ns()
+        held = self._hold_until_ns is not None and now_ns < self._hold_until_ns
+        if held or self._settings.on_stop_keep:
+            return ()
+        return self.restore(now_ns + RESTORE_NS)
+
+    def restore(self, deadline_ns: int) -> tuple[Original, ...]:
+        """Bring every domain back to its original, all at once; also the way of `vcpud restore`.
+
+        Args:
+            deadline_ns: When to give up waiting.
+
+        Returns:
+            What could not be restored by then; it stays in the ledger.
+        """
+        self._stopping = True
+        while True:
+            self.cycle()
+            now_ns = self._clock.now_ns()
+            left = self._ledger.outstanding()
+            if not left or now_ns >= deadline_ns:
+                return left
+            self._clock.wait_until(min(now_ns + RESTORE_POLL_NS, deadline_ns))
+
+    # ---------------------------------------------------------------------------- one cycle
+
+    def cycle(self) -> None:
+        """One pass from sample to record."""
+        now_ns = self._clock.now_ns()
+        self._actuation.acts = Acts()
+        events = self._hypervisor.events()
+        sample = self._hypervisor.sample()
+        self._renew(sample)
+        self._tracks, demand = estimate(self._tracks, sample)
+        self._agenda.look(sample.domains, now_ns)
+        self._actuation.hear(events, now_ns)
+        requests = self._inbox.drain()
+        for request in requests:
+            self._grant(request, sample, now_ns)
+        if sample.connected:
+            self._settle_originals(sample, now_ns)
+        self._actuation.read_back(sample, now_ns)
+        verdicts = self._judge(sample, demand, now_ns)
+        proposed = Plan()
+        blocked: tuple[Blocked, ...] = ()
+        if sample.connected and not self._stopping:
+            proposed, blocked = self._decide(sample, demand, now_ns)
+        if sample.connected:
+            self._actuation.act(sample, now_ns)
+            self._actuation.forget_restored(sample)
+        for uuid in self._actuation.acts.dropped:
+            self._docket = judge.dismissed(self._docket, uuid)
+        self._cycles += 1
+        acts = self._actuation.acts
+        originals = self._actuation.originals()
+        self._recorder.record(
+            CycleRecord(
+                cycle=self._cycles,
+                began_ns=now_ns,
+                ended_ns=self._clock.now_ns(),
+                period_ns=self._settings.period_ns,
+                policy_name=self._settings.policy_name,
+                sample=sample,
+                demand=demand,
+                proposed=proposed,
+                domains=tuple(
+                    self._agenda.status(domain, originals.get(domain.uuid), self._docket, now_ns)
+                    for domain in sample.domains
+                ),
+                events=events,
+                requests=requests,
+                blocked=blocked,
+                changes=tuple(acts.changes),
+                completed=tuple(acts.completed),
+                verdicts=verdicts,
+                outstanding=tuple(originals.values()),
+                lost_originals=tuple(acts.lost),
+                ledger_error=acts.ledger_error,
+                policy_error=self._policy_error,
+                overruns=self._overruns,
+                paused=self._agenda.paused_until_ns is not None,
+                stopping=self._stopping,
+                hold_until_ns=self._hold_until_ns,
+            )
+        )
+
+    def _renew(self, sample: HostSample) -> None:
+        """A domain that is gone, started anew or rebooted has every CPU online: start afresh."""
+        running = {domain.uuid: domain for domain in sample.domains}
+        for uuid, track in self._tracks.domains.items():
+            domain = running.get(uuid)
+            if domain is None and not sample.connected:
+                continue
+            was = track.sample
+            if domain is not None and (domain.incarnation, domain.boots) == (
+                was.incarnation,
+                was.boots,
+            ):
+                continue
+            self._agenda.forget(uuid)
+            self._docket = judge.forgiven(judge.dismissed(self._docket, uuid), uuid)
+            self._actuation.forget(uuid)
+
+    def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
+        """At the first look, at a stop and where no longer enforced, all is given back."""
+        originals = self._actuation.originals()
+        if originals:
+            self._actuation.discard_stale(sample, absent_too=not self._met_host)
+            for domain in sample.domains:
+                unwanted = domain.terms.mode is not Mode.ENFORCE
+                if domain.uuid in originals and (self._stopping or not self._met_host or unwanted):
+                    self._give_back(domain, now_ns)
+        self._met_host = True
+
+    def _give_back(self, domain: DomainSample, now_ns: int) -> None:
+        if self._actuation.give_back(domain, self._decision_id(now_ns), now_ns):
+            self._docket = judge.dismissed(self._docket, domain.uuid)
+
+    # -------------------------------------------------------------------------- the stages
+
+    def _grant(self, request: Request, sample: HostSample, now_ns: int) -> None:
+        match request:
+            case Reload(settings=settings):
+                if settings.policy_name != self._settings.policy_name:
+                    self._policy_state = settings.policy.initial()
+                self._settings = settings
+            case Hold(until_ns=until_ns):
+                self._hold_until_ns = until_ns
+            case Resume(uuid=uuid):
+                self._resume(uuid)
+            case Pause(uuid=uuid, until_ns=until_ns, restore=restore):
+                end_ns = FOREVER_NS if until_ns is None else until_ns
+                if uuid is None:
+                    self._agenda.paused_until_ns = end_ns
+                else:
+                    bar = Bar(phase=Phase.PAUSED, until_ns=end_ns, detail="by an operator")
+                    self._agenda.bars[uuid] = bar
+                if restore:
+                    self._give_back_to(uuid, sample, now_ns)
+            case Release(uuid=uuid, until_ns=until_ns):
+                end_ns = FOREVER_NS if until_ns is None else until_ns
+                bar = Bar(phase=Phase.RELEASED, until_ns=end_ns, detail="to an operator")
+                self._agenda.bars[uuid] = bar
+                self._give_back_to(uuid, sample, now_ns)
+            case Restore(uuid=uuid):
+                self._give_back_to(uuid, sample, now_ns)
+
+    def _resume(self, uuid: Uuid | None) -> None:
+        if uuid is None:
+            self._agenda.paused_until_ns = None
+            self._agenda.bars.clear()
+            self._docket = judge.Docket(windows=self._docket.windows, trials=self._docket.trials)
+        else:
+            self._agenda.bars.pop(uuid, None)
+            self._docket = judge.forgiven(self._docket, uuid)
+
+    def _give_back_to(self, uuid: Uuid | None, sample: HostSample, now_ns: int) -> None:
+        for domain in sample.domains:
+            if uuid in (None, domain.uuid):
+                self._give_back(domain, now_ns)
+
+    def _judge(self, sample: HostSample, demand: HostDemand, now_ns: int) -> tuple[Verdict, ...]:
+        """Start judging what was reached, take back what failed or did not help."""
+        courses = self._agenda.courses
+        running = {domain.uuid: domain for domain in sample.domains}
+        for uuid in self._actuation.acts.given_up:
+            trial = self._docket.on_trial(uuid)
+            together = [uuid] if trial is None else [r.uuid for r in trial.move.resizes]
+            for member in together:
+                self._docket = judge.dismissed(self._docket, member)
+                if member in running:
+                    self._give_back(running[member], now_ns)
+        for trial in self._docket.trials:
+            if trial.reached_at_ns is None and not any(
+                resize.uuid in courses for resize in trial.move.resizes
+            ):
+                self._docket = judge.reached(self._docket, trial.decision_id, now_ns)
+        self._docket, verdicts = judge.advance(self._docket, demand, now_ns)
+        for verdict in verdicts:
+            for resize in () if verdict.kept else verdict.move.resizes:
+                if resize.uuid in running:
+                    intent = Intent(
+                        decision_id=verdict.decision_id,
+                        purpose=Purpose.UNDO,
+                        to_vcpus=resize.from_vcpus,
+                        step_vcpus=max(resize.from_vcpus, resize.to_vcpus),
+                        reason=f"{verdict.outcome}: {verdict.detail}",
+                    )
+                    self._actuation.set_course(running[resize.uuid], intent, now_ns)
+        self._verdicts += verdicts
+        return verdicts
+
+    def _decide(
+        self, sample: HostSample, demand: HostDemand, now_ns: int
+    ) -> tuple[Plan, tuple[Blocked, ...]]:
+        policy = self._settings.policy
+        self._policy_error = None
+        try:
+            self._policy_state, proposed = policy.decide(
+                self._policy_state, demand, self._verdicts, now_ns
+            )
+        except Exception as error:  # noqa: BLE001 - the loop's single catch: policies plug in
+            self._policy_error = f"{type(error).__name__}: {error}"
+            self._policy_state = policy.initial()
+            return Plan(), ()
+        self._verdicts = ()
+        samples = {domain.uuid: domain for domain in sample.domains}
+        on_trial = {r.uuid for trial in self._docket.trials for r in trial.move.resizes}
+        situation = guard.Situation(
+            samples=samples,
+            demands={domain.uuid: domain for domain in demand.domains},
+            busy=frozenset(self._agenda.courses) | on_trial,
+            barred=self._agenda.barred(self._docket, samples, now_ns),
+            changed_at_ns=self._agenda.changed_at_ns,
+            begun_at_ns=tuple(self._agenda.begun_at_ns),
+            originals={
+                original.uuid: original.live_vcpus
+                if original.online is None
+                else len(original.online)
+                for original in self._ledger.outstanding()
+            },
+            now_ns=now_ns,
+        )
+        plan, blocked = guard.constrain(proposed, self._settings.limits, situation)
+        for move in plan.moves:
+            decision_id = self._decision_id(now_ns)
+            self._docket = judge.opened(self._docket, decision_id, move)
+            for resize in move.resizes:
+                intent = Intent(
+                    decision_id=decision_id,
+                    purpose=Purpose.DECIDE,
+                    to_vcpus=resize.to_vcpus,
+                    step_vcpus=resize.step_vcpus,
+                    reason=move.reason,
+                )
+                self._actuation.set_course(samples[resize.uuid], intent, now_ns)
+        return proposed, blocked
+
+    def _decision_id(self, now_ns: int) -> str:
+        """Unique on this host until it reboots, across restarts of vcpud too."""
+        self._decisions += 1
+        return f"{now_ns // NS_PER_MS:x}-{self._decisions:x}"

@@ -1,0 +1,145 @@
+"""What each domain uses, waits for and is entitled to: the vocabulary of decisions.
+
+Amounts are pCPUs (processor time per unit of time); instants are `_ns`. A figure that cannot be
+told is None, and a domain whose data is wrong is held, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vcpud.model import Method, Mode, Trouble, Uuid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The progress proxy J over one window between two guest accountings.
+
+    Attributes:
+        began_at_ns: Start of the window.
+        ended_at_ns: End of the window.
+        rate_pcpus: CPU time the host saw consumed, times the share of its busy time that the
+            guest accounts as user and nice, per unit of time.
+        active_vcpus: vCPUs online at both ends; None when that changed in between.
+    """
+
+    began_at_ns: int
+    ended_at_ns: int
+    rate_pcpus: float
+    active_vcpus: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainDemand:
+    """One domain over the last window.
+
+    Attributes:
+        uuid: The key.
+        name: For people.
+        mode: What may be done.
+        pool: Its pool.
+        weight: Its relative share.
+        active_vcpus: vCPUs the guest may schedule on.
+        min_vcpus: Its floor.
+        max_vcpus: Its ceiling: the smaller of the terms' and the domain's own.
+        method: The actuator that works.
+        used_pcpus: Run time per unit of time, smoothed; None when not known.
+        run_delay_pcpus: Time runnable without a pCPU per unit of time, smoothed.
+        entitled_pcpus: What weights guarantee it now, given what the others want.
+        lock_wait_ratio: Time waited for spinlocks per second of an active vCPU; None when not
+            reported or not fresh.
+        lock_wait_at_ns: When that was read.
+        queued_tasks: Average number of tasks waiting on the guest's run queues.
+        runnable_tasks: Runnable tasks at the last look.
+        system_ratio: Share of the guest's busy time outside user mode.
+        steal_ratio: Share of its CPUs' time that the guest calls stolen.
+        progress: The latest window of the progress proxy.
+        hold: Why nothing may be decided for it now, or None.
+    """
+
+    uuid: Uuid
+    name: str
+    mode: Mode
+    pool: str
+    weight: int
+    active_vcpus: int
+    min_vcpus: int
+    max_vcpus: int
+    method: Method
+    used_pcpus: float | None = None
+    run_delay_pcpus: float | None = None
+    entitled_pcpus: float | None = None
+    lock_wait_ratio: float | None = None
+    lock_wait_at_ns: int | None = None
+    queued_tasks: float | None = None
+    runnable_tasks: float | None = None
+    system_ratio: float | None = None
+    steal_ratio: float | None = None
+    progress: Progress | None = None
+    hold: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolDemand:
+    """One pool over the last window.
+
+    Attributes:
+        pcpus: Size of the pool.
+        available_pcpus: Size minus what unmanaged work uses.
+        active_vcpus: Sum over its domains.
+        overcommit_ratio: Active vCPUs per available pCPU.
+        run_delay_ratio: Run delay per active vCPU and unit of time.
+    """
+
+    name: str
+    pcpus: int
+    available_pcpus: float
+    active_vcpus: int
+    overcommit_ratio: float
+    run_delay_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDemand:
+    """All domains and pools over the last window."""
+
+    window_ns: int
+    pools: tuple[PoolDemand, ...]
+    domains: tuple[DomainDemand, ...]
+
+
+def wanted_pcpus(demand: DomainDemand) -> float:
+    """What a domain would use unhindered: use, run delay and its guest's own queue.
+
+    Use alone will not do: a domain that was shrunk understates what it wants.
+    """
+    if demand.used_pcpus is None:
+        return float(demand.max_vcpus)
+    wanted = demand.used_pcpus + (demand.run_delay_pcpus or 0.0) + (demand.queued_tasks or 0.0)
+    return min(wanted, float(demand.max_vcpus))
+
+
+def entitlements(available_pcpus: float, domains: Sequence[DomainDemand]) -> dict[Uuid, float]:
+    """Weighted water-filling: weights are respected, nobody exceeds demand, nothing is wasted.
+
+    What all leave over is open to each of them, so it is added to everybody's entitlement, up
+    to the domain's own maximum.
+
+    Args:
+        available_pcpus: What there is to share.
+        domains: Who shares it, with positive weights.
+
+    Returns:
+        Entitled pCPUs by UUID.
+    """
+    wants = {d.uuid: wanted_pcpus(d) for d in domains}
+    share = dict.fromkeys(wants, 0.0)
+    hungry = sorted(domains, key=lambda d: wants[d.uuid] / d.weight)
+    left = available_pcpus
+    weight = sum(d.weight for d in hungry)
+    for domain in hungry:
+        share[domain.uuid] = min(wants[domain.uuid], left * domain.weight / weight)
+        left = max(left - share[domain.uuid], 0.0)
+        weight -= domain.weight
+    return {d.uuid: min(share[d.uuid] + left, float(d.max_vcpus)) for d in domains}

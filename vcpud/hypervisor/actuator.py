@@ -1,0 +1,243 @@
+"""Changes carried out: one domain at a time each, verified by reading back.
+
+Success of a call is not success of a change: a guest may refuse, do half of it, or do it after
+the call has timed out. So every change ends with a look at what is, and what is reported is what
+was seen. The rungs of the ladder: the guest takes CPUs offline and online itself (agent), or
+vCPUs are unplugged and plugged as devices; a weight is set where shares count per vCPU.
+References: libvirt src/qemu/qemu_hotplug.c (unplug waits 5 s and may complete later);
+QEMU qga `guest-set-vcpus` (stops at the first CPU it cannot change, returns how many it did).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from vcpud.hypervisor import agent
+from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.model import Change, Reason, SetLive, SetOnline
+from vcpud.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud.hypervisor.conversation import Conversation, Patience
+    from vcpud.hypervisor.workers import Hand
+    from vcpud.model import Uuid
+
+FRESH_NS: Final = 15 * NS_PER_S
+"""A reading of the online CPUs no older than this tells what a change has to do.
+
+Asking for what is already so is harmless, so this only decides how much is asked for.
+"""
+UNPLUG_S: Final = 7.0
+"""libvirt waits 5 s for the guest to let a vCPU go, on some machines 10."""
+_CHANGE_PATIENCE: Final = 2
+_ATTEMPTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known of the domain when a change begins.
+
+    Attributes:
+        online: Guest CPUs online, None when not known.
+        online_taken_at_ns: When that was read.
+    """
+
+    online: frozenset[int] | None
+    online_taken_at_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a change ended.
+
+    Attributes:
+        uuid: Which domain.
+        change: What was asked.
+        reason: None when it was reached, else why not.
+        detail: For people.
+        live_vcpus: vCPUs present at the end, None when not read.
+        unplug_pending: An unplug was asked for that the guest may still carry out.
+    """
+
+    uuid: Uuid
+    change: Change
+    reason: Reason | None = None
+    detail: str = ""
+    live_vcpus: int | None = None
+    unplug_pending: bool = False
+
+
+class Report(Protocol):
+    """Takes the outcome, from any thread."""
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Must return at once."""
+
+
+class Actuation:
+    """One change of one domain, from its errand to its outcome."""
+
+    def __init__(  # noqa: PLR0913  what a change is made of
+        self,
+        change: Change,
+        situation: Situation,
+        conversation: Conversation,
+        *,
+        patience: Patience,
+        now_ns: Callable[[], int],
+        report: Report,
+    ) -> None:
+        self._change = change
+        self._uuid = change.uuid
+        self._situation = situation
+        self._conversation = conversation
+        self._patience = patience
+        self._now_ns = now_ns
+        self._report = report
+        self._reported = False
+
+    def run(self, hand: Hand) -> None:
+        """Carry it out and report, whatever happens."""
+        outcome = Outcome(uuid=self._uuid, change=self._change, reason=Reason.FAILED)
+        try:
+            outcome = self._carried_out(hand)
+        except CallFailed as failure:
+            outcome = self._outcome(failure.reason, failure.message)
+        finally:
+            # A lost thread comes here too, long after `given_up` has reported.
+            self._end(outcome)
+            if isinstance(self._change, SetOnline) and not hand.lost:
+                self._conversation.hurry()
+
+    def given_up(self) -> None:
+        """A call was not answered in time; what it did will be seen later."""
+        self._end(self._outcome(Reason.HUNG, "a call has not been answered"))
+
+    def _end(self, outcome: Outcome) -> None:
+        if not self._reported:
+            self._reported = True
+            self._report(outcome)
+
+    def _outcome(self, reason: Reason | None, detail: str = "") -> Outcome:
+        return Outcome(uuid=self._uuid, change=self._change, reason=reason, detail=detail)
+
+    def _carried_out(self, hand: Hand) -> Outcome:
+        # A migration carries the count along and a save freezes it: neither may be raced.
+        job = self._conversation.find_job(hand)
+        if job is not None:
+            return self._outcome(Reason.JOB, f"busy with {job}")
+        change = self._change
+        if isinstance(change, SetOnline):
+            return self._set_online(hand, change.online)
+        if isinstance(change, SetLive):
+            return self._set_live(hand, change.count)
+        hand.call(
+            self._patience.job_deadline_s,
+            lambda link: link.set_weight(self._uuid, change.weight),
+        )
+        return self._outcome(None)
+
+    # ------------------------------------------------------------------ in the guest
+
+    def _set_online(self, hand: Hand, wanted: frozenset[int]) -> Outcome:
+        """First what is believed to be missing, then, if need be, what a look back shows."""
+        believed = self._believed()
+        failure: CallFailed | None = None
+        online: frozenset[int] | None = None
+        for _ in range(_ATTEMPTS):
+            steps = _steps(believed, wanted)
+            if steps:
+                try:
+                    self._send(hand, steps)
+                except CallFailed as error:
+                    if error.meaning is not Meaning.AGENT_FAILED:
+                        raise
+                    failure = error  # the guest refused the first of the list: look what is
+            online = self._conversation.look(hand)
+            if online == wanted:
+                return self._outcome(None, f"online {sorted(online)}")
+            if failure is not None:
+                break
+            believed = online
+        why = f": {failure.message}" if failure is not None else ""
+        seen = sorted(online) if online is not None else "unknown"
+        return self._outcome(Reason.FAILED, f"online {seen}, wanted {sorted(wanted)}{why}")
+
+    def _believed(self) -> frozenset[int] | None:
+        at_ns = self._situation.online_taken_at_ns
+        if at_ns is None or self._now_ns() - at_ns > FRESH_NS:
+            return None
+        return self._situation.online
+
+    def _send(self, hand: Hand, steps: list[tuple[int, bool]]) -> None:
+        vcpus = [{"logical-id": index, "online": online} for index, online in steps]
+        text = agent.command("guest-set-vcpus", vcpus=vcpus)
+        # Each CPU takes a while in a guest that hardly runs; the limit still is explicit.
+        try:
+            answer, _, _ = self._conversation.ask(
+                hand, text, _CHANGE_PATIENCE * self._patience.agent_timeout_s
+            )
+        except CallFailed as failure:
+            if failure.meaning is Meaning.AGENT_BLOCKED:
+                self._conversation.lacks("guest-set-vcpus")  # the next rung from now on
+            raise
+        try:
+            agent.parse_set_vcpus(answer)  # how many is seen by looking, and more surely
+        except agent.AbsurdError as error:
+            raise CallFailed(Meaning.AGENT_FAILED, str(error)) from error
+
+    # ------------------------------------------------------------------ as devices
+
+    def _set_live(self, hand: Hand, wanted: int) -> Outcome:
+        """One vCPU per call, each verified: libvirt undoes nothing when a later one fails."""
+        uuid = self._uuid
+        live = self._live(hand)
+        while live != wanted:
+            target = live + 1 if wanted > live else live - 1
+            try:
+                hand.call(
+                    self._patience.call_s + UNPLUG_S,
+                    lambda link, target=target: link.set_live_vcpus(uuid, target),  # type: ignore[misc]
+                )
+            except CallFailed as failure:
+                pending = failure.meaning is Meaning.UNPLUG_PENDING
+                if failure.meaning in {Meaning.GONE, Meaning.LOST}:
+                    raise
+                return Outcome(
+                    uuid=uuid,
+                    change=self._change,
+                    reason=failure.reason,
+                    detail=failure.message,
+                    live_vcpus=self._live(hand),
+                    unplug_pending=pending,
+                )
+            before, live = live, self._live(hand)
+            if live == before:
+                break
+        reached = live == wanted
+        return Outcome(
+            uuid=uuid,
+            change=self._change,
+            reason=None if reached else Reason.FAILED,
+            detail=f"{live} vCPUs present, wanted {wanted}",
+            live_vcpus=live,
+        )
+
+    def _live(self, hand: Hand) -> int:
+        return hand.call(self._patience.call_s, lambda link: link.live_vcpus(self._uuid))
+
+
+def _steps(believed: frozenset[int] | None, wanted: frozenset[int]) -> list[tuple[int, bool]]:
+    """What to ask of the guest: CPUs to bring online, lowest first, then offline, highest first.
+
+    Not knowing what is online, everything wanted is asked for in one go: the guest passes over
+    what is so already, and nothing is taken away before a look. CPU 0 is never named.
+    """
+    missing = wanted if believed is None else wanted - believed
+    surplus = frozenset[int]() if believed is None else believed - wanted
+    on = [(index, True) for index in sorted(missing) if index]
+    off = [(index, False) for index in sorted(surplus, reverse=True) if index]
+    return on + off

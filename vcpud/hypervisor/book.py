@@ -1,0 +1,307 @@
+"""What the loop's thread knows of one run of a domain, and the sample it makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vcpud.hypervisor.conversation import Conversation, View
+from vcpud.hypervisor.stats import Counters, RunState, parse_counters
+from vcpud.hypervisor.xml import AgentPort
+from vcpud.model import (
+    Change,
+    DomainSample,
+    Method,
+    Mode,
+    ShareUnit,
+    Terms,
+    Trouble,
+    VcpuSample,
+)
+from vcpud.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from vcpud.hypervisor.poller import Facts
+    from vcpud.hypervisor.pools import Membership
+    from vcpud.model import Uuid
+    from vcpud.terms import TermsBook
+
+NO_VIEW: Final = View()
+UNPLUG_PENDING_NS: Final = 60 * NS_PER_S
+"""An unplug the guest has not carried out by then will not come any more."""
+ONE_RESET_NS: Final = 3 * NS_PER_S
+AGENT_EXPECTED_NS: Final = 60 * NS_PER_S
+"""A guest that has a channel for its agent starts it within so long after booting."""
+
+
+class Book:
+    """One run of one domain: from its start, or from our first look, to its end."""
+
+    __slots__ = (
+        "_touched",
+        "_unplug_emulated",
+        "agent",
+        "booted_at_ns",
+        "boots",
+        "conversation",
+        "counters",
+        "facts",
+        "hung",
+        "in_flight",
+        "job",
+        "membership",
+        "number",
+        "raw",
+        "reset_at_ns",
+        "running",
+        "sample",
+        "slow",
+        "taken_at_ns",
+        "terms",
+        "terms_error",
+        "unplug_asked_at_ns",
+        "unplug_from",
+        "uuid",
+        "vcpus",
+    )
+
+    def __init__(
+        self, uuid: Uuid, facts: Facts, touched: set[Book], *, unplug_emulated: bool = False
+    ) -> None:
+        """Open a book.
+
+        Args:
+            uuid: Whose.
+            facts: As first described.
+            touched: Where a book notes itself when its last sample is no longer true.
+            unplug_emulated: See `LibvirtOptions`.
+        """
+        self.uuid = uuid
+        self._touched = touched
+        self.number = facts.number
+        self.facts = facts
+        self.raw: dict[str, Any] | None = None
+        self.counters: Counters | None = None
+        self.vcpus: tuple[VcpuSample, ...] = ()
+        self.taken_at_ns = facts.taken_at_ns
+        self.terms = Terms()
+        self.terms_error: str | None = None
+        self.membership: Membership | None = None
+        self.conversation: Conversation | None = None
+        self.agent = _port(facts)
+        self.boots = 0
+        self.reset_at_ns: int | None = None
+        self.booted_at_ns: int | None = None
+        if facts.process is not None:
+            self.booted_at_ns = facts.taken_at_ns - facts.process.age_ns
+        self.job: str | None = None
+        self.in_flight: Change | None = None
+        self.unplug_asked_at_ns: int | None = None
+        self.unplug_from = 0
+        self._unplug_emulated = unplug_emulated
+        self.hung = False
+        self.slow = False
+        self.running = False
+        self.sample: DomainSample | None = None
+        self.touch()
+
+    def touch(self) -> None:
+        """Something has changed: the next sample is made anew."""
+        self._touched.add(self)
+
+    # ------------------------------------------------------------------ what comes in
+
+    def describe(self, facts: Facts) -> None:
+        """Newly asked facts of the same run."""
+        self.facts = facts
+        self.agent = _port(facts)
+        self.touch()
+
+    def agree(self, book: TermsBook) -> None:
+        """What the operator and the domain's own metadata allow."""
+        description = self.facts.description
+        wishes = description.wishes if description is not None else None
+        self.terms = book.terms(self.uuid, self.facts.name, wishes)
+        self.terms_error = None
+        if description is None:
+            self.terms_error = f"its description cannot be read: {self.facts.error}"
+        elif book.metadata and description.wishes_error and self.terms.mode is not Mode.OFF:
+            self.terms_error = f"its metadata is invalid: {description.wishes_error}"
+        if self.terms_error is not None:
+            self.terms = Terms(mode=Mode.OFF, source=self.terms_error)
+        self.touch()
+
+    def count(self, raw: dict[str, Any], taken_at_ns: int) -> None:
+        """A row of the bulk statistics."""
+        counters = parse_counters(raw)
+        self.raw = raw
+        if counters.vcpus or counters.live_vcpus is not None or self.counters is None:
+            self.counters = counters
+            self.vcpus = counters.vcpus
+            self.taken_at_ns = taken_at_ns
+        elif counters.state is not self.counters.state:
+            # States only: the counters stay as they were, with their own time.
+            self.counters = Counters(
+                state=counters.state,
+                live_vcpus=self.counters.live_vcpus,
+                max_vcpus=self.counters.max_vcpus,
+                vcpus=self.vcpus,
+                complete=self.counters.complete,
+                troubles=counters.troubles,
+            )
+        self.running = counters.state is RunState.RUNNING
+        live = self.live_vcpus
+        if self.unplug_asked_at_ns is not None and live < self.unplug_from:
+            self.unplug_asked_at_ns = None  # it has been carried out after all
+        self.touch()
+
+    def rebooted(self, now_ns: int) -> bool:
+        """The guest began anew inside the same QEMU, with every CPU online.
+
+        Returns:
+            False for the further events that one reset of a machine can cause.
+        """
+        if self.reset_at_ns is not None and now_ns - self.reset_at_ns < ONE_RESET_NS:
+            return False
+        self.reset_at_ns = now_ns
+        self.boots += 1
+        self.booted_at_ns = now_ns
+        if self.conversation is not None:
+            self.conversation.renew(rebooted=True)
+        self.touch()
+        return True
+
+    # ------------------------------------------------------------------ what is known
+
+    @property
+    def view(self) -> View:
+        """What its agent told."""
+        return self.conversation.view if self.conversation is not None else NO_VIEW
+
+    @property
+    def live_vcpus(self) -> int:
+        """vCPUs present, by the freshest account."""
+        if self.counters is not None and self.counters.live_vcpus is not None:
+            return self.counters.live_vcpus
+        return self.facts.description.live_vcpus if self.facts.description is not None else 1
+
+    @property
+    def max_vcpus(self) -> int:
+        """The domain's own maximum."""
+        if self.facts.description is not None:
+            return self.facts.description.max_vcpus
+        reported = self.counters.max_vcpus if self.counters is not None else None
+        return max(reported or 1, self.live_vcpus)
+
+    @property
+    def incarnation(self) -> str:
+        """Names this run of the domain: libvirt's id and the start of its QEMU."""
+        process = self.facts.process
+        return f"{self.number}:{process.start_ticks if process is not None else '?'}"
+
+    def method(self, now_ns: int) -> Method:
+        """The best rung of the ladder.
+
+        An agent that has answered, or may still be starting, keeps its rung while it is away: to
+        mix CPUs that the guest has offline with devices unplugged would leave nobody sure.
+        """
+        description = self.facts.description
+        if description is None or description.realtime:
+            return Method.NONE
+        blocked = "guest-set-vcpus" in self.view.disabled
+        if self._agent_expected(now_ns) and not blocked and self.max_vcpus > 1:
+            return Method.AGENT
+        if description.unpluggable and self.has_devices:
+            return Method.HOTPLUG
+        grows = self.max_vcpus > self.live_vcpus and self.has_devices
+        return Method.GROW_ONLY if grows else Method.NONE
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether vCPUs can be had out and in as devices: under emulation that ends badly.
+
+        Seen with QEMU 7.2: the CPU goes, but DEVICE_DELETED never comes, so libvirt goes on
+        counting it; and plugging it in again ends the process.
+        """
+        description = self.facts.description
+        return description is not None and (description.kvm or self._unplug_emulated)
+
+    def _agent_expected(self, now_ns: int) -> bool:
+        if self.agent is AgentPort.DISCONNECTED:
+            booted_at_ns = self.booted_at_ns
+            young = booted_at_ns is not None and now_ns - booted_at_ns < AGENT_EXPECTED_NS
+            return young or self.view.online is not None
+        return self.agent is AgentPort.CONNECTED
+
+    @property
+    def wants_agent(self) -> bool:
+        """Whether its agent may and should be asked now."""
+        asked = self.terms.mode is Mode.ENFORCE or self.terms.guest_signals
+        ready = self.running and self.agent is AgentPort.CONNECTED
+        return asked and ready and self.terms.mode is not Mode.OFF
+
+    def unplug_pending(self, now_ns: int) -> bool:
+        """Whether the guest may still carry out an unplug that timed out."""
+        at_ns = self.unplug_asked_at_ns
+        return at_ns is not None and now_ns - at_ns < UNPLUG_PENDING_NS
+
+    # ------------------------------------------------------------------ what goes out
+
+    def make_sample(self, now_ns: int, boot_grace_ns: int) -> DomainSample:
+        """The domain as the loop sees it."""
+        view = self.view
+        method = self.method(now_ns)
+        booted_for_ns = None if self.booted_at_ns is None else max(0, now_ns - self.booted_at_ns)
+        facts, description = self.facts, self.facts.description
+        self.sample = DomainSample(
+            uuid=self.uuid,
+            name=facts.name,
+            incarnation=self.incarnation,
+            taken_at_ns=self.taken_at_ns,
+            terms=self.terms,
+            live_vcpus=self.live_vcpus,
+            max_vcpus=self.max_vcpus,
+            boots=self.boots,
+            pool=self.membership.pool if self.membership is not None else "host",
+            weight=facts.weight,
+            share_unit=facts.share_unit or ShareUnit.UNKNOWN,
+            quota_pcpus_per_vcpu=facts.quota_pcpus_per_vcpu,
+            online=view.online,
+            online_taken_at_ns=view.online_taken_at_ns,
+            unpluggable=description.unpluggable if description is not None else frozenset(),
+            method=method,
+            job=self.job or view.job,
+            in_flight=self.in_flight,
+            booted_for_ns=booted_for_ns,
+            vcpus=self.vcpus,
+            guest=view.reading,
+            troubles=self._troubles(view, method, booted_for_ns, boot_grace_ns),
+        )
+        return self.sample
+
+    def _troubles(
+        self, view: View, method: Method, booted_for_ns: int | None, boot_grace_ns: int
+    ) -> frozenset[Trouble]:
+        found = set(view.troubles)
+        if self.counters is not None:
+            found |= self.counters.troubles
+        if self.membership is not None and self.membership.trouble is not None:
+            found.add(self.membership.trouble)
+        description = self.facts.description
+        conditions = {
+            Trouble.PAUSED: not self.running,
+            Trouble.JOB: bool(self.job or view.job),
+            Trouble.BOOTING: booted_for_ns is not None and booted_for_ns < boot_grace_ns,
+            Trouble.ONE_VCPU: self.max_vcpus == 1,
+            Trouble.NO_ACTUATOR: method is Method.NONE,
+            Trouble.AGENT_MISSING: self.agent is not AgentPort.CONNECTED,
+            Trouble.METADATA_INVALID: self.terms_error is not None,
+            Trouble.REALTIME: description is not None and description.realtime,
+            Trouble.HUNG: self.hung,
+            Trouble.SLOW_COUNTERS: self.slow and description is not None and description.kvm,
+        }
+        found.update(trouble for trouble, present in conditions.items() if present)
+        return frozenset(found)
+
+
+def _port(facts: Facts) -> AgentPort:
+    return facts.description.agent if facts.description is not None else AgentPort.ABSENT

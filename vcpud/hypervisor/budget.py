@@ -1,0 +1,78 @@
+"""What asking a guest's agent may cost that guest: a bucket of CPU time. Pure.
+
+The bucket fills at the allowed ratio and holds a minute's worth, so that the first readings of a
+guest may come at once. Between two measurements each command is charged at what commands cost
+so far; a measurement (`/proc/self/schedstat` of the agent) puts the account right.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+_HELD_NS: Final = 60 * NS_PER_S
+_DEBT: Final = 4
+_FIRST_GUESS_NS: Final = 2 * NS_PER_MS
+_DEAREST_NS: Final = 50 * NS_PER_MS
+
+
+class Budget:
+    """CPU time that an agent may still use."""
+
+    __slots__ = ("_at_ns", "_capacity_ns", "_commands", "_ratio", "_tokens_ns", "command_cost_ns")
+
+    def __init__(self, *, ratio: float, now_ns: int) -> None:
+        self._ratio = ratio
+        self._capacity_ns = ratio * _HELD_NS
+        self._tokens_ns = self._capacity_ns
+        self._at_ns = now_ns
+        self._commands = 0
+        self.command_cost_ns: float = _FIRST_GUESS_NS
+
+    def spend_command(self, now_ns: int) -> None:
+        """One command was carried out."""
+        self._fill(now_ns)
+        self._tokens_ns -= self.command_cost_ns
+        self._commands += 1
+
+    def measuring(self) -> None:
+        """A first measurement: commands are counted from here."""
+        self._commands = 0
+
+    def measured(self, spent_ns: int) -> None:
+        """The agent used so much since the last measurement.
+
+        What other users of the same agent cost is charged too, up to a limit per command.
+        """
+        if not self._commands:
+            return
+        charged_ns = self.command_cost_ns * self._commands
+        true_ns = min(spent_ns, _DEAREST_NS * self._commands)
+        self._tokens_ns += charged_ns - true_ns
+        self.command_cost_ns = true_ns / self._commands
+        self._commands = 0
+
+    def tolerable(self, now_ns: int) -> bool:
+        """Whether a reading that cannot wait may run further into debt."""
+        self._fill(now_ns)
+        return self._tokens_ns > -_DEBT * self._capacity_ns
+
+    def solvent(self, now_ns: int) -> bool:
+        """Whether there is something left to spend."""
+        self._fill(now_ns)
+        return self._tokens_ns >= 0
+
+    def ample(self, now_ns: int) -> bool:
+        """Whether there is enough for what is only nice to know."""
+        self._fill(now_ns)
+        return self._tokens_ns >= self._capacity_ns / 2
+
+    def spacing_ns(self, commands: int) -> int:
+        """How far apart so many commands must be to use half of what is allowed."""
+        return round(commands * self.command_cost_ns / (self._ratio / 2))
+
+    def _fill(self, now_ns: int) -> None:
+        gained_ns = self._ratio * max(0, now_ns - self._at_ns)
+        self._tokens_ns = min(self._capacity_ns, self._tokens_ns + gained_ns)
+        self._at_ns = max(self._at_ns, now_ns)

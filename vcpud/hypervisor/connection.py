@@ -1,0 +1,367 @@
+"""libvirt itself: connections, its event loop, its errors. The only module that imports it.
+
+Threads: libvirt's event loop runs on a thread of its own and delivers callbacks there; they only
+hand on. Calls release the GIL and may block; who calls, and for how long, is `workers`' concern.
+A connection is used by one thread at a time, so that the five requests libvirtd takes at once
+from one client are never exhausted.
+References: libvirt API; PLATFORM facts on libvirt 9.0 to 12 in the docs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+import libvirt_qemu
+
+import libvirt
+from vcpud.hypervisor.failures import CallFailed, Meaning, meaning_of
+from vcpud.hypervisor.link import (
+    Control,
+    ControlState,
+    Happening,
+    Link,
+    Listener,
+    RawEvent,
+    Row,
+)
+from vcpud.model import Uuid
+
+T = TypeVar("T")
+
+_KEEPALIVE_S: Final = 5
+_KEEPALIVE_COUNT: Final = 3
+_STOP_S: Final = 1.0
+_REMEMBERED_DOMAINS: Final = 4096
+
+_BULK_FLAGS: Final = (
+    libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_RUNNING
+    | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_PAUSED
+)
+_STARTED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STARTED})
+_STOPPED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED})
+_JOBS: Final = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "restore",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "migration_in",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration_out",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "snapshot_revert",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
+    9: "backup",
+    10: "snapshot_delete",
+}
+_ACTIVE_JOBS: Final = frozenset({libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED})
+_CONTROLS: Final = {
+    libvirt.VIR_DOMAIN_CONTROL_OK: Control.FREE,
+    libvirt.VIR_DOMAIN_CONTROL_JOB: Control.JOB,
+    libvirt.VIR_DOMAIN_CONTROL_OCCUPIED: Control.OCCUPIED,
+}
+
+
+class _EventLoop:
+    """libvirt's event loop on a thread of its own, running while anybody needs it.
+
+    It must be registered before the first connection is opened, and once per process.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._registered = False
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def acquire(self) -> None:
+        with self._lock:
+            self._users += 1
+            if not self._registered:
+                # libvirt prints errors to stderr unless somebody else takes them.
+                libvirt.registerErrorHandler(_ignore_error, None)
+                libvirt.virEventRegisterDefaultImpl()
+                self._registered = True
+            if self._thread is None:
+                self._stopping = False
+                self._thread = threading.Thread(
+                    target=self._run, name="libvirt-events", daemon=True
+                )
+                self._thread.start()
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            thread = self._thread
+            if self._users or thread is None:
+                return
+            self._stopping = True
+            self._thread = None
+            # The loop sleeps in poll(2); only a timer of its own ends that.
+            libvirt.virEventAddTimeout(0, self._expire, None)
+        thread.join(_STOP_S)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if libvirt.virEventRunDefaultImpl() < 0:
+                return
+
+    @staticmethod
+    def _expire(timer: int, _opaque: object) -> None:
+        libvirt.virEventRemoveTimeout(timer)
+
+
+def _ignore_error(_context: object, _error: object) -> None:
+    return
+
+
+_LOOP: Final = _EventLoop()
+
+
+class LibvirtLibrary:
+    """Opens connections to one libvirt."""
+
+    def __init__(self, uri: str) -> None:
+        """Start libvirt's event loop.
+
+        Args:
+            uri: Which libvirt.
+        """
+        self._uri = uri
+        _LOOP.acquire()
+        self._closed = False
+
+    def open(self, *, writable: bool) -> Link:
+        return self._open(writable=writable)
+
+    def listen(self, listener: Listener) -> Link:
+        link = self._open(writable=False)
+        try:
+            link.listen(listener)
+        except CallFailed:
+            link.close()
+            raise
+        return link
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            _LOOP.release()
+
+    def _open(self, *, writable: bool) -> LibvirtLink:
+        try:
+            opened = libvirt.open(self._uri) if writable else libvirt.openReadOnly(self._uri)
+        except libvirt.libvirtError as error:
+            failure = _failure(error)
+            if failure.meaning not in {Meaning.DENIED, Meaning.LOST}:
+                failure = CallFailed(
+                    Meaning.LOST, failure.message, code=failure.code, domain=failure.domain
+                )
+            raise failure from error
+        return LibvirtLink(opened)
+
+
+class LibvirtLink:
+    """One connection to libvirt."""
+
+    def __init__(self, connection: libvirt.virConnect) -> None:
+        self._connection = connection
+        self._domains: dict[Uuid, libvirt.virDomain] = {}
+        self._uuids: dict[int, Uuid] = {}
+        self._callbacks: list[int] = []
+        with contextlib.suppress(libvirt.libvirtError):
+            # Not supported by libvirt's in-process drivers.
+            connection.setKeepAlive(_KEEPALIVE_S, _KEEPALIVE_COUNT)
+
+    def alive(self) -> bool:
+        try:
+            return bool(self._connection.isAlive())
+        except libvirt.libvirtError:
+            return False
+
+    def close(self) -> None:
+        self._domains.clear()
+        for callback in self._callbacks:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.domainEventDeregisterAny(callback)
+        self._callbacks.clear()
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.close()
+
+    def hypervisor_version(self) -> int:
+        return int(self._ask(self._connection.getVersion))
+
+    def bulk(self, *, counters: bool) -> list[Row]:
+        groups = libvirt.VIR_DOMAIN_STATS_STATE
+        if counters:
+            groups |= libvirt.VIR_DOMAIN_STATS_VCPU
+        # Without NOWAIT one busy domain would hold up the answer for all by 30 s.
+        return self._rows(
+            self._ask(lambda: self._connection.getAllDomainStats(groups, _BULK_FLAGS))
+        )
+
+    def some(self, uuids: tuple[Uuid, ...]) -> list[Row]:
+        groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_VCPU
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        domains = [self._domain(uuid) for uuid in uuids]
+        return self._rows(
+            self._ask(lambda: self._connection.domainListGetStats(domains, groups, flags))
+        )
+
+    def name(self, uuid: Uuid) -> str:
+        return str(self._domain(uuid).name())
+
+    def xml(self, uuid: Uuid) -> str:
+        return str(self._of(uuid, lambda domain: domain.XMLDesc(0)))
+
+    def scheduler(self, uuid: Uuid) -> dict[str, Any]:
+        live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        found = self._of(uuid, lambda domain: domain.schedulerParametersFlags(live))
+        return cast("dict[str, Any]", found)
+
+    def control(self, uuid: Uuid) -> ControlState:
+        found = self._of(uuid, lambda domain: domain.controlInfo())
+        state, _, for_ms = cast("tuple[int, int, int]", tuple(found))
+        return ControlState(_CONTROLS.get(state, Control.ERROR), for_ms)
+
+    def job(self, uuid: Uuid) -> str | None:
+        found = cast("dict[str, Any]", self._of(uuid, lambda domain: domain.jobStats()))
+        if found.get("type") not in _ACTIVE_JOBS:
+            return None
+        return _JOBS.get(found.get(libvirt.VIR_DOMAIN_JOB_OPERATION, 0), "job")
+
+    def ping(self, uuid: Uuid) -> None:
+        # I/O threads are asked of QEMU itself on every accelerator, without side effects.
+        domain = self._domain(uuid)
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        groups = libvirt.VIR_DOMAIN_STATS_IOTHREAD
+        self._ask(lambda: self._connection.domainListGetStats([domain], groups, flags))
+
+    def agent(self, uuid: Uuid, command: str, timeout_s: int) -> str:
+        # The explicit timeout matters: libvirt's default is to wait for ever.
+        return str(
+            self._of(
+                uuid, lambda domain: libvirt_qemu.qemuAgentCommand(domain, command, timeout_s, 0)
+            )
+        )
+
+    def live_vcpus(self, uuid: Uuid) -> int:
+        live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        return int(self._of(uuid, lambda domain: domain.vcpusFlags(live)))
+
+    def set_live_vcpus(self, uuid: Uuid, count: int) -> None:
+        live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._of(uuid, lambda domain: domain.setVcpusFlags(count, live))
+
+    def set_weight(self, uuid: Uuid, weight: int) -> None:
+        live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        parameters = {"cpu_shares": weight}
+        self._of(uuid, lambda domain: domain.setSchedulerParametersFlags(parameters, live))
+
+    def listen(self, listener: Listener) -> None:
+        """Register for every event that changes what vcpud must know.
+
+        Raises:
+            CallFailed: The connection cannot report events.
+        """
+
+        def lifecycle(
+            _connection: object, domain: libvirt.virDomain, event: int, detail: int, _: object
+        ) -> None:
+            if event in _STARTED:
+                happening = Happening.STARTED
+            else:
+                happening = Happening.STOPPED if event in _STOPPED else Happening.STATE
+            _tell(listener, happening, domain, f"{event}.{detail}")
+
+        def agent(
+            _connection: object, domain: libvirt.virDomain, state: int, _reason: int, _: object
+        ) -> None:
+            up = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
+            _tell(listener, Happening.AGENT_UP if up else Happening.AGENT_DOWN, domain)
+
+        def simple(happening: Happening) -> Callable[..., None]:
+            def tell(_connection: object, domain: libvirt.virDomain, *_: object) -> None:
+                _tell(listener, happening, domain)
+
+            return tell
+
+        wanted: list[tuple[int, Callable[..., None]]] = [
+            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
+            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, simple(Happening.REBOOT)),
+            (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, simple(Happening.METADATA)),
+            (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, simple(Happening.JOB_COMPLETED)),
+            (libvirt.VIR_DOMAIN_EVENT_ID_TUNABLE, simple(Happening.STATE)),
+            (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),
+        ]
+        for number, callback in wanted:
+            self._callbacks.append(self._register(number, callback))
+        self._ask(
+            lambda: self._connection.registerCloseCallback(
+                lambda _connection, _reason, _opaque: listener(RawEvent(Happening.CLOSED)), None
+            )
+        )
+
+    def _rows(self, found: list[tuple[libvirt.virDomain, dict[str, Any]]]) -> list[Row]:
+        """Rows by UUID, each spelt out once: libvirt never uses the id of a run again."""
+        uuids = self._uuids
+        if len(uuids) > 2 * len(found) + _REMEMBERED_DOMAINS:
+            uuids.clear()
+        rows = []
+        for domain, raw in found:
+            number = domain.ID()
+            uuid = uuids.get(number)
+            if uuid is None:
+                uuid = uuids[number] = domain.UUIDString()
+            rows.append(Row(uuid, number, raw))
+        return rows
+
+    def _register(self, number: int, callback: Callable[..., None]) -> int:
+        connection = self._connection
+        return self._ask(lambda: connection.domainEventRegisterAny(None, number, callback, None))
+
+    def _domain(self, uuid: Uuid) -> libvirt.virDomain:
+        known = self._domains.get(uuid)
+        if known is None:
+            if len(self._domains) >= _REMEMBERED_DOMAINS:
+                self._domains.clear()
+            known = self._ask(lambda: self._connection.lookupByUUIDString(uuid))
+            self._domains[uuid] = known
+        return known
+
+    def _of(self, uuid: Uuid, ask: Callable[[libvirt.virDomain], T]) -> T:
+        domain = self._domain(uuid)
+        try:
+            return self._ask(lambda: ask(domain))
+        except CallFailed as failure:
+            if failure.meaning is Meaning.GONE:
+                self._domains.pop(uuid, None)
+            raise
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except libvirt.libvirtError as error:
+            self._fail(error)
+
+    def _fail(self, error: libvirt.libvirtError) -> NoReturn:
+        failure = _failure(error)
+        if failure.meaning is Meaning.FAILED and not self.alive():
+            failure = CallFailed(
+                Meaning.LOST, failure.message, code=failure.code, domain=failure.domain
+            )
+        raise failure from error
+
+
+def _failure(error: libvirt.libvirtError) -> CallFailed:
+    code, domain = error.get_error_code(), error.get_error_domain()
+    message = error.get_error_message() or str(error)
+    return CallFailed(meaning_of(code, domain, message), message, code=code, domain=domain)
+
+
+def _tell(
+    listener: Listener, happening: Happening, domain: libvirt.virDomain, detail: str = ""
+) -> None:
+    listener(RawEvent(happening, str(domain.UUIDString()), str(domain.name()), detail))

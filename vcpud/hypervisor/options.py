@@ -1,0 +1,59 @@
+"""The `libvirt:` section of the configuration: every key, its unit and its default, once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vcpud.errors import ConfigError
+from vcpud.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibvirtOptions:
+    """How libvirt is reached and how patient vcpud is with it.
+
+    Attributes:
+        uri: Which libvirt; a local one, because processes and cgroups are looked at too.
+        call_deadline_ns: Longest wait for a call that no guest has a part in.
+        agent_period_ns: Spacing of the readings through a guest's agent.
+        agent_timeout_ns: How long libvirt waits for the agent's answer to one command.
+        agent_cost_ratio: CPU time the agent may use for vcpud, per unit of time, on average.
+        workers: Threads, each with a connection of its own, that talk to agents.
+        boot_grace_ns: A guest is left alone for so long after its start or reboot.
+        resync_ns: Spacing of full looks at a domain that no event has announced a change of.
+        unplug_emulated: Unplug vCPUs of emulated domains (TCG) as devices, too. QEMU never
+            finishes such an unplug and dies of the next plug: for laboratories only.
+    """
+
+    uri: str = "qemu:///system"
+    call_deadline_ns: int = 2 * NS_PER_S
+    agent_period_ns: int = 5 * NS_PER_S
+    agent_timeout_ns: int = 5 * NS_PER_S
+    agent_cost_ratio: float = 0.002
+    workers: int = 8
+    boot_grace_ns: int = 10 * NS_PER_S
+    resync_ns: int = 60 * NS_PER_S
+    unplug_emulated: bool = False
+
+
+def read_options(section: Mapping[str, Any], argument: str) -> LibvirtOptions:
+    """Fill in what the configuration leaves out.
+
+    Args:
+        section: The `libvirt:` section, durations in nanoseconds under `KEY_ns`.
+        argument: What stood behind the colon of `--backend libvirt:URI`; it wins over `uri`.
+
+    Raises:
+        ConfigError: A key that does not exist, all of them named.
+    """
+    known = {field.name for field in dataclasses.fields(LibvirtOptions)}
+    unknown = sorted(set(section) - known)
+    if unknown:
+        raise ConfigError("\n".join(f"libvirt.{key}: there is no such key" for key in unknown))
+    options = LibvirtOptions(**section)
+    return dataclasses.replace(options, uri=argument) if argument else options

@@ -1,0 +1,388 @@
+"""The host's side of every sample: one bulk call per period, descriptions only when due.
+
+Problem: one QEMU that does not answer its monitor blocks the bulk call for ever, for all.
+Approach: the call runs on a supervised thread. Past its deadline it is given up; the next one,
+on a fresh connection, passes by the domain whose job the lost call still holds (NOWAIT), and
+libvirt then tells which domain's control interface is occupied: that one is quarantined.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.link import Control, Happening, RawEvent, Row
+from vcpud.hypervisor.workers import Crew, Errand, Hand, Losses
+from vcpud.hypervisor.xml import Description, UnreadableError, parse_description
+from vcpud.model import ShareUnit
+from vcpud.units import NS_PER_MS, NS_PER_S, ns, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud.hypervisor.link import Library, Link, Listener
+    from vcpud.hypervisor.proc import Process, ProcFiles
+    from vcpud.model import Uuid
+
+DEFAULT_WEIGHT: Final = 1024
+CHEAP_COUNTERS_VERSION: Final = 8_001_000
+"""From QEMU 8.1 on, reading KVM's counters no longer interrupts the vCPUs."""
+SLOW_COUNTERS_NS: Final = 5 * NS_PER_S
+
+_FIRST_RETRY_NS: Final = NS_PER_S // 2
+_LONGEST_RETRY_NS: Final = 30 * NS_PER_S
+_DESCRIBED_AT_ONCE: Final = 64
+_PATIENCE: Final = 4
+_LOOKS: Final = 5
+_VERSION_PATIENCE: Final = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What changes rarely about one run of a domain.
+
+    Attributes:
+        number: libvirt's id of this run.
+        name: For people.
+        description: Its XML read, None where that cannot be understood.
+        error: Why not.
+        weight: `cpu_shares`.
+        quota_pcpus_per_vcpu: None when unlimited.
+        process: Its QEMU, None when it cannot be found.
+        share_unit: What weights count for it.
+        taken_at_ns: When this was asked.
+    """
+
+    number: int
+    name: str
+    description: Description | None
+    error: str | None
+    weight: int
+    quota_pcpus_per_vcpu: float | None
+    process: Process | None
+    share_unit: ShareUnit
+    taken_at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """One finished poll.
+
+    Attributes:
+        serial: Rises with every poll; given when it is finished.
+        began_ns: When it was asked.
+        taken_at_ns: The midpoint of the bulk call.
+        rows: Running and paused domains.
+        facts: Of domains described in this poll.
+        occupied: Domains whose QEMU has not answered libvirt for longer than the deadline.
+        free: Domains in doubt whose control interface is free.
+        slow: KVM's counters are read rarely on this host, because reading disturbs.
+        failure: Why there are no rows: the connection is lost.
+    """
+
+    serial: int = 0
+    began_ns: int
+    taken_at_ns: int
+    rows: tuple[Row, ...] = ()
+    facts: dict[Uuid, Facts]
+    occupied: frozenset[Uuid] = frozenset()
+    free: frozenset[Uuid] = frozenset()
+    slow: bool = False
+    failure: str | None = None
+
+
+class Poller:
+    """Polls on request, at most one at a time."""
+
+    def __init__(  # noqa: PLR0913  each is a fact of the daemon around it
+        self,
+        library: Library,
+        proc: ProcFiles,
+        listener: Listener,
+        *,
+        now_ns: Callable[[], int],
+        deadline_s: float,
+        bulk_deadline_s: float,
+        losses: Losses,
+        supervised: bool = True,
+    ) -> None:
+        self._library = library
+        self._proc = proc
+        self._tell = listener
+        self._now_ns = now_ns
+        self._deadline_s = deadline_s
+        self._bulk_deadline_s = min(bulk_deadline_s, deadline_s)
+        self._crew = Crew(
+            "poll",
+            open_link=self._open,
+            now_ns=now_ns,
+            size=1,
+            losses=losses,
+            supervised=supervised,
+        )
+        self._errand = Errand(uuid="", run=self._poll, given_up=self._given_up)
+        self._done = threading.Condition()
+        self._busy = False
+        self._latest: Poll | None = None
+        self._untaken: dict[Uuid, Facts] = {}
+        self._serial = 0
+        self._listening: Link | None = None
+        self._deaf = True
+        self._described: dict[Uuid, int] = {}
+        self._texts: dict[Uuid, tuple[str, Description]] = {}
+        self._kvm: dict[Uuid, bool] = {}
+        self._version: int | None = None
+        self._counters_at_ns: int | None = None
+        self._suspicious = 0
+        self.watched: frozenset[Uuid] = frozenset()
+        self._retry_at_ns = 0
+        self._retry_ns = _FIRST_RETRY_NS
+        self._usual_s = 0.0
+
+    # ------------------------------------------------------------------ from the loop
+
+    def ask(self) -> None:
+        """Have a poll made, unless one is under way or the connection rests before a retry."""
+        with self._done:
+            if self._busy or self._now_ns() < self._retry_at_ns:
+                return
+            self._busy = True
+        self._crew.submit(self._errand)
+
+    def wait(self, timeout_s: float) -> Poll | None:
+        """The latest poll, after waiting for the one under way, if any, for at most so long."""
+        with self._done:
+            self._done.wait_for(lambda: not self._busy, timeout_s)
+            self._untaken = {}
+            return self._latest
+
+    def forget(self, uuid: Uuid) -> None:
+        """Have a domain described anew with the next poll."""
+        self._described.pop(uuid, None)
+
+    def supervise(self) -> None:
+        """For tests: look for calls past their deadline."""
+        self._crew.supervise()
+
+    def close(self, timeout_s: float) -> None:
+        """Stop polling and listening."""
+        self._crew.close(timeout_s)
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.close()
+
+    # ------------------------------------------------------------------ on the thread
+
+    def _open(self) -> Link:
+        return self._library.open(writable=False)
+
+    def _poll(self, hand: Hand) -> None:
+        began_ns = self._now_ns()
+        try:
+            poll = self._polled(hand, began_ns)
+        except CallFailed as failure:
+            # Whatever it was, this connection is not worth keeping.
+            hand.disconnect()
+            self._described.clear()
+            self._deaf = True
+            self._finish(self._failed(began_ns, failure), retry=True)
+        else:
+            self._finish(poll, retry=False)
+
+    def _polled(self, hand: Hand, began_ns: int) -> Poll:
+        deadline_s = max(self._deadline_s, _PATIENCE * self._usual_s)
+        if self._deaf:
+            hand.call(deadline_s, lambda _: self._listen())
+        slow = self._slow(hand)
+        counters = not slow or (
+            self._counters_at_ns is None or began_ns - self._counters_at_ns >= SLOW_COUNTERS_NS
+        )
+        asked_ns = self._now_ns()
+        bulk_s = max(self._bulk_deadline_s, _PATIENCE * self._usual_s)
+        rows = hand.call(bulk_s, lambda link: link.bulk(counters=counters))
+        answered_ns = self._now_ns()
+        self._usual_s += (seconds(answered_ns - asked_ns) - self._usual_s) / _PATIENCE
+        if counters:
+            self._counters_at_ns = answered_ns
+        else:
+            rows = self._with_cheap_counters(hand, deadline_s, rows)
+        occupied, free = self._find_occupied(hand, deadline_s, rows)
+        return Poll(
+            began_ns=began_ns,
+            taken_at_ns=(asked_ns + answered_ns) // 2,
+            rows=tuple(rows),
+            facts=self._describe_new(hand, deadline_s, rows, occupied),
+            occupied=occupied,
+            free=free,
+            slow=slow,
+        )
+
+    def _listen(self) -> None:
+        stale, self._listening = self._listening, None
+        if stale is not None:
+            stale.close()
+        self._listening = self._library.listen(self._heard)
+        self._version = None
+        self._deaf = False
+        self._described.clear()
+
+    def _heard(self, event: RawEvent) -> None:
+        """An event, on libvirt's own thread."""
+        if event.happening is Happening.CLOSED:
+            self._deaf = True
+        self._tell(event)
+
+    def _slow(self, hand: Hand) -> bool:
+        """Whether asking for counters disturbs some guest."""
+        if not any(self._kvm.values()):
+            return False
+        if self._version is None:
+            # After its own start libvirtd runs every QEMU once before it can answer this.
+            patience_s = _VERSION_PATIENCE * self._deadline_s
+            self._version = hand.call(patience_s, lambda link: link.hypervisor_version())
+        return 0 < self._version < CHEAP_COUNTERS_VERSION
+
+    def _with_cheap_counters(self, hand: Hand, deadline_s: float, rows: list[Row]) -> list[Row]:
+        """Counters of domains without KVM, whose vCPUs nothing interrupts."""
+        cheap = tuple(row.uuid for row in rows if self._kvm.get(row.uuid) is False)
+        if not cheap:
+            return rows
+        try:
+            found = hand.call(deadline_s, lambda link: link.some(cheap))
+        except CallFailed as failure:
+            if failure.meaning is Meaning.GONE:
+                return rows
+            raise
+        full = {row.uuid: row for row in found}
+        return [full.get(row.uuid, row) for row in rows]
+
+    def _find_occupied(
+        self, hand: Hand, deadline_s: float, rows: list[Row]
+    ) -> tuple[frozenset[Uuid], frozenset[Uuid]]:
+        """Whose QEMU does not answer, and who of those in doubt does.
+
+        After a poll that had to be given up everybody is in doubt, else those quarantined.
+        """
+        listed = {row.uuid for row in rows}
+        doubtful = listed if self._suspicious else self.watched & listed
+        occupied, free = set(), set()
+        for uuid in doubtful:
+            try:
+                state = hand.call(deadline_s, lambda link, uuid=uuid: link.control(uuid))  # type: ignore[misc]
+            except CallFailed as failure:
+                if failure.meaning is Meaning.LOST:
+                    raise
+                continue
+            long = state.for_ms * NS_PER_MS >= ns(self._bulk_deadline_s) // 2
+            if state.control is Control.OCCUPIED and (long or uuid in self.watched):
+                occupied.add(uuid)
+            elif state.control is Control.FREE:
+                free.add(uuid)
+        # Its own questions may still have been waiting in line: look again a few times.
+        self._suspicious = max(0, self._suspicious - 1) if not occupied else 0
+        return frozenset(occupied), frozenset(free)
+
+    def _describe_new(
+        self, hand: Hand, deadline_s: float, rows: list[Row], occupied: frozenset[Uuid]
+    ) -> dict[Uuid, Facts]:
+        described = self._described
+        if len(described) > 2 * len(rows) + _DESCRIBED_AT_ONCE:
+            self._tidy(rows)
+        fresh = [row for row in rows if described.get(row.uuid) != row.number]
+        if not fresh:
+            return {}
+        pids = self._proc.qemu_pids()
+        facts = {}
+        for row in fresh[:_DESCRIBED_AT_ONCE]:
+            if row.uuid in occupied:
+                continue
+            try:
+                facts[row.uuid] = hand.call(
+                    deadline_s,
+                    lambda link, row=row: self._describe(link, row, pids.get(row.uuid)),  # type: ignore[misc]
+                )
+            except CallFailed as failure:
+                if failure.meaning is Meaning.LOST:
+                    raise
+                continue  # gone in between, or not answering: the next poll tells
+            described[row.uuid] = row.number
+        return facts
+
+    def _tidy(self, rows: list[Row]) -> None:
+        listed = {row.uuid for row in rows}
+        for uuid in [uuid for uuid in self._described if uuid not in listed]:
+            for known in (self._described, self._texts, self._kvm):
+                known.pop(uuid, None)
+
+    def _describe(self, link: Link, row: Row, pid: int | None) -> Facts:
+        description, error = self._read_xml(row.uuid, link.xml(row.uuid))
+        weight, quota = _scheduling(link, row.uuid, description)
+        if description is not None:
+            self._kvm[row.uuid] = description.kvm
+        return Facts(
+            number=row.number,
+            name=link.name(row.uuid),
+            description=description,
+            error=error,
+            weight=weight,
+            quota_pcpus_per_vcpu=quota,
+            process=None if pid is None else self._proc.process(pid),
+            share_unit=ShareUnit.UNKNOWN if pid is None else self._proc.share_unit(pid),
+            taken_at_ns=self._now_ns(),
+        )
+
+    def _read_xml(self, uuid: Uuid, text: str) -> tuple[Description | None, str | None]:
+        known = self._texts.get(uuid)
+        if known is not None and known[0] == text:
+            return known[1], None
+        try:
+            description = parse_description(text)
+        except UnreadableError as error:
+            return None, str(error)
+        self._texts[uuid] = (text, description)
+        return description, None
+
+    # ------------------------------------------------------------------ how it ended
+
+    def _given_up(self) -> None:
+        """The call is lost with its thread: another poll, on another connection, at once."""
+        self._suspicious = _LOOKS
+        self._crew.submit(self._errand)
+
+    def _failed(self, began_ns: int, failure: CallFailed) -> Poll:
+        return Poll(began_ns=began_ns, taken_at_ns=began_ns, facts={}, failure=failure.message)
+
+    def _finish(self, poll: Poll, *, retry: bool) -> None:
+        with self._done:
+            self._serial += 1
+            # Facts are told once: those of a poll that nobody waited for go with the next.
+            self._untaken = {**self._untaken, **poll.facts}
+            self._latest = dataclasses.replace(poll, serial=self._serial, facts=self._untaken)
+            if retry:
+                self._retry_at_ns = self._now_ns() + self._retry_ns
+                self._retry_ns = min(2 * self._retry_ns, _LONGEST_RETRY_NS)
+            else:
+                self._retry_ns = _FIRST_RETRY_NS
+            self._busy = False
+            self._done.notify_all()
+
+
+def _scheduling(
+    link: Link, uuid: Uuid, description: Description | None
+) -> tuple[int, float | None]:
+    """Weight and quota: what the scheduler really has, else what the XML says."""
+    try:
+        found = link.scheduler(uuid)
+    except CallFailed as failure:
+        if failure.meaning is Meaning.LOST:
+            raise
+        found = {}  # no cgroups here
+    shares, quota, period = (found.get(k) for k in ("cpu_shares", "vcpu_quota", "vcpu_period"))
+    said = description.shares if description is not None else None
+    weight = shares if type(shares) is int and shares > 0 else said or DEFAULT_WEIGHT
+    if type(quota) is int and type(period) is int:
+        return weight, quota / period if quota > 0 and period > 0 else None
+    return weight, description.quota_pcpus_per_vcpu if description is not None else None

@@ -1,0 +1,164 @@
+"""What Linux tells of the host and of the QEMU processes, read from /proc and /sys.
+
+All of it is readable without privileges. Where something cannot be read (a hidden /proc, another
+kernel) the answer is None or UNKNOWN, never a guess.
+References: proc(5); Linux kernel/sched/autogroup.c, Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vcpud.hypervisor.xml import parse_cpuset
+from vcpud.model import ShareUnit, Uuid
+from vcpud.units import NS_PER_S
+
+_STARTTIME_FIELD: Final = 22
+_DOMAIN_SCOPE: Final = re.compile(r"machine-qemu.*\.scope|qemu-\d+-.+|.+\.libvirt-qemu")
+_IDLE_FIELDS: Final = frozenset({3, 4})
+_GUEST_FIELDS: Final = frozenset({8, 9})
+_CMDLINE_LIMIT: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A domain's QEMU.
+
+    Attributes:
+        pid: Its process id.
+        start_ticks: When it started, in clock ticks since the host's boot: with the pid's
+            domain it names this run of the domain and no other.
+        age_ns: How long it has been running.
+    """
+
+    pid: int
+    start_ticks: int
+    age_ns: int
+
+
+class ProcFiles:
+    """The host's /proc and /sys."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """Look below `root`, which tests replace."""
+        self._proc = root / "proc"
+        self._sys = root / "sys"
+        self._ticks_per_s = os.sysconf("SC_CLK_TCK")
+        self._stat = str(self._proc / "stat")
+
+    def boot_id(self) -> str:
+        """The kernel's random name of this boot; empty when it cannot be read."""
+        return (_text(self._proc / "sys/kernel/random/boot_id") or "").strip()
+
+    def online_pcpus(self) -> frozenset[int]:
+        """pCPUs that the kernel schedules on; at least pCPU 0."""
+        try:
+            return parse_cpuset(_text(self._sys / "devices/system/cpu/online") or "")
+        except ValueError:
+            return frozenset(range(os.cpu_count() or 1))
+
+    def busy_ns(self) -> int | None:
+        """Time all pCPUs have been in use since boot, stolen by an outer hypervisor or not."""
+        try:
+            with open(self._stat, "rb", buffering=4096) as stream:  # noqa: PTH123  every cycle
+                fields = stream.readline().split()[1:]
+            ticks = sum(
+                int(value)
+                for position, value in enumerate(fields)
+                if position not in _IDLE_FIELDS and position not in _GUEST_FIELDS
+            )
+        except (OSError, ValueError):
+            return None
+        return ticks * (NS_PER_S // self._ticks_per_s)
+
+    def qemu_pids(self) -> dict[Uuid, int]:
+        """The process of every running domain, by the UUID on its command line."""
+        found: dict[Uuid, int] = {}
+        try:
+            names = os.listdir(self._proc)  # noqa: PTH208  names only, hundreds of them
+        except OSError:
+            return found
+        for name in names:
+            if not name.isdigit():
+                continue
+            arguments = _arguments(self._proc / name / "cmdline")
+            if "-uuid" in arguments[:-1] and any(a.startswith("guest=") for a in arguments):
+                found[arguments[arguments.index("-uuid") + 1]] = int(name)
+        return found
+
+    def process(self, pid: int) -> Process | None:
+        """Start time and age of a process; None when it is gone or hidden."""
+        text = _text(self._proc / str(pid) / "stat")
+        if text is None:
+            return None
+        # The second field is a name in parentheses that may hold anything, spaces included.
+        fields = text.rpartition(")")[2].split()
+        try:
+            start_ticks = int(fields[_STARTTIME_FIELD - 3])
+        except (IndexError, ValueError):
+            return None
+        started_ns = start_ticks * (NS_PER_S // self._ticks_per_s)
+        age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - started_ns
+        return Process(pid=pid, start_ticks=start_ticks, age_ns=max(0, age_ns))
+
+    def share_unit(self, pid: int) -> ShareUnit:
+        """What the host scheduler's weights count for this QEMU.
+
+        With a cgroup of its own in the cpu controller a domain keeps its share however many
+        vCPUs it has. Without one, threads compete in the group they are in, which is the
+        session's when the kernel groups by session and the process has one of its own.
+        """
+        path = self._cpu_cgroup(pid)
+        if path is None:
+            return ShareUnit.UNKNOWN
+        if any(_DOMAIN_SCOPE.fullmatch(name) for name in path.parts):
+            return ShareUnit.DOMAIN
+        if path == Path() and self._grouped_by_session(pid):
+            return ShareUnit.SESSION
+        return ShareUnit.VCPU
+
+    def _grouped_by_session(self, pid: int) -> bool:
+        enabled = _text(self._proc / "sys/kernel/sched_autogroup_enabled")
+        group = _text(self._proc / str(pid) / "autogroup")
+        return (enabled or "").strip() == "1" and (group or "").startswith("/autogroup-")
+
+    def _cpu_cgroup(self, pid: int) -> Path | None:
+        """The cgroup whose cpu weight holds for the process, relative to the root of cgroups."""
+        text = _text(self._proc / str(pid) / "cgroup")
+        if text is None:
+            return None
+        unified = None
+        for line in text.splitlines():
+            _, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if "cpu" in controllers.split(","):
+                return Path(path.strip("/"))
+            if not controllers:
+                unified = Path(path.strip("/"))
+        if unified is None:
+            return None
+        mounted = self._sys / "fs/cgroup"
+        for candidate in (unified, *unified.parents):
+            if candidate != Path() and (mounted / candidate / "cpu.weight").exists():
+                return candidate
+        return Path()
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _arguments(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_CMDLINE_LIMIT).decode(errors="replace").split("\0")
+    except OSError:
+        return []

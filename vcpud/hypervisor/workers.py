@@ -1,0 +1,423 @@
+"""Threads that may hang so that nothing else does: deadlines, abandoned calls, quarantine.
+
+Problem: a call into libvirt cannot be cancelled, and one that needs a hung QEMU never returns.
+Approach: every call is made by a worker thread on a connection of its own and has a deadline. A
+call past its deadline is given up together with its thread and its connection; the domain is
+quarantined and its place in the crew is filled. When the lost call does return, the thread ends
+and the quarantine with it. At most four lost threads are replaced, so a host full of hung
+domains cannot exhaust libvirtd or this process. One errand per domain runs at a time; urgent
+ones (changes) go first and have threads in reserve, so slow agents cannot starve them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.units import NS_PER_S, ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud.hypervisor.link import Link
+    from vcpud.model import Uuid
+
+T = TypeVar("T")
+
+LOST_LIMIT: Final = 4
+URGENT_THREADS: Final = 10
+_FIRST_QUARANTINE_NS: Final = 5 * NS_PER_S
+_LONGEST_QUARANTINE_NS: Final = 60 * NS_PER_S
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+class AbandonedError(Exception):
+    """Raised in a lost thread when its call returns after all: whatever it was doing is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Something to do with one domain (or with the host, where `uuid` is empty).
+
+    Attributes:
+        uuid: One errand per domain runs at a time.
+        run: Does it, with the calls it makes on its `Hand`; handles their failures.
+        given_up: Called from another thread instead of the rest of `run` when a call of it
+            passed its deadline.
+        urgent: Goes before others, and may use a thread of the reserve.
+    """
+
+    uuid: Uuid
+    run: Callable[[Hand], None]
+    given_up: Callable[[], None]
+    urgent: bool = False
+
+
+class Losses:
+    """Lost threads of all crews together."""
+
+    def __init__(self, limit: int = LOST_LIMIT) -> None:
+        self.limit = limit
+        self.count = 0
+
+
+@dataclass(slots=True)
+class _Quarantine:
+    until_ns: int
+    spell_ns: int
+    why: str
+
+
+class Hand:
+    """A worker's connection, used only through supervised calls."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._link: Link | None = None
+        self.errand: Errand | None = None
+        self.expires_ns: int | None = None
+        self.lost = False
+
+    def call(self, deadline_s: float, ask: Callable[[Link], T]) -> T:
+        """Make one call, opening the connection first where there is none.
+
+        Raises:
+            CallFailed: libvirt refused, or the connection is gone.
+            AbandonedError: It returned after it had been given up.
+        """
+        answered = False
+        self._crew.call_begins(self, ns(deadline_s))
+        try:
+            if self._link is not None and not self._link.alive():
+                self.disconnect()
+            if self._link is None:
+                self._link = self._crew.open_link()
+            result = ask(self._link)
+            answered = True
+        except CallFailed as failure:
+            if failure.meaning is Meaning.LOST:
+                self.disconnect()
+            raise
+        finally:
+            self._crew.call_ended(self, answered=answered)
+        return result
+
+    def interrupted(self) -> bool:
+        """Whether an urgent errand waits for the same domain, or the crew is closing."""
+        return self.errand is not None and self._crew.urgent_waits(self.errand.uuid)
+
+    def disconnect(self) -> None:
+        """Let go of the connection."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+
+class Crew:
+    """Worker threads and what waits for them."""
+
+    def __init__(  # noqa: PLR0913  each is a fact of the daemon around it
+        self,
+        name: str,
+        *,
+        open_link: Callable[[], Link],
+        now_ns: Callable[[], int],
+        size: int,
+        reserve: int = 0,
+        losses: Losses | None = None,
+        supervised: bool = True,
+    ) -> None:
+        """Prepare a crew; threads start when there is work.
+
+        Args:
+            name: Of the threads.
+            open_link: Makes a connection.
+            now_ns: The monotonic clock.
+            size: Threads for errands that are not urgent.
+            reserve: Further threads for urgent ones.
+            losses: Shared count of lost threads.
+            supervised: False in tests that call `supervise` themselves.
+        """
+        self.open_link = open_link
+        self.losses = losses if losses is not None else Losses()
+        self._name = name
+        self._now_ns = now_ns
+        self._size = size
+        self._reserve = reserve
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._alarm = threading.Condition(self._lock)
+        self._alarm_ns: int | None = None
+        self._ready: list[tuple[bool, int, Errand]] = []
+        self._later: list[tuple[int, int, Errand]] = []
+        self._order = itertools.count()
+        self._hands: set[Hand] = set()
+        self._lost: set[Hand] = set()
+        self._idle = 0
+        self._quarantined: dict[Uuid, _Quarantine] = {}
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+        if supervised:
+            watch = threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True)
+            self._threads.append(watch)
+            watch.start()
+
+    # ------------------------------------------------------------------ from outside
+
+    def submit(self, errand: Errand, at_ns: int | None = None) -> None:
+        """Have an errand run as soon as there is a thread, not before `at_ns`."""
+        with self._lock:
+            if self._closing:
+                return
+            if at_ns is not None and at_ns > self._now_ns():
+                self._postpone(errand, at_ns)
+            else:
+                self._enqueue(errand)
+
+    def urgent_waits(self, uuid: Uuid) -> bool:
+        """Whether something urgent waits for this domain, or nothing should go on at all."""
+        with self._lock:
+            return self._closing or any(
+                not later and errand.uuid == uuid for later, _, errand in self._ready
+            )
+
+    def hung(self, uuid: Uuid) -> bool:
+        """Whether this domain is quarantined."""
+        return uuid in self._quarantined
+
+    def hung_because(self, uuid: Uuid) -> str:
+        """Why it is, for people."""
+        found = self._quarantined.get(uuid)
+        return found.why if found is not None else ""
+
+    def quarantined(self) -> frozenset[Uuid]:
+        """All domains that are."""
+        return frozenset(self._quarantined) if self._quarantined else _NOBODY
+
+    def waits_for(self, uuid: Uuid) -> bool:
+        """Whether a lost call for this domain may still be answered."""
+        with self._lock:
+            return self._waits_for(uuid)
+
+    def quarantine(self, uuid: Uuid, why: str) -> None:
+        """Make no call for this domain for a while, longer each time."""
+        with self._lock:
+            displaced = self._quarantine(uuid, why)
+        for errand in displaced:
+            errand.given_up()
+
+    def pardon(self, uuid: Uuid) -> None:
+        """The domain answers again."""
+        with self._lock:
+            self._pardon(uuid)
+
+    def supervise(self) -> int | None:
+        """Give up what is overdue and start what is due.
+
+        Returns:
+            When to look again, None when nothing is expected.
+        """
+        abandoned: list[Errand] = []
+        with self._lock:
+            now_ns = self._now_ns()
+            for hand in tuple(self._hands):
+                if hand.expires_ns is not None and hand.expires_ns <= now_ns:
+                    abandoned += self._abandon(hand)
+            while self._later and self._later[0][0] <= now_ns:
+                self._enqueue(heapq.heappop(self._later)[2])
+            self._alarm_ns = self._next_alarm_ns()
+        for errand in abandoned:
+            errand.given_up()
+        return self._alarm_ns
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Stop; threads that do not return in time are left behind, as daemons."""
+        with self._lock:
+            self._closing = True
+            self._ready.clear()
+            self._later.clear()
+            self._work.notify_all()
+            self._alarm.notify_all()
+            threads = list(self._threads)
+        deadline_ns = self._now_ns() + ns(timeout_s)
+        for thread in threads:
+            thread.join(max(0.0, (deadline_ns - self._now_ns()) / NS_PER_S))
+
+    # ------------------------------------------------------------------ from the hands
+
+    def call_begins(self, hand: Hand, deadline_ns: int) -> None:
+        """Note when a call has to be over."""
+        with self._lock:
+            hand.expires_ns = self._now_ns() + deadline_ns
+            self._ring_by(hand.expires_ns)
+
+    def call_ended(self, hand: Hand, *, answered: bool) -> None:
+        """A call is over.
+
+        Raises:
+            AbandonedError: It had been given up.
+        """
+        with self._lock:
+            hand.expires_ns = None
+            uuid = hand.errand.uuid if hand.errand is not None else ""
+            if answered and uuid in self._quarantined:
+                self._pardon(uuid)
+            if hand.lost:
+                raise AbandonedError
+
+    # ------------------------------------------------------------------ the threads
+
+    def _toil(self) -> None:
+        hand = Hand(self)
+        try:
+            while (errand := self._next(hand)) is not None:
+                try:
+                    errand.run(hand)
+                finally:
+                    with self._lock:
+                        hand.errand = None
+        except AbandonedError:
+            pass
+        finally:
+            with self._lock:
+                self._hands.discard(hand)
+                if hand in self._lost:
+                    self._lost.discard(hand)
+                    self.losses.count -= 1
+                self._threads.remove(threading.current_thread())
+                if self._ready and not self._closing and len(self._hands) < self._size:
+                    self._start_thread()  # it was not replaced while it was lost
+            hand.disconnect()
+
+    def _next(self, hand: Hand) -> Errand | None:
+        with self._lock:
+            self._hands.add(hand)
+            while not self._closing:
+                errand = self._pick()
+                if errand is not None:
+                    hand.errand = errand
+                    return errand
+                self._idle += 1
+                self._work.wait()
+                self._idle -= 1
+            return None
+
+    def _watch(self) -> None:
+        while True:
+            self.supervise()
+            with self._lock:
+                if self._closing:
+                    return
+                alarm_ns = self._next_alarm_ns()
+                self._alarm_ns = alarm_ns
+                if alarm_ns is None:
+                    self._alarm.wait()
+                elif (rest_ns := alarm_ns - self._now_ns()) > 0:
+                    self._alarm.wait(rest_ns / NS_PER_S)
+
+    # ------------------------------------------------------------------ with the lock held
+
+    def _enqueue(self, errand: Errand) -> None:
+        held = self._quarantined.get(errand.uuid)
+        if held is not None and not self._may_probe(errand.uuid, held):
+            self._postpone(errand, max(held.until_ns, self._now_ns() + NS_PER_S))
+            return
+        heapq.heappush(self._ready, (not errand.urgent, next(self._order), errand))
+        if self._idle:
+            self._work.notify()
+        room = self._size + (self._reserve if errand.urgent else 0)
+        if len(self._hands) < room and self._idle < len(self._ready):
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(
+            target=self._toil, name=f"{self._name}-{next(self._order)}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _postpone(self, errand: Errand, at_ns: int) -> None:
+        heapq.heappush(self._later, (at_ns, next(self._order), errand))
+        self._ring_by(at_ns)
+
+    def _ring_by(self, at_ns: int) -> None:
+        if self._alarm_ns is None or at_ns < self._alarm_ns:
+            self._alarm_ns = at_ns
+            self._alarm.notify_all()
+
+    def _next_alarm_ns(self) -> int | None:
+        times = [hand.expires_ns for hand in self._hands if hand.expires_ns is not None]
+        if self._later:
+            times.append(self._later[0][0])
+        return min(times, default=None)
+
+    def _pick(self) -> Errand | None:
+        """The first errand whose domain is free; ordinary ones only on the ordinary threads."""
+        busy = {hand.errand.uuid for hand in self._hands if hand.errand is not None}
+        ordinary = sum(hand.errand is not None and not hand.errand.urgent for hand in self._hands)
+        for entry in sorted(self._ready):
+            errand = entry[2]
+            if errand.uuid not in busy and (errand.urgent or ordinary < self._size):
+                self._ready.remove(entry)
+                heapq.heapify(self._ready)
+                return errand
+        return None
+
+    def _abandon(self, hand: Hand) -> list[Errand]:
+        """Give up a call; returns the errands to be told."""
+        errand = hand.errand
+        hand.expires_ns = None
+        if errand is None:
+            return []
+        hand.lost = True
+        self._lost.add(hand)
+        self.losses.count += 1
+        if self.losses.count <= self.losses.limit:
+            self._hands.discard(hand)  # beyond the limit it keeps its place: no replacement
+        displaced = []
+        if errand.uuid:
+            displaced = self._quarantine(errand.uuid, "a call has not been answered")
+        if self._ready and len(self._hands) < self._size + self._reserve:
+            self._start_thread()
+        return [errand, *displaced]
+
+    def _may_probe(self, uuid: Uuid, held: _Quarantine) -> bool:
+        """One try after the spell, unless an earlier one is still waiting for its answer."""
+        waiting = self._waits_for(uuid)
+        full = self.losses.count >= self.losses.limit
+        return not waiting and not full and self._now_ns() >= held.until_ns
+
+    def _waits_for(self, uuid: Uuid) -> bool:
+        return any(hand.errand and hand.errand.uuid == uuid for hand in self._lost)
+
+    def _quarantine(self, uuid: Uuid, why: str) -> list[Errand]:
+        """Hold back what waits for the domain; returns urgent errands, which cannot wait."""
+        held = self._quarantined.get(uuid)
+        spell_ns = (
+            _FIRST_QUARANTINE_NS
+            if held is None
+            else min(2 * held.spell_ns, _LONGEST_QUARANTINE_NS)
+        )
+        until_ns = self._now_ns() + spell_ns
+        self._quarantined[uuid] = _Quarantine(until_ns=until_ns, spell_ns=spell_ns, why=why)
+        waiting = [errand for _, _, errand in self._ready if errand.uuid == uuid]
+        self._ready = [entry for entry in self._ready if entry[2].uuid != uuid]
+        heapq.heapify(self._ready)
+        for errand in waiting:
+            if not errand.urgent:
+                self._postpone(errand, until_ns)
+        return [errand for errand in waiting if errand.urgent]
+
+    def _pardon(self, uuid: Uuid) -> None:
+        if self._quarantined.pop(uuid, None) is None:
+            return
+        waiting = [entry for entry in self._later if entry[2].uuid == uuid]
+        if waiting:
+            self._later = [entry for entry in self._later if entry[2].uuid != uuid]
+            heapq.heapify(self._later)
+            for _, _, errand in waiting:
+                self._enqueue(errand)

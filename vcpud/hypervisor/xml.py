@@ -1,0 +1,261 @@
+"""A live domain's XML -> what vcpud needs to know of it. Pure, and safe with hostile text.
+
+libvirt writes the document, but a domain's owner chooses much of what stands in it, the
+metadata above all. Document type declarations (and with them entity bombs) are refused, the
+size is bounded.
+References: libvirt docs/formatdomain.rst.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from xml.etree import ElementTree as ET
+
+from vcpud.hypervisor.stats import VCPU_LIMIT
+from vcpud.model import Mode
+from vcpud.terms import NAMESPACE, Wishes
+
+XML_LIMIT: Final = 4 * 1024 * 1024
+"""Characters; libvirt itself refuses to store much more."""
+
+_POLICY: Final = f"{{{NAMESPACE}}}policy"
+_AGENT_PORT: Final = "org.qemu.guest_agent.0"
+_REALTIME: Final = frozenset({"fifo", "rr"})
+_PCPU_LIMIT: Final = 16384
+_RANGES_LIMIT: Final = 4096
+_DIGITS: Final = 18
+_SHOWN: Final = 40
+
+
+class UnreadableError(ValueError):
+    """The document is not a domain that can be understood; says why."""
+
+
+class AgentPort(StrEnum):
+    """The guest agent's channel."""
+
+    ABSENT = "absent"
+    DISCONNECTED = "disconnected"
+    CONNECTED = "connected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What the XML says of one running domain.
+
+    Attributes:
+        name: For people.
+        kvm: False under TCG.
+        max_vcpus: The domain's own maximum.
+        live_vcpus: vCPUs present.
+        unpluggable: Present vCPUs that can be taken out as devices.
+        affinities: Per present vCPU the pCPUs it may use; None stands for all.
+        agent: The agent's channel.
+        realtime: Some vCPU has a real-time scheduling class.
+        shares: `<cputune><shares>`, None when not set.
+        quota_pcpus_per_vcpu: `<quota>` over `<period>`, None when unlimited.
+        wishes: What vcpud's own metadata element asks for, None when there is none.
+        wishes_error: Why that element cannot be followed.
+    """
+
+    name: str
+    kvm: bool
+    max_vcpus: int
+    live_vcpus: int
+    unpluggable: frozenset[int]
+    affinities: tuple[frozenset[int] | None, ...]
+    agent: AgentPort
+    realtime: bool
+    shares: int | None
+    quota_pcpus_per_vcpu: float | None
+    wishes: Wishes | None
+    wishes_error: str | None
+
+
+def parse_description(text: str) -> Description:
+    """Read a live domain's XML.
+
+    Raises:
+        UnreadableError: It is not one.
+    """
+    root = _document(text)
+    if root.tag != "domain":
+        raise UnreadableError(f"the root is <{root.tag[:_SHOWN]}>, not <domain>")
+    max_vcpus, live = _vcpu_counts(root)
+    present, unpluggable = _vcpus(root, live)
+    wishes, wishes_error = _wishes(root)
+    return Description(
+        name=(root.findtext("name") or "")[:VCPU_LIMIT],
+        kvm=root.get("type") == "kvm",
+        max_vcpus=max_vcpus,
+        live_vcpus=live,
+        unpluggable=unpluggable,
+        affinities=_affinities(root, present),
+        agent=_agent(root),
+        realtime=any(
+            sched.get("scheduler") in _REALTIME for sched in root.iterfind("cputune/vcpusched")
+        ),
+        shares=_positive(root.findtext("cputune/shares")),
+        quota_pcpus_per_vcpu=_quota(root),
+        wishes=wishes,
+        wishes_error=wishes_error,
+    )
+
+
+def parse_cpuset(text: str) -> frozenset[int]:
+    """Read a set of CPUs as libvirt and Linux write it, such as `0-3,^2,8`.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    chosen: set[int] = set()
+    excluded: set[int] = set()
+    parts = text.strip().split(",")
+    if len(parts) > _RANGES_LIMIT:
+        raise ValueError("a set of CPUs with too many parts")
+    for raw in parts:
+        part = raw.strip()
+        first, dash, last = part.removeprefix("^").partition("-")
+        low = _index(first)
+        high = _index(last) if dash else low
+        (excluded if part.startswith("^") else chosen).update(range(low, high + 1))
+    return frozenset(chosen - excluded)
+
+
+def format_cpuset(cpus: frozenset[int]) -> str:
+    """The shortest spelling of a set of CPUs, ascending."""
+    parts: list[str] = []
+    ordered = sorted(cpus)
+    start = 0
+    for position, cpu in enumerate(ordered):
+        following = ordered[position + 1] if position + 1 < len(ordered) else None
+        if following != cpu + 1:
+            first = ordered[start]
+            parts.append(str(first) if first == cpu else f"{first}-{cpu}")
+            start = position + 1
+    return ",".join(parts)
+
+
+def _document(text: str) -> ET.Element:
+    if len(text) > XML_LIMIT:
+        raise UnreadableError(f"more than {XML_LIMIT} characters")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise UnreadableError("it declares a document type")
+    try:
+        return ET.fromstring(text)  # noqa: S314  no declaration, no entities
+    except (ET.ParseError, ValueError) as error:
+        raise UnreadableError(f"not well-formed: {error}") from error
+
+
+def _index(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_PCPU_LIMIT))):
+        raise ValueError(f"{text[:_SHOWN]!r} is not a CPU")
+    if int(text) >= _PCPU_LIMIT:
+        raise ValueError(f"there is no CPU {text}")
+    return int(text)
+
+
+def _positive(text: str | None) -> int | None:
+    digits = (text or "").strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS):
+        return None
+    return int(digits) or None
+
+
+def _vcpu_counts(root: ET.Element) -> tuple[int, int]:
+    element = root.find("vcpu")
+    maximum = _positive(element.text) if element is not None else None
+    if element is None or maximum is None or maximum > VCPU_LIMIT:
+        raise UnreadableError("<vcpu> names no usable number")
+    current = element.get("current")
+    live = maximum if current is None else _positive(current)
+    if live is None or live > maximum:
+        raise UnreadableError("<vcpu current=> names no usable number")
+    return maximum, live
+
+
+def _vcpus(root: ET.Element, live: int) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Ids of the vCPUs present, and of those that can be unplugged."""
+    listed = root.findall("vcpus/vcpu")
+    if not listed:
+        return tuple(range(live)), frozenset()
+    present: set[int] = set()
+    unpluggable: set[int] = set()
+    for vcpu in listed:
+        try:
+            index = _index(vcpu.get("id", ""))
+        except ValueError as error:
+            raise UnreadableError(f"<vcpus>: {error}") from error
+        if vcpu.get("enabled") == "yes":
+            present.add(index)
+            if vcpu.get("hotpluggable") == "yes" and index:
+                unpluggable.add(index)
+    return tuple(sorted(present)), frozenset(unpluggable)
+
+
+def _affinities(root: ET.Element, present: tuple[int, ...]) -> tuple[frozenset[int] | None, ...]:
+    try:
+        element = root.find("vcpu")
+        cpuset = element.get("cpuset") if element is not None else None
+        common = parse_cpuset(cpuset) if cpuset else None
+        pins = {
+            _index(pin.get("vcpu", "")): parse_cpuset(pin.get("cpuset", ""))
+            for pin in root.iterfind("cputune/vcpupin")
+        }
+    except ValueError as error:
+        raise UnreadableError(f"a set of pCPUs: {error}") from error
+    return tuple(pins.get(index, common) for index in present)
+
+
+def _agent(root: ET.Element) -> AgentPort:
+    for target in root.iterfind("devices/channel/target"):
+        if target.get("name") == _AGENT_PORT:
+            connected = target.get("state") == "connected"
+            return AgentPort.CONNECTED if connected else AgentPort.DISCONNECTED
+    return AgentPort.ABSENT
+
+
+def _quota(root: ET.Element) -> float | None:
+    quota = _positive(root.findtext("cputune/quota"))
+    period = _positive(root.findtext("cputune/period"))
+    return quota / period if quota is not None and period is not None else None
+
+
+def _wishes(root: ET.Element) -> tuple[Wishes | None, str | None]:
+    """vcpud's own metadata: an opt-in is followed to the letter or not at all."""
+    metadata = root.find("metadata")
+    ours = [
+        child
+        for child in (metadata if metadata is not None else ())
+        if child.tag.startswith(f"{{{NAMESPACE}}}")
+    ]
+    if not ours:
+        return None, None
+    if len(ours) > 1 or ours[0].tag != _POLICY:
+        return None, "expected one <policy> element in vcpud's namespace"
+    try:
+        return _policy(ours[0]), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def _policy(element: ET.Element) -> Wishes:
+    unknown = sorted(set(element.keys()) - {"mode", "min", "max"})
+    if unknown:
+        raise ValueError(f"unknown attribute {unknown[0][:_SHOWN]!r}; there are mode, min, max")
+    mode = element.get("mode")
+    if mode is not None and mode not in set(Mode):
+        raise ValueError(f"mode={mode[:_SHOWN]!r}; it is one of {', '.join(Mode)}")
+    bounds: dict[str, int | None] = {}
+    for key in ("min", "max"):
+        text = element.get(key)
+        count = None if text is None else _positive(text[:_SHOWN])
+        if text is not None and (count is None or count > VCPU_LIMIT):
+            raise ValueError(f"{key}={text[:_SHOWN]!r}; it is a number of vCPUs, at least 1")
+        bounds[key] = count
+    floor, ceiling = bounds["min"], bounds["max"]
+    if floor is not None and ceiling is not None and floor > ceiling:
+        raise ValueError(f"min={floor} is more than max={ceiling}")
+    return Wishes(mode=None if mode is None else Mode(mode), min_vcpus=floor, max_vcpus=ceiling)

@@ -1,0 +1,392 @@
+"""Requests of operators: a unix socket that speaks JSON, one object a line.
+
+Who asks is known from the kernel (SO_PEERCRED, SO_PEERGROUPS), never from what is said: root, the
+daemon's own user, and members of the socket group. Reading verbs are answered from the last
+finished cycle; writing verbs become `vcpud.requests` that the loop drains, and are answered once a
+cycle has taken them. Size, number, and time of everything a peer may do are bounded.
+
+    {"verb": "release", "domain": "db", "for_ns": 600000000000, "wait": true}
+    {"ok": true, "cycle": 42, "done": true}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from vcpud.errors import UnreachableError, UsageError, VcpudError
+from vcpud.record import Phase
+from vcpud.requests import Asked, Hold, Pause, Release, Request, Restore, Resume
+from vcpud.text import meant
+from vcpud.units import NS_PER_S, seconds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vcpud.model import Uuid
+    from vcpud.record import CycleRecord
+
+VERBS = ("status", "pause", "resume", "restore", "release", "hold", "reload")
+_MAX_LINE = 16 * 1024
+_MAX_LINES = 64
+_MAX_PEERS = 16
+_READ_S = 5.0
+_TAKEN_NS = 30 * NS_PER_S
+_WAIT_NS = 60 * NS_PER_S
+_MAX_FOR_NS = 366 * 86_400 * NS_PER_S
+_SO_PEERGROUPS = 59
+_MAX_GROUPS = 4096
+_PEERCRED = struct.Struct("3i")
+_RESTORE_CYCLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What the daemon around the inbox does for it.
+
+    Attributes:
+        now_ns: The monotonic clock.
+        wake: Asks the loop for an early cycle.
+        status: The status document of the last finished cycle.
+        hold: Writes down durably that the next stop may keep the counts for so long.
+        reload: Reads the configuration anew, for this uid; raises `ConfigError`.
+    """
+
+    now_ns: Callable[[], int]
+    wake: Callable[[], None]
+    status: Callable[[], dict[str, Any]]
+    hold: Callable[[int], None]
+    reload: Callable[[int], None]
+
+
+class SocketInbox:
+    """The `Inbox` port behind a unix socket; also a `Recorder`, to know what has been done."""
+
+    def __init__(self, path: Path, group: str, answers: Answers) -> None:
+        """Open the socket; nobody is answered before `serve`.
+
+        Raises:
+            VcpudError: The socket cannot be made.
+        """
+        self._path = path
+        self._answers = answers
+        self._log = structlog.get_logger()
+        self._turn = threading.Condition()
+        self._pending: list[Request] = []
+        self._waiting: dict[int, int | None] = {}
+        self._last: CycleRecord | None = None
+        self._closing = False
+        self._seats = threading.BoundedSemaphore(_MAX_PEERS)
+        self._gid = _gid(group)
+        try:
+            self._socket = _listener(path, self._gid)
+        except OSError as error:
+            raise VcpudError(f"the control socket {path} cannot be made: {error}") from error
+        self._thread = threading.Thread(target=self._accept, name="inbox", daemon=True)
+
+    # ------------------------------------------------------------------------- for the loop
+
+    def drain(self) -> tuple[Request, ...]:
+        with self._turn:
+            taken, self._pending = tuple(self._pending), []
+        return taken
+
+    def record(self, record: CycleRecord) -> None:
+        with self._turn:
+            self._last = record
+            for request in record.requests:
+                if id(request) in self._waiting:
+                    self._waiting[id(request)] = record.cycle
+            self._turn.notify_all()
+
+    # ---------------------------------------------------------------------- for the service
+
+    def serve(self) -> None:
+        """Start answering."""
+        self._thread.start()
+
+    def put(self, request: Request) -> None:
+        """Hand a request to the loop, from any thread."""
+        with self._turn:
+            self._pending.append(request)
+        self._answers.wake()
+
+    def close(self) -> None:
+        """Answer whoever still waits, and take the socket away."""
+        with self._turn:
+            self._closing = True
+            self._turn.notify_all()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    # ---------------------------------------------------------------------------- for peers
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                peer, _ = self._socket.accept()
+            except OSError:
+                # Shut down, or out of descriptors for a moment.
+                if not self._closing:
+                    time.sleep(0.05)
+                continue
+            if not self._seats.acquire(blocking=False):
+                with peer, contextlib.suppress(OSError):
+                    peer.setblocking(False)
+                    peer.sendall(_line(_refusal(UnreachableError("too many connections"))))
+                continue
+            threading.Thread(target=self._talk, args=(peer,), name="peer", daemon=True).start()
+
+    def _talk(self, peer: socket.socket) -> None:
+        try:
+            with peer, contextlib.suppress(OSError):
+                uid = self._admitted(peer)
+                if uid is None:
+                    _read_line(peer, b"")  # or the refusal is lost with what was not read
+                    error = UnreachableError(
+                        "you may not talk to vcpud: join its group, or be root"
+                    )
+                    peer.sendall(_line(_refusal(error)))
+                    return
+                rest = b""
+                for _ in range(_MAX_LINES):
+                    line, rest = _read_line(peer, rest)
+                    if line is None:
+                        return
+                    answer = self._answer(line, uid)
+                    peer.settimeout(_READ_S)
+                    peer.sendall(_line(answer))
+        finally:
+            self._seats.release()
+
+    def _admitted(self, peer: socket.socket) -> int | None:
+        """The peer's uid, or None where it may not ask."""
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        pid, uid, gid = _PEERCRED.unpack(raw)
+        groups = {gid, *_peer_groups(peer)}
+        if uid in (0, os.geteuid()) or (self._gid is not None and self._gid in groups):
+            return int(uid)
+        self._log.warning("request.denied", uid=uid, pid=pid)
+        return None
+
+    def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
+        try:
+            ask = json.loads(line)
+            if not isinstance(ask, dict):
+                raise UsageError("expected a JSON object")
+            answer = self._obey(ask, uid)
+        except VcpudError as error:
+            return _refusal(error)
+        except (ValueError, RecursionError):
+            return _refusal(UsageError("not JSON"))
+        return {"ok": True, **answer}
+
+    def _obey(self, ask: dict[str, Any], uid: int) -> dict[str, Any]:
+        verb = ask.get("verb")
+        if not isinstance(verb, str) or verb not in VERBS:
+            raise UsageError(f"there is no verb {str(verb)[:40]!r}{meant(str(verb)[:40], VERBS)}")
+        known = {"verb", *_FIELDS[verb]}
+        if unknown := sorted(set(ask) - known):
+            raise UsageError(f"{verb}: unknown field {unknown[0][:40]!r}")
+        if verb == "status":
+            return {"status": self._answers.status()}
+        if verb == "reload":
+            self._log.info("request", verb=verb, uid=uid)
+            self._answers.reload(uid)
+            return {}
+        return self._change(verb, ask, uid)
+
+    def _change(self, verb: str, ask: dict[str, Any], uid: int) -> dict[str, Any]:
+        record = self._last
+        if record is None:
+            raise UnreachableError("vcpud has just started and knows no domain yet: try again")
+        now_ns = self._answers.now_ns()
+        for_ns = _number(ask, "for_ns", _MAX_FOR_NS)
+        until_ns = None if for_ns is None else now_ns + for_ns
+        word = ask.get("domain")
+        uuid = None if word is None else _uuid(word, record)
+        asked = Asked(uid=uid, at_ns=now_ns)
+        self._log.info(
+            "request",
+            verb=verb,
+            uid=uid,
+            domain=word,
+            for_s=None if for_ns is None else seconds(for_ns),
+        )
+        request: Request
+        if verb == "pause":
+            restore = ask.get("restore") is True
+            request = Pause(asked=asked, uuid=uuid, until_ns=until_ns, restore=restore)
+        elif verb == "resume":
+            request = Resume(asked=asked, uuid=uuid)
+        elif verb == "restore":
+            request = Restore(asked=asked, uuid=uuid)
+        elif verb == "release":
+            if uuid is None:
+                raise UsageError("release: which domain?")
+            request = Release(asked=asked, uuid=uuid, until_ns=until_ns)
+        else:
+            if until_ns is None or for_ns is None:
+                raise UsageError("hold: for how long?")
+            # First on the disk: the deadman must know of a hold before the loop acts on it.
+            self._answers.hold(for_ns)
+            request = Hold(asked=asked, until_ns=until_ns)
+        cycle = self._taken(request)
+        answer: dict[str, Any] = {"cycle": cycle}
+        if ask.get("wait") is True and verb in ("release", "restore"):
+            wait_ns = _number(ask, "wait_ns", _MAX_FOR_NS) or _WAIT_NS
+            left = self._done(uuid, cycle, wait_ns, released=verb == "release")
+            answer |= {"done": not left, "left": left}
+        return answer
+
+    def _taken(self, request: Request) -> int:
+        """Wait until a cycle has taken it; the cycle's number."""
+        with self._turn:
+            self._waiting[id(request)] = None
+            self._pending.append(request)
+            self._answers.wake()
+            self._turn.wait_for(
+                lambda: self._closing or self._waiting[id(request)] is not None,
+                seconds(_TAKEN_NS),
+            )
+            cycle = self._waiting.pop(id(request))
+            if cycle is None:
+                if request in self._pending:
+                    self._pending.remove(request)
+                raise UnreachableError(
+                    "the loop did not take the request: vcpud is stopping or stuck"
+                )
+        return cycle
+
+    def _done(self, uuid: Uuid | None, cycle: int, wait_ns: int, *, released: bool) -> list[str]:
+        """Wait until everything is given back; names of domains that are not."""
+        left: list[str] = []
+
+        def given_back() -> bool:
+            nonlocal left
+            record = self._last
+            if record is None or record.cycle < cycle:
+                return self._closing
+            left = _outstanding(record, uuid)
+            phases = {status.phase for status in record.domains if uuid in (None, status.uuid)}
+            moving = Phase.RESTORING in phases or (released and Phase.RELEASED not in phases)
+            present = uuid is None or any(status.uuid == uuid for status in record.domains)
+            if not present:
+                left = []
+                return True
+            tried = record.cycle >= cycle + _RESTORE_CYCLES
+            return self._closing or (not moving and (tried or not left))
+
+        with self._turn:
+            self._turn.wait_for(given_back, seconds(wait_ns))
+        return left
+
+
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "status": (),
+    "pause": ("domain", "for_ns", "restore"),
+    "resume": ("domain",),
+    "restore": ("domain", "wait", "wait_ns"),
+    "release": ("domain", "for_ns", "wait", "wait_ns"),
+    "hold": ("for_ns",),
+    "reload": (),
+}
+
+
+def _outstanding(record: CycleRecord, uuid: Uuid | None) -> list[str]:
+    return sorted(one.name for one in record.outstanding if uuid in (None, one.uuid))
+
+
+def _uuid(word: object, record: CycleRecord) -> Uuid:
+    if not isinstance(word, str):
+        raise UsageError("domain: expected a name or a UUID")
+    known = {domain.name: domain.uuid for domain in record.sample.domains}
+    known |= {original.name: original.uuid for original in record.outstanding}
+    if word in known:
+        return known[word]
+    if word.lower() in known.values():
+        return word.lower()
+    raise UsageError(f"there is no domain {word[:80]!r} on this host{meant(word[:80], known)}")
+
+
+def _number(ask: dict[str, Any], field: str, most: int) -> int | None:
+    value = ask.get(field)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 < value <= most:
+        raise UsageError(f"{field}: expected nanoseconds up to {most}")
+    return value
+
+
+def _refusal(error: VcpudError) -> dict[str, Any]:
+    return {"ok": False, "error": str(error), "code": error.exit_code}
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+
+
+def _read_line(peer: socket.socket, rest: bytes) -> tuple[bytes | None, bytes]:
+    """One line within the time and size a peer is given, and what came after it."""
+    deadline_s = time.monotonic() + _READ_S
+    while b"\n" not in rest:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or len(rest) > _MAX_LINE:
+            return None, b""
+        peer.settimeout(left_s)
+        got = peer.recv(4096)
+        if not got:
+            return None, b""
+        rest += got
+    line, _, rest = rest.partition(b"\n")
+    return (line, rest) if len(line) <= _MAX_LINE else (None, b"")
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _peer_groups(peer: socket.socket) -> tuple[int, ...]:
+    """The peer's supplementary groups, as the kernel knows them (Linux 4.13 and later)."""
+    try:
+        raw = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+    except (OSError, ValueError):
+        return ()
+    return struct.unpack(f"{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
+
+
+def _listener(path: Path, gid: int | None) -> socket.socket:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # The host's lock is held: what lies there was left by a vcpud that died.
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o660)
+        if gid is not None and path.stat().st_gid != gid:
+            with contextlib.suppress(PermissionError):
+                os.chown(path, -1, gid)
+        listener.listen(_MAX_PEERS)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,395 @@
+"""The vocabulary of the one pass: what is sampled, what is changed, what is remembered.
+
+Every value is immutable. Durations and instants are nanoseconds on the monotonic clock of the
+`Clock` port, amounts of processor are pCPUs or vCPUs (fractions allowed). `None` means "not
+reported" and never zero. Counters are cumulative; differences are taken in `vcpud.demand` only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+Uuid: TypeAlias = str
+"""A domain's UUID as libvirt prints it; the only key that survives a rename."""
+
+
+class Mode(StrEnum):
+    """What vcpud may do with a domain."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+class Method(StrEnum):
+    """The rungs of the actuator ladder, best first."""
+
+    AGENT = "guest_agent"
+    HOTPLUG = "hotplug"
+    XENSTORE = "xenstore"
+    GROW_ONLY = "grow_only"
+    NONE = "none"
+
+
+class ShareUnit(StrEnum):
+    """What a scheduler's weight counts: decides whether fewer vCPUs mean a smaller share."""
+
+    DOMAIN = "domain"
+    SESSION = "session"
+    VCPU = "vcpu"
+    UNKNOWN = "unknown"
+
+
+class Trouble(StrEnum):
+    """Why a domain, or one of its signals, cannot be relied upon right now."""
+
+    PAUSED = "paused"
+    STALE = "stale"
+    JOB = "job"
+    BOOTING = "booting"
+    PINNED = "pinned"
+    POOLS_OVERLAP = "pools_overlap"
+    REALTIME = "realtime"
+    ONE_VCPU = "one_vcpu"
+    NO_ACTUATOR = "no_actuator"
+    AGENT_MISSING = "agent_missing"
+    AGENT_SILENT = "agent_silent"
+    AGENT_BLOCKED = "agent_blocked"
+    AGENT_ABSURD = "agent_absurd"
+    LOCK_SIGNAL_MISSING = "lock_signal_missing"
+    LOCK_SIGNAL_DROPPED = "lock_signal_dropped"
+    COUNTER_RESET = "counter_reset"
+    COUNTER_ABSURD = "counter_absurd"
+    METADATA_INVALID = "metadata_invalid"
+    HUNG = "hung"
+    SLOW_COUNTERS = "slow_counters"
+
+
+# ---------------------------------------------------------------------------- what is sampled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VcpuSample:
+    """Host-side counters of one vCPU.
+
+    Attributes:
+        index: libvirt's vCPU id; ids may be sparse.
+        run_ns: Time on a pCPU, 10 ms granularity on KVM (`vcpu.N.time`).
+        run_delay_ns: Time runnable but not on a pCPU (`vcpu.N.delay`); what the guest calls steal.
+        halt_poll_ns: Part of run_ns burnt by halt polling while the guest was idle.
+        preemptions: Times the host took the pCPU away (`preemption_reported + _other`).
+        directed_yields: Yield hypercalls attempted; a *proxy* for lock and IPI waits.
+    """
+
+    index: int
+    run_ns: int | None
+    run_delay_ns: int | None
+    halt_poll_ns: int | None = None
+    preemptions: int | None = None
+    directed_yields: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuTimes:
+    """One guest CPU as the guest accounts it (`guest-get-cpustats`), cumulative."""
+
+    index: int
+    user_ns: int
+    system_ns: int
+    idle_ns: int
+    steal_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuAccounting:
+    """User, system and idle time of every *online* guest CPU: also says which are online."""
+
+    taken_at_ns: int
+    cpus: tuple[CpuTimes, ...]
+
+    @property
+    def online(self) -> frozenset[int]:
+        return frozenset(cpu.index for cpu in self.cpus)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockWait:
+    """Waiting for queued spinlocks inside the guest, cumulative since the histogram was armed.
+
+    Wall time, preemption included, so it may exceed CPU time. A lower bound with two or fewer
+    active vCPUs. Test-and-set locks do not show.
+    """
+
+    taken_at_ns: int
+    waits: int
+    wait_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQueueWait:
+    """Time tasks waited on the run queue of one guest CPU (`/proc/schedstat`), cumulative."""
+
+    index: int
+    wait_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQueue:
+    """Run-queue wait of every online guest CPU."""
+
+    taken_at_ns: int
+    cpus: tuple[RunQueueWait, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnableTasks:
+    """Runnable tasks at one instant (`/proc/loadavg`, fourth field)."""
+
+    taken_at_ns: int
+    runnable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReading:
+    """What the guest says of itself: untrusted, each part with its own timestamp or absent.
+
+    Attributes:
+        latency_ns: How long the last answered agent command took.
+        agent_cost_ns: CPU time the agent has used so far, as far as it can be told.
+    """
+
+    accounting: CpuAccounting | None = None
+    locks: LockWait | None = None
+    run_queue: RunQueue | None = None
+    runnable: RunnableTasks | None = None
+    latency_ns: int | None = None
+    agent_cost_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the operator allows for one domain.
+
+    Attributes:
+        mode: enforce, observe or off.
+        min_vcpus: Never fewer active vCPUs than this (at least 1).
+        max_vcpus: Never more than this, or None for the domain's own maximum.
+        guest_signals: Ask the guest's agent even where nothing may be changed.
+        source: Where this came from, for `status` ("default", "config:web-*", "metadata", ...).
+    """
+
+    mode: Mode = Mode.OBSERVE
+    min_vcpus: int = 1
+    max_vcpus: int | None = None
+    guest_signals: bool = False
+    source: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSample:
+    """One domain's latest complete readings.
+
+    Attributes:
+        uuid: The key.
+        name: For people.
+        incarnation: Domain id and start time of its process: changes when it is started anew.
+        boots: Guest reboots seen inside this incarnation.
+        taken_at_ns: When the host-side counters were read.
+        terms: What the operator allows.
+        pool: Name of the pool of pCPUs it runs in.
+        weight: Relative share, in the scheduler's own unit.
+        share_unit: What the weight counts.
+        quota_pcpus_per_vcpu: KVM's `vcpu_quota / vcpu_period`, None when unlimited.
+        online: Guest CPUs that are online, None when nobody can tell.
+        online_taken_at_ns: When `online` was read.
+        live_vcpus: vCPUs present in the live domain (libvirt's count).
+        max_vcpus: The domain's own maximum.
+        unpluggable: vCPU ids that can be unplugged as devices.
+        method: The best rung of the actuator ladder that works here.
+        job: A migration, save, dump or other job in progress.
+        in_flight: A change begun and not yet answered.
+        booted_for_ns: Time since the guest started or rebooted, None when unknown.
+        vcpus: Host-side counters.
+        guest: What the guest says.
+        troubles: What is missing or wrong, each named once.
+    """
+
+    uuid: Uuid
+    name: str
+    incarnation: str
+    taken_at_ns: int
+    terms: Terms
+    live_vcpus: int
+    max_vcpus: int
+    boots: int = 0
+    pool: str = "host"
+    weight: int = 1024
+    share_unit: ShareUnit = ShareUnit.UNKNOWN
+    quota_pcpus_per_vcpu: float | None = None
+    online: frozenset[int] | None = None
+    online_taken_at_ns: int | None = None
+    unpluggable: frozenset[int] = frozenset()
+    method: Method = Method.NONE
+    job: str | None = None
+    in_flight: Change | None = None
+    booted_for_ns: int | None = None
+    vcpus: tuple[VcpuSample, ...] = ()
+    guest: GuestReading | None = None
+    troubles: frozenset[Trouble] = frozenset()
+
+    @property
+    def active(self) -> frozenset[int]:
+        """vCPUs the guest may schedule on: those online, or all that are present."""
+        return self.online if self.online is not None else frozenset(range(self.live_vcpus))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """pCPUs shared by the domains whose cpusets are the same."""
+
+    name: str
+    pcpus: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSample:
+    """The host at one instant; domains in a fixed order (by UUID).
+
+    Attributes:
+        taken_at_ns: When the bulk reading was taken (midpoint of the call).
+        boot_id: The host's boot, so that a ledger of another boot is never applied.
+        pools: Pools of pCPUs.
+        domains: Running and paused domains.
+        busy_ns: Busy time of all pCPUs, cumulative, whoever used it.
+        connected: False while the hypervisor cannot be asked: the rest is then the last known.
+        lost_threads: Calls given up and still blocked in the library.
+        notes: What an operator should know of this platform, shown by `status`.
+    """
+
+    taken_at_ns: int
+    boot_id: str
+    pools: tuple[Pool, ...]
+    domains: tuple[DomainSample, ...]
+    busy_ns: int | None = None
+    connected: bool = True
+    lost_threads: int = 0
+    notes: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------------------- what is changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetOnline:
+    """Have exactly these guest CPUs online."""
+
+    uuid: Uuid
+    online: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLive:
+    """Have this many vCPU devices present."""
+
+    uuid: Uuid
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetWeight:
+    """Have this scheduler weight."""
+
+    uuid: Uuid
+    weight: int
+
+
+Change: TypeAlias = SetOnline | SetLive | SetWeight
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The change is under way; its result shows in later samples."""
+
+
+class Reason(StrEnum):
+    """Why a change was not begun, or did not end well. Bounded: used as a metric label."""
+
+    DRY_RUN = "dry_run"
+    GONE = "gone"
+    JOB = "job"
+    IN_FLIGHT = "in_flight"
+    HUNG = "hung"
+    NOT_CONNECTED = "not_connected"
+    NO_ACTUATOR = "no_actuator"
+    OUT_OF_BOUNDS = "out_of_bounds"
+    UNSUPPORTED = "unsupported"
+    DENIED = "denied"
+    AGENT_SILENT = "agent_silent"
+    TIMEOUT = "timeout"
+    LEDGER = "ledger"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The change was not begun, and nothing was done."""
+
+    reason: Reason
+    detail: str = ""
+
+
+Effect: TypeAlias = Accepted | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """What a domain had before vcpud first touched it; all that restoring needs.
+
+    `weight` and `live_vcpus` are restored only where vcpud changed them.
+    """
+
+    boot_id: str
+    uuid: Uuid
+    name: str
+    incarnation: str
+    online: frozenset[int] | None
+    live_vcpus: int
+    weight: int | None = None
+    schema: int = 1
+
+
+# ---------------------------------------------------------------------------- what happens
+
+
+class EventKind(StrEnum):
+    """What a hypervisor can tell unasked."""
+
+    STARTED = "started"
+    GONE = "gone"
+    REBOOTED = "rebooted"
+    JOB_BEGUN = "job_begun"
+    JOB_ENDED = "job_ended"
+    METADATA = "metadata"
+    AGENT_UP = "agent_up"
+    AGENT_DOWN = "agent_down"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    CHANGE_DONE = "change_done"
+    CHANGE_FAILED = "change_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEvent:
+    """Something that happened; `uuid` is None for events of the host itself.
+
+    CHANGE_FAILED carries the reason; the guest's true state is read back all the same.
+    """
+
+    kind: EventKind
+    at_ns: int
+    uuid: Uuid | None = None
+    name: str = ""
+    reason: Reason | None = None
+    detail: str = ""

@@ -1,0 +1,84 @@
+"""Everything the control loop may do to the world: five ports, nothing else.
+
+libvirt on KVM, libvirt on Xen, the simulated host and a recording differ only behind them, so the
+loop that ships is the loop that is simulated, replayed and property-tested.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from vcpud.model import Change, Effect, HostEvent, HostSample, Original, Uuid
+    from vcpud.record import CycleRecord
+    from vcpud.requests import Request
+
+
+class Wake(Enum):
+    """Why a wait ended."""
+
+    TIMER = "timer"
+    EVENT = "event"
+    STOP = "stop"
+
+
+class Clock(Protocol):
+    """Time, and the only place where the loop waits."""
+
+    def now_ns(self) -> int:
+        """The monotonic clock."""
+
+    def wait_until(self, deadline_ns: int) -> Wake:
+        """Wait for the deadline, an event worth an early cycle, or a request to stop.
+
+        STOP is reported once per request to stop; a simulated clock runs its engine meanwhile.
+        """
+
+
+class Hypervisor(Protocol):
+    """A host and its domains."""
+
+    def sample(self) -> HostSample:
+        """The latest complete readings, each with its own timestamp; never waits on a guest."""
+
+    def begin(self, change: Change) -> Effect:
+        """Start a change and return at once; its result shows in later samples and events."""
+
+    def events(self) -> tuple[HostEvent, ...]:
+        """What happened since the last call, oldest first."""
+
+
+class Ledger(Protocol):
+    """Originals, kept durably before the first change."""
+
+    def remember(self, original: Original) -> None:
+        """Write it through to the disk; a second original of the same domain changes nothing.
+
+        Raises:
+            LedgerError: It could not be made durable: the change must not be begun.
+        """
+
+    def forget(self, uuid: Uuid) -> None:
+        """The domain is back at its original, or gone.
+
+        Raises:
+            LedgerError: It could not be made durable; harmless, it will be tried again.
+        """
+
+    def outstanding(self) -> tuple[Original, ...]:
+        """Every original not yet restored."""
+
+
+class Inbox(Protocol):
+    """Requests of operators."""
+
+    def drain(self) -> tuple[Request, ...]:
+        """What was asked since the last call, oldest first, each with its peer's uid."""
+
+
+class Recorder(Protocol):
+    """Where finished cycles go: metrics, log, status, watchdog, recording."""
+
+    def record(self, record: CycleRecord) -> None:
+        """Take note of one finished cycle; must not raise."""

@@ -1,0 +1,376 @@
+"""The daemon put together: settings in, a running control loop out, everything closed at the end.
+
+Threads: the loop runs on the main thread, which alone handles signals; the inbox, the web server
+and reloading have threads of their own and reach the loop only through the inbox and the clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from vcpud.backend import Backend, BackendOptions, open_backend
+from vcpud.client import SOCKET_NAME
+from vcpud.clock import Interruptible, MonotonicClock
+from vcpud.control import ControlLoop
+from vcpud.dryrun import BlankLedger, DryRun
+from vcpud.errors import ConfigError, LedgerError, PartialError
+from vcpud.inbox import Answers, SocketInbox
+from vcpud.ledger import FileLedger, HostLock, clear_hold, read_hold, write_hold
+from vcpud.log import LogRecorder
+from vcpud.metrics import Metrics
+from vcpud.notify import Notifier
+from vcpud.requests import Asked, Reload
+from vcpud.status import LatestCycle
+from vcpud.units import seconds
+from vcpud.version import version
+from vcpud.web import Pages, WebServer
+
+if TYPE_CHECKING:
+    from vcpud.model import Original, Uuid
+    from vcpud.ports import Ledger, Recorder
+    from vcpud.record import CycleRecord
+    from vcpud.requests import Request
+    from vcpud.settings import Settings
+
+_LIVE_PERIODS = 3
+_NEEDS_RESTART = (
+    "backend",
+    "backend_options",
+    "listen",
+    "log_format",
+    "log_level",
+    "state_dir",
+    "runtime_dir",
+    "socket_group",
+)
+
+
+class FanOut:
+    """One `Recorder` for many; what one of them does wrong stays its own."""
+
+    def __init__(self, *recorders: Recorder) -> None:
+        self._recorders = recorders
+        self._log: Any = structlog.get_logger()
+        self._failed: set[str] = set()
+
+    def record(self, record: CycleRecord) -> None:
+        for recorder in self._recorders:
+            try:
+                recorder.record(record)
+            except Exception as error:  # noqa: BLE001  the loop must go on whatever a log cannot do
+                name = type(recorder).__name__
+                if name not in self._failed:
+                    self._failed.add(name)
+                    with contextlib.suppress(Exception):
+                        self._log.exception("recorder.failed", recorder=name, error=str(error))
+
+
+class NoRequests:
+    """An `Inbox` nobody can write to."""
+
+    def drain(self) -> tuple[Request, ...]:
+        return ()
+
+
+class PartLedger:
+    """A `Ledger` of which only one domain is to be seen."""
+
+    def __init__(self, inner: Ledger, uuid: Uuid) -> None:
+        self._inner = inner
+        self._uuid = uuid
+
+    def remember(self, original: Original) -> None:
+        self._inner.remember(original)
+
+    def forget(self, uuid: Uuid) -> None:
+        self._inner.forget(uuid)
+
+    def outstanding(self) -> tuple[Original, ...]:
+        return tuple(one for one in self._inner.outstanding() if one.uuid == self._uuid)
+
+
+class Daemon:
+    """`vcpud run`."""
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
+        """Prepare.
+
+        Args:
+            settings: The configuration in force.
+            reread: Reads the configuration anew for a reload; raises `ConfigError`.
+        """
+        self._settings = settings
+        self._reread = reread
+        self._log: Any = structlog.get_logger()
+        self._latest = LatestCycle()
+        self._metrics = Metrics(settings.digest)
+        self._reloads: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._reload_turn = threading.Lock()
+        self._stop_asked = False
+
+    def run(self) -> None:
+        """Serve until a signal asks to stop, then give everything back.
+
+        Raises:
+            PartialError: Some domain could not be given back; it stays in the ledger.
+            VcpudError: The daemon cannot start.
+        """
+        settings = self._settings
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(HostLock(settings.runtime_dir))
+            ledger = FileLedger(settings.state_dir)
+            if ledger.fault:
+                self._log.error("ledger.failed", error=ledger.fault)
+            self._notifier = Notifier(os.environ)
+            stack.callback(self._notifier.close)
+            wall = MonotonicClock()
+            stack.callback(wall.close)
+            self._backend = open_backend_for(settings, wall, writable=True)
+            stack.callback(self._backend.close)
+            clock = wall if self._backend.clock is None else Interruptible(self._backend.clock)
+            self._clock = clock
+            self._inbox = SocketInbox(
+                settings.runtime_dir / SOCKET_NAME,
+                settings.socket_group,
+                Answers(
+                    now_ns=clock.now_ns,
+                    wake=clock.wake,
+                    status=lambda: self._latest.document(clock.now_ns()),
+                    hold=self._hold,
+                    reload=self.reload,
+                ),
+            )
+            stack.callback(self._inbox.close)
+            if settings.listen is not None:
+                pages = Pages(metrics=self._metrics.render, alive=self._alive, ready=self._ready)
+                web = WebServer(settings.listen, pages)
+                stack.callback(web.close)
+                web.serve()
+            loop = ControlLoop(
+                clock=clock,
+                hypervisor=self._backend.hypervisor,
+                ledger=ledger,
+                inbox=self._inbox,
+                # The notifier comes last: a cycle is a sign of life once all of it is recorded.
+                recorder=FanOut(
+                    self._latest, self._metrics, LogRecorder(), self._inbox, self._notifier
+                ),
+                settings=settings.loop,
+            )
+            stack.enter_context(self._signals())
+            self._inbox.serve()
+            adopt = self._take_over()
+            self._log.info(
+                "vcpud.started",
+                version=version(),
+                backend=settings.backend,
+                policy=settings.loop.policy_name,
+                files=list(settings.files),
+                adopt=adopt,
+            )
+            left = loop.run(adopt=adopt)
+            self._log.info("vcpud.stopped", kept=[one.name for one in ledger.outstanding()])
+        if left:
+            names = ", ".join(sorted(one.name for one in left))
+            raise PartialError(f"not given back, still in the ledger: {names}")
+
+    def reload(self, uid: int) -> None:
+        """Read the configuration anew: all of it comes into force, or nothing.
+
+        Args:
+            uid: Who asked.
+
+        Raises:
+            ConfigError: It is wrong; the old one stays in force.
+        """
+        with self._reload_turn:
+            self._notifier.reloading()
+            try:
+                fresh = self._reread()
+            except ConfigError as error:
+                self._metrics.reloaded(None)
+                self._log.error("config.reload.failed", uid=uid, mistakes=str(error).splitlines())
+                raise
+            else:
+                old, self._settings = self._settings, fresh
+                self._backend.adopt(fresh.terms)
+                asked = Asked(uid=uid, at_ns=self._clock.now_ns())
+                self._inbox.put(Reload(asked=asked, settings=fresh.loop))
+                self._metrics.reloaded(fresh.digest)
+                waiting = [
+                    word for word in _NEEDS_RESTART if getattr(old, word) != getattr(fresh, word)
+                ]
+                self._log.info("config.reloaded", uid=uid, hash=fresh.digest)
+                if waiting:
+                    self._log.warning("config.needs_restart", keys=waiting)
+            finally:
+                self._notifier.reloaded()
+
+    def _take_over(self) -> bool:
+        """Whether what an earlier vcpud changed is taken over rather than given back."""
+        note = read_hold(self._settings.state_dir)
+        try:
+            clear_hold(self._settings.state_dir)
+        except LedgerError as error:
+            self._log.error("hold.failed", error=str(error))
+        return self._settings.loop.on_stop_keep or (note is not None and note.left_ns() > 0)
+
+    def _hold(self, duration_ns: int) -> None:
+        write_hold(self._settings.state_dir, duration_ns)
+        self._log.info("hold", for_s=seconds(duration_ns))
+
+    def _alive(self) -> str | None:
+        record = self._latest.record_
+        if record is None:
+            return "no cycle has finished yet"
+        age_ns = self._clock.now_ns() - record.ended_ns
+        if age_ns > _LIVE_PERIODS * record.period_ns:
+            return f"the last cycle ended {seconds(age_ns):.1f} s ago"
+        return None
+
+    def _ready(self) -> str | None:
+        record = self._latest.record_
+        if record is None:
+            return "no cycle has finished yet"
+        if record.stopping:
+            return "stopping"
+        if not record.sample.connected:
+            return "not connected to the hypervisor"
+        return self._alive()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """TERM and INT stop, HUP reloads; a thread does the reading, the handler only queues."""
+
+        def stop(_number: int, _frame: object) -> None:
+            if not self._stop_asked:
+                self._stop_asked = True
+                self._notifier.stopping()
+                self._clock.stop()
+
+        def hang_up(_number: int, _frame: object) -> None:
+            self._reloads.put(True)
+
+        worker = threading.Thread(target=self._reload_forever, name="reload", daemon=True)
+        worker.start()
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+        before = {number: signal.signal(number, do) for number, do in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._reloads.put(False)
+            worker.join(1.0)
+
+    def _reload_forever(self) -> None:
+        while self._reloads.get():
+            with contextlib.suppress(ConfigError):
+                self.reload(os.getuid())
+
+
+def open_backend_for(settings: Settings, wall: MonotonicClock, *, writable: bool) -> Backend:
+    """Open the backend that the settings name.
+
+    Raises:
+        UsageError: There is no such backend.
+        UnreachableError: It cannot be opened at all.
+    """
+    return open_backend(
+        settings.backend,
+        BackendOptions(
+            terms=settings.terms,
+            writable=writable,
+            now_ns=wall.now_ns,
+            wake=wall.wake,
+            period_ns=settings.loop.period_ns,
+            options=dict(settings.backend_options),
+        ),
+    )
+
+
+@contextlib.contextmanager
+def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
+    """TERM and INT call this while the block runs."""
+
+    def handle(_number: int, _frame: object) -> None:
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def rehearse(settings: Settings, recorder: Recorder, cycles: int | None) -> None:
+    """`vcpud dry-run`: the loop as it is, on the real host, with its hands tied.
+
+    Raises:
+        UnreachableError: The backend cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        wall = MonotonicClock()
+        stack.callback(wall.close)
+        backend = open_backend_for(settings, wall, writable=False)
+        stack.callback(backend.close)
+        clock = wall if backend.clock is None else Interruptible(backend.clock)
+        loop = ControlLoop(
+            clock=clock,
+            hypervisor=DryRun(backend.hypervisor),
+            ledger=BlankLedger(),
+            inbox=NoRequests(),
+            recorder=FanOut(recorder),
+            settings=settings.loop,
+        )
+        with interrupted_by(clock.stop):
+            loop.run(cycles=cycles)
+
+
+def give_back(
+    settings: Settings, recorder: Recorder, within_ns: int, uuid: Uuid | None = None
+) -> tuple[Original, ...]:
+    """`vcpud restore` without a daemon: open the backend, apply the ledger, close.
+
+    Args:
+        settings: The configuration in force.
+        recorder: Is told of every cycle.
+        within_ns: How long to try.
+        uuid: One domain, or None for all.
+
+    Returns:
+        What could not be given back; it stays in the ledger.
+
+    Raises:
+        VcpudError: A vcpud runs, the ledger cannot be read, or the backend cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(HostLock(settings.runtime_dir))
+        ledger = FileLedger(settings.state_dir)
+        if ledger.fault:
+            raise LedgerError(ledger.fault)
+        if not ledger.outstanding():
+            return ()
+        wall = MonotonicClock()
+        stack.callback(wall.close)
+        backend = open_backend_for(settings, wall, writable=True)
+        stack.callback(backend.close)
+        clock = wall if backend.clock is None else Interruptible(backend.clock)
+        loop = ControlLoop(
+            clock=clock,
+            hypervisor=backend.hypervisor,
+            ledger=ledger if uuid is None else PartLedger(ledger, uuid),
+            inbox=NoRequests(),
+            recorder=FanOut(recorder),
+            settings=settings.loop,
+        )
+        return loop.restore(clock.now_ns() + within_ns)

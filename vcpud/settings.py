@@ -1,0 +1,73 @@
+"""The configuration once it is known to be right: what the rest of the daemon is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vcpud.requests import LoopSettings
+from vcpud.terms import TermsBook
+
+CONFIG_PATH = Path("/etc/vcpud/vcpud.yaml")
+STATE_DIR = Path("/var/lib/vcpud")
+RUNTIME_DIR = Path("/run/vcpud")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the metrics are served."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveLine:
+    """One setting in force: its key, its value as YAML, and where it was written.
+
+    Attributes:
+        key: Words from the top; list positions as decimal words.
+        value: As YAML would have it on one line.
+        origin: `file:line`, or "default".
+    """
+
+    key: tuple[str, ...]
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that was configured; immutable, so that a reload is all or nothing.
+
+    Attributes:
+        loop: For the control loop.
+        terms: What may be done with which domain.
+        backend: `NAME` or `NAME:ARGUMENT`.
+        backend_options: The backend's own section, only keys that were written; durations in
+            nanoseconds under `KEY_ns`.
+        listen: Where metrics and health are served, or None for nowhere.
+        log_format: json, text, or auto: text on a terminal.
+        log_level: debug, info, warning or error.
+        state_dir: What must outlive a reboot: the ledger, the hold.
+        runtime_dir: Lock and control socket.
+        socket_group: Members may use the control socket beside root.
+        files: What was read, in order.
+        digest: Short hash of the settings in force.
+        effective: Every setting with its origin, for `check-config --print`.
+    """
+
+    loop: LoopSettings
+    terms: TermsBook
+    backend: str = "libvirt"
+    backend_options: dict[str, Any]
+    listen: Listen | None
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    state_dir: Path = STATE_DIR
+    runtime_dir: Path = RUNTIME_DIR
+    socket_group: str = "vcpud"
+    files: tuple[str, ...] = ()
+    digest: str = ""
+    effective: tuple[EffectiveLine, ...] = ()

@@ -1,0 +1,186 @@
+"""From a target to the next single change: one step at a time, each read back before the next.
+
+Pure. A count asked for is not a count reached: a course looks only at what samples say. It names
+the vCPUs: the highest-numbered go first, vCPU 0 never, and nothing beyond the domain's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from vcpud.model import Change, DomainSample, Method, SetLive, SetOnline, Uuid
+from vcpud.record import Purpose
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+ANSWER_NS = 20 * NS_PER_S
+"""A change that shows no result by then has failed; a collapsed guest needs several seconds."""
+RETRY_NS = 500 * NS_PER_MS
+RETRY_MAX_NS = 30 * NS_PER_S
+MAX_FAILURES = 3
+"""Failures in a row after which a course is given up and its domain quarantined."""
+
+
+class Standing(Enum):
+    """Where a course stands."""
+
+    ON_ITS_WAY = "on_its_way"
+    REACHED = "reached"
+    GIVEN_UP = "given_up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """A domain on its way to a target.
+
+    Attributes:
+        uuid: Which domain.
+        decision_id: On whose behalf.
+        purpose: Why.
+        reason: For the log.
+        begun_at_ns: When it was set.
+        home: The vCPUs it may use at most: those it had before vcpud first touched it.
+        from_vcpus: Active vCPUs at the start.
+        to_vcpus: Active vCPUs wanted; for a restore, exactly `home`.
+        step_vcpus: How many may change at once.
+        method: The rung of the actuator ladder.
+        issued_at_ns: When the change in flight was begun, None when none is.
+        touched_at_ns: When a change of this domain was last begun, on behalf of this course or of
+            one it replaced: nothing read before that says where the domain is.
+        failures: Changes that failed in a row.
+        not_before_ns: Next attempt.
+    """
+
+    uuid: Uuid
+    decision_id: str
+    purpose: Purpose
+    reason: str
+    begun_at_ns: int
+    home: frozenset[int]
+    from_vcpus: int
+    to_vcpus: int
+    step_vcpus: int
+    method: Method
+    home_live_vcpus: int
+    issued_at_ns: int | None = None
+    touched_at_ns: int | None = None
+    failures: int = 0
+    not_before_ns: int = 0
+    detail: str = ""
+
+    @property
+    def restoring(self) -> bool:
+        return self.purpose is Purpose.RESTORE
+
+
+def standing(course: Course, sample: DomainSample) -> Standing:
+    """Look at what is, not at what was asked."""
+    if _there(course, sample) and _read_back(course, sample):
+        return Standing.REACHED
+    if course.failures >= MAX_FAILURES and not course.restoring:
+        return Standing.GIVEN_UP
+    return Standing.ON_ITS_WAY
+
+
+def next_change(course: Course, sample: DomainSample, now_ns: int) -> Change | None:
+    """The next step, or None while one is in flight, it is too early or nothing is left."""
+    if sample.in_flight is not None or now_ns < course.not_before_ns:
+        return None
+    if not _read_back(course, sample) and not _overdue(course, now_ns):
+        return None
+    if _there(course, sample):
+        return None
+    if course.method in (Method.HOTPLUG, Method.GROW_ONLY, Method.XENSTORE):
+        return _live_step(course, sample)
+    return _online_step(course, sample)
+
+
+def _overdue(course: Course, now_ns: int) -> bool:
+    """A change begun so long ago will show no result any more."""
+    touched_at_ns = course.touched_at_ns
+    return course.issued_at_ns is None and (
+        touched_at_ns is None or course.failures > 0 or now_ns - touched_at_ns > ANSWER_NS
+    )
+
+
+def issued(course: Course, now_ns: int) -> Course:
+    """The hypervisor accepted a step."""
+    return replace(course, issued_at_ns=now_ns, touched_at_ns=now_ns)
+
+
+def failed(course: Course, now_ns: int, detail: str) -> Course:
+    """A step was refused or failed: try again later, each time later."""
+    failures = course.failures + 1
+    pause_ns = min(RETRY_NS << min(failures, 10), RETRY_MAX_NS)
+    return replace(
+        course,
+        issued_at_ns=None,
+        failures=failures,
+        not_before_ns=now_ns + pause_ns,
+        detail=detail,
+    )
+
+
+def checked(course: Course, sample: DomainSample, now_ns: int) -> Course:
+    """Account for a step that was read back as done, or that never showed a result."""
+    if course.issued_at_ns is None or sample.in_flight is not None:
+        return course
+    if _read_back(course, sample):
+        return replace(course, issued_at_ns=None, failures=0)
+    if now_ns - course.issued_at_ns > ANSWER_NS:
+        return failed(course, now_ns, "no result within the time allowed")
+    return course
+
+
+def _there(course: Course, sample: DomainSample) -> bool:
+    if course.method in (Method.HOTPLUG, Method.GROW_ONLY, Method.XENSTORE):
+        if course.restoring:
+            return sample.live_vcpus >= course.home_live_vcpus
+        return sample.live_vcpus == course.to_vcpus
+    if sample.online is None:
+        return False
+    if course.restoring:
+        return sample.online >= course.home
+    return len(sample.online) == course.to_vcpus
+
+
+def _read_back(course: Course, sample: DomainSample) -> bool:
+    """Is what the sample says newer than the last change that was begun?"""
+    return settled(sample, course.touched_at_ns)
+
+
+def settled(sample: DomainSample, touched_at_ns: int | None) -> bool:
+    """Nothing is in flight, and what is known was read after the last change was begun.
+
+    Args:
+        sample: What is known.
+        touched_at_ns: When the last change was begun, None when none ever was.
+    """
+    if sample.in_flight is not None:
+        return False
+    if touched_at_ns is None:
+        return True
+    at_ns = sample.taken_at_ns if sample.online is None else sample.online_taken_at_ns
+    return at_ns is not None and at_ns > touched_at_ns
+
+
+def _online_step(course: Course, sample: DomainSample) -> Change | None:
+    online = sample.active
+    if course.restoring:
+        return SetOnline(uuid=course.uuid, online=course.home | online)
+    surplus = len(online) - course.to_vcpus
+    if surplus > 0:
+        parkable = sorted(online - {0}, reverse=True)
+        leaving = frozenset(parkable[: min(surplus, course.step_vcpus)])
+        return SetOnline(uuid=course.uuid, online=online - leaving) if leaving else None
+    parked = sorted(course.home - online)
+    coming = frozenset(parked[: min(-surplus, course.step_vcpus)])
+    return SetOnline(uuid=course.uuid, online=online | coming) if coming else None
+
+
+def _live_step(course: Course, sample: DomainSample) -> Change | None:
+    wanted = course.home_live_vcpus if course.restoring else course.to_vcpus
+    if sample.live_vcpus == wanted:
+        return None
+    step = 1 if wanted > sample.live_vcpus else -1
+    return SetLive(uuid=course.uuid, count=sample.live_vcpus + step)

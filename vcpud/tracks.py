@@ -1,0 +1,356 @@
+"""The fold from samples to demand: what is remembered of each domain from cycle to cycle.
+
+Pure. Counters are cumulative and differences are taken here only. Nothing that is missing, stale,
+decreasing or absurd moves a figure: the domain is held instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand, Progress, entitlements
+from vcpud.model import (
+    CpuAccounting,
+    DomainSample,
+    GuestReading,
+    HostSample,
+    LockWait,
+    RunQueue,
+    Trouble,
+    Uuid,
+)
+from vcpud.units import NS_PER_MS, NS_PER_S
+
+SMOOTH_NS = 3 * NS_PER_S
+"""Time constant of host-side smoothing: run delay arrives in jumps, when a wait ends."""
+GUEST_STALE_NS = 60 * NS_PER_S
+"""A guest's word older than this is no evidence any more."""
+KEPT_NS = 120 * NS_PER_S
+"""How far back host readings are kept, to match a guest's window with the host's."""
+RUN_TICK_NS = 20 * NS_PER_MS
+"""`vcpu.N.time` counts in ticks of 10 ms, off by one at either end of a window."""
+MIN_AVAILABLE_RATIO = 0.1
+"""However busy the rest of the host, a tenth of a pool is taken to be there for its domains."""
+HOLDS = (
+    Trouble.PAUSED,
+    Trouble.HUNG,
+    Trouble.STALE,
+    Trouble.JOB,
+    Trouble.BOOTING,
+    Trouble.PINNED,
+    Trouble.POOLS_OVERLAP,
+    Trouble.METADATA_INVALID,
+    Trouble.COUNTER_RESET,
+    Trouble.COUNTER_ABSURD,
+    Trouble.AGENT_ABSURD,
+)
+"""Troubles with which nothing may be decided for a domain, gravest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Host-side counters of one domain, summed over its vCPUs."""
+
+    at_ns: int
+    run_ns: int
+    delay_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What is remembered of one domain between cycles."""
+
+    sample: DomainSample
+    demand: DomainDemand
+    points: tuple[Point, ...] = ()
+    accounting: CpuAccounting | None = None
+    locks: LockWait | None = None
+    run_queue: RunQueue | None = None
+    used_pcpus: float | None = None
+    run_delay_pcpus: float | None = None
+    lock_wait_ratio: float | None = None
+    queued_tasks: float | None = None
+    system_ratio: float | None = None
+    steal_ratio: float | None = None
+    progress: Progress | None = None
+    absurd: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracks:
+    """What is remembered of the host between cycles; `Tracks()` is the beginning."""
+
+    domains: Mapping[Uuid, Track] = field(default_factory=dict)
+    taken_at_ns: int | None = None
+    busy_ns: int | None = None
+    unmanaged_pcpus: float = 0.0
+
+
+def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
+    """Fold one sample into what is known, and say what each domain wants.
+
+    Args:
+        before: The fold so far.
+        sample: The latest readings.
+
+    Returns:
+        The fold to pass in next time, and the demand. Nothing that is missing, stale, decreasing
+        or absurd moves a figure: the domain is held instead.
+    """
+    tracks = {
+        domain.uuid: _track(before.domains.get(domain.uuid), domain) for domain in sample.domains
+    }
+    unmanaged_pcpus = _unmanaged(before, sample, tracks)
+    pools, entitled = _pools(sample, tracks, unmanaged_pcpus)
+    demands = tuple(
+        track.demand
+        if track.demand.entitled_pcpus == entitled.get(uuid)
+        else replace(track.demand, entitled_pcpus=entitled.get(uuid))
+        for uuid, track in tracks.items()
+    )
+    window_ns = 0 if before.taken_at_ns is None else sample.taken_at_ns - before.taken_at_ns
+    after = Tracks(
+        domains=tracks,
+        taken_at_ns=sample.taken_at_ns,
+        busy_ns=sample.busy_ns,
+        unmanaged_pcpus=unmanaged_pcpus,
+    )
+    return after, HostDemand(window_ns=window_ns, pools=pools, domains=demands)
+
+
+def _track(before: Track | None, sample: DomainSample) -> Track:
+    if before is not None and sample is before.sample:
+        return before
+    if before is None or (before.sample.incarnation, before.sample.boots) != (
+        sample.incarnation,
+        sample.boots,
+    ):
+        before = Track(sample=sample, demand=_demand(sample, None))
+    track = _host_side(before, sample)
+    track = _guest_side(track, sample.guest)
+    return replace(track, sample=sample, demand=_demand(sample, track))
+
+
+def _host_side(track: Track, sample: DomainSample) -> Track:
+    """Run time and run delay per unit of time, smoothed."""
+    if track.points and sample.taken_at_ns <= track.points[-1].at_ns:
+        return track
+    runs = [vcpu.run_ns for vcpu in sample.vcpus]
+    if not runs or any(run is None for run in runs):
+        return replace(track, absurd=False)
+    delays = [vcpu.run_delay_ns for vcpu in sample.vcpus]
+    point = Point(
+        at_ns=sample.taken_at_ns,
+        run_ns=sum(run for run in runs if run is not None),
+        delay_ns=None
+        if any(delay is None for delay in delays)
+        else sum(delay for delay in delays if delay is not None),
+    )
+    if not track.points:
+        return replace(track, points=(point,), absurd=False)
+    last = track.points[-1]
+    window_ns = point.at_ns - last.at_ns
+    run_ns = point.run_ns - last.run_ns
+    # An unplugged vCPU takes its counters away, a plugged one brings new ones: start over.
+    replugged = [v.index for v in sample.vcpus] != [v.index for v in track.sample.vcpus]
+    if replugged or run_ns < 0 or run_ns > window_ns * len(runs) * 1.25 + RUN_TICK_NS * len(runs):
+        return replace(track, points=(point,), absurd=not replugged)
+    delay_pcpus = track.run_delay_pcpus
+    if point.delay_ns is None or last.delay_ns is None:
+        delay_pcpus = None
+    elif point.delay_ns >= last.delay_ns:
+        delay = min((point.delay_ns - last.delay_ns) / window_ns, float(len(runs)))
+        delay_pcpus = _smooth(track.run_delay_pcpus, delay, window_ns)
+    recent = (p for p in track.points if p.at_ns >= point.at_ns - KEPT_NS)
+    points = (*recent, point)
+    return replace(
+        track,
+        points=points,
+        used_pcpus=_smooth(track.used_pcpus, run_ns / window_ns, window_ns),
+        run_delay_pcpus=delay_pcpus,
+        absurd=False,
+    )
+
+
+def _guest_side(track: Track, guest: GuestReading | None) -> Track:
+    """Rates from the guest's own counters; each part has its own clock reading."""
+    if guest is None:
+        return replace(track, lock_wait_ratio=None, queued_tasks=None)
+    track = _accounting(track, guest.accounting)
+    now = guest.locks
+    if now is None:
+        track = replace(track, lock_wait_ratio=None)
+    elif now != track.locks:
+        ratio = track.lock_wait_ratio
+        if track.locks is not None and now.taken_at_ns > track.locks.taken_at_ns:
+            wait_ns = now.wait_ns - track.locks.wait_ns
+            vcpu_ns = (now.taken_at_ns - track.locks.taken_at_ns) * _counted(track, guest)
+            ratio = min(wait_ns / vcpu_ns, 1.0) if wait_ns >= 0 and vcpu_ns > 0 else None
+        track = replace(track, locks=now, lock_wait_ratio=ratio)
+    queue = guest.run_queue
+    if queue is None:
+        return replace(track, queued_tasks=None)
+    if queue != track.run_queue:
+        queued = track.queued_tasks
+        if track.run_queue is not None and queue.taken_at_ns > track.run_queue.taken_at_ns:
+            window_ns = queue.taken_at_ns - track.run_queue.taken_at_ns
+            old = {cpu.index: cpu.wait_ns for cpu in track.run_queue.cpus}
+            grown = [cpu.wait_ns - old[cpu.index] for cpu in queue.cpus if cpu.index in old]
+            queued = sum(grown) / window_ns if grown and min(grown) >= 0 else None
+        track = replace(track, run_queue=queue, queued_tasks=queued)
+    return track
+
+
+def _accounting(track: Track, now: CpuAccounting | None) -> Track:
+    """User share of busy time, and with the host's run time the progress proxy J."""
+    last = track.accounting
+    if now is None or now == last:
+        return track
+    if last is None or now.taken_at_ns <= last.taken_at_ns:
+        return replace(track, accounting=now)
+    # The host's counters must cover the guest's window; if not yet, wait for the next sample.
+    if not track.points or track.points[-1].at_ns < now.taken_at_ns:
+        return track
+    old = {cpu.index: cpu for cpu in last.cpus}
+    pairs = [(old[cpu.index], cpu) for cpu in now.cpus if cpu.index in old]
+    user_ns = sum(new.user_ns - was.user_ns for was, new in pairs)
+    system_ns = sum(new.system_ns - was.system_ns for was, new in pairs)
+    idle_ns = sum(new.idle_ns - was.idle_ns for was, new in pairs)
+    if not pairs or user_ns < 0 or system_ns < 0:
+        return replace(track, accounting=now, system_ratio=None)
+    busy_ns = user_ns + system_ns
+    steals = [
+        new.steal_ns - was.steal_ns
+        for was, new in pairs
+        if new.steal_ns is not None and was.steal_ns is not None
+    ]
+    steal_ns = max(sum(steals), 0)
+    all_ns = busy_ns + max(idle_ns, 0) + steal_ns
+    track = replace(
+        track,
+        accounting=now,
+        system_ratio=system_ns / busy_ns if busy_ns else 0.0,
+        steal_ratio=steal_ns / all_ns if steals and all_ns else None,
+    )
+    began = _run_at(track.points, last.taken_at_ns)
+    ended = _run_at(track.points, now.taken_at_ns)
+    if began is None or ended is None:
+        return track
+    window_ns = now.taken_at_ns - last.taken_at_ns
+    user_share = user_ns / busy_ns if busy_ns else 0.0
+    return replace(
+        track,
+        progress=Progress(
+            began_at_ns=last.taken_at_ns,
+            ended_at_ns=now.taken_at_ns,
+            rate_pcpus=max(ended - began, 0.0) / window_ns * user_share,
+            active_vcpus=len(now.online) if now.online == last.online else None,
+        ),
+    )
+
+
+def _run_at(points: tuple[Point, ...], at_ns: int) -> float | None:
+    """Run time at an instant, linear between two host readings; None outside them."""
+    if not points or at_ns < points[0].at_ns:
+        return None
+    for before, after in pairwise(points):
+        if at_ns <= after.at_ns:
+            share = (at_ns - before.at_ns) / (after.at_ns - before.at_ns)
+            return before.run_ns + share * (after.run_ns - before.run_ns)
+    return float(points[-1].run_ns) if at_ns == points[-1].at_ns else None
+
+
+def _counted(track: Track, guest: GuestReading) -> int:
+    """Active vCPUs to normalise by: the most that were online at either end of the window."""
+    sets = [part.online for part in (track.accounting, guest.accounting) if part is not None]
+    return max((len(online) for online in sets), default=len(track.sample.active))
+
+
+def _smooth(before: float | None, now: float, window_ns: int) -> float:
+    """Exponential smoothing over SMOOTH_NS, whatever the spacing of samples."""
+    if before is None:
+        return now
+    keep = math.exp(-window_ns / SMOOTH_NS)
+    return keep * before + (1 - keep) * now
+
+
+def _demand(sample: DomainSample, track: Track | None) -> DomainDemand:
+    ceiling = sample.max_vcpus
+    if sample.terms.max_vcpus is not None:
+        ceiling = min(ceiling, sample.terms.max_vcpus)
+    hold = next((trouble for trouble in HOLDS if trouble in sample.troubles), None)
+    if hold is None and track is not None and track.absurd:
+        hold = Trouble.COUNTER_ABSURD
+    lock_at_ns = None if track is None or track.locks is None else track.locks.taken_at_ns
+    fresh = lock_at_ns is not None and sample.taken_at_ns - lock_at_ns <= GUEST_STALE_NS
+    guest = sample.guest
+    return DomainDemand(
+        uuid=sample.uuid,
+        name=sample.name,
+        mode=sample.terms.mode,
+        pool=sample.pool,
+        weight=sample.weight,
+        active_vcpus=len(sample.active),
+        min_vcpus=min(sample.terms.min_vcpus, sample.max_vcpus),
+        max_vcpus=ceiling,
+        method=sample.method,
+        used_pcpus=None if track is None else track.used_pcpus,
+        run_delay_pcpus=None if track is None else track.run_delay_pcpus,
+        lock_wait_ratio=track.lock_wait_ratio if track is not None and fresh else None,
+        lock_wait_at_ns=lock_at_ns,
+        queued_tasks=None if track is None else track.queued_tasks,
+        runnable_tasks=guest.runnable.runnable if guest and guest.runnable else None,
+        system_ratio=None if track is None else track.system_ratio,
+        steal_ratio=None if track is None else track.steal_ratio,
+        progress=None if track is None else track.progress,
+        hold=hold,
+    )
+
+
+def _unmanaged(before: Tracks, sample: HostSample, tracks: Mapping[Uuid, Track]) -> float:
+    """pCPUs used by whatever is not a vCPU of a sampled domain, smoothed."""
+    if before.busy_ns is None or sample.busy_ns is None or before.taken_at_ns is None:
+        return before.unmanaged_pcpus
+    window_ns = sample.taken_at_ns - before.taken_at_ns
+    busy_ns = sample.busy_ns - before.busy_ns
+    if window_ns <= 0 or busy_ns < 0:
+        return before.unmanaged_pcpus
+    managed_ns = 0
+    for track in tracks.values():
+        if len(track.points) > 1:
+            managed_ns += track.points[-1].run_ns - track.points[-2].run_ns
+    rate = max(busy_ns - managed_ns, 0) / window_ns
+    return _smooth(before.unmanaged_pcpus, rate, window_ns)
+
+
+def _pools(
+    sample: HostSample, tracks: Mapping[Uuid, Track], unmanaged_pcpus: float
+) -> tuple[tuple[PoolDemand, ...], dict[Uuid, float]]:
+    members: dict[str, list[Track]] = {}
+    for track in tracks.values():
+        members.setdefault(track.sample.pool, []).append(track)
+    all_pcpus = sum(pool.pcpus for pool in sample.pools) or 1
+    pools = []
+    entitled: dict[Uuid, float] = {}
+    for pool in sample.pools:
+        inside = members.get(pool.name, [])
+        unmanaged = unmanaged_pcpus * pool.pcpus / all_pcpus
+        available = max(pool.pcpus - unmanaged, MIN_AVAILABLE_RATIO * pool.pcpus)
+        running = [t for t in inside if Trouble.PAUSED not in t.sample.troubles]
+        entitled |= entitlements(available, [t.demand for t in running])
+        active = sum(t.demand.active_vcpus for t in running)
+        delays = [t.run_delay_pcpus for t in running if t.run_delay_pcpus is not None]
+        pools.append(
+            PoolDemand(
+                name=pool.name,
+                pcpus=pool.pcpus,
+                available_pcpus=available,
+                active_vcpus=active,
+                overcommit_ratio=active / available,
+                run_delay_ratio=sum(delays) / active if delays and active else None,
+            )
+        )
+    return tuple(pools), entitled
