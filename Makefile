@@ -86,7 +86,7 @@ lock: ## write requirements/dev.txt anew with the newest versions pyproject.toml
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --upgrade pip
-	build/lock/bin/python -m pip install --quiet --group build --group dev '.[laboratory]'
+	build/lock/bin/python -m pip install --quiet --group build --group dev '.[dask,laboratory,top]'
 	{ sed -n '/^#/p' $(PINS); build/lock/bin/python -m pip freeze --all --exclude vcpud; } > build/lock/dev.txt
 	mv build/lock/dev.txt $(PINS)
 	rm -rf build/lock
