@@ -1,7 +1,8 @@
 """The command line: what can be asked, and how faults reach the operator.
 
 Commands live in `vcpud.commands`; others (the laboratory's) come from the entry points
-`vcpud.commands`, each a callable that is given argparse's subparsers and sets a `handler`.
+`vcpud.commands`, each a callable that is given argparse's subparsers and the
+options common to all, and sets a `handler`.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(handler=_version)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
-            entry.load()(subparsers)
+            entry.load()(subparsers, parent)
         except ImportError as error:
             _complain(f"the command {entry.name} cannot be loaded: {error}")
     return parser
