@@ -39,10 +39,55 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """One number of active vCPUs that a policy weighed for a domain.
+
+    Attributes:
+        vcpus: The number.
+        gain_ratio: Predicted progress over today's, minus 1; None where nothing is predicted.
+        note: What speaks for or against it, for people; may be empty.
+    """
+
+    vcpus: int
+    gain_ratio: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """How a policy sees one domain now: all that `vcpud explain` says of the decision.
+
+    Attributes:
+        uuid: Which domain.
+        wanted_vcpus: The number it would have now; the one it has when nothing is to change.
+        inputs: What the decision was made on, by name; names carry their unit as metrics do
+            (`lock_wait_ratio`, `entitled_pcpus`), None is "not reported".
+        prospects: The numbers that competed, fewest first, the present one among them.
+        why_not_more: Why it is not given more, empty when it is.
+        why_not_fewer: Why it is not given fewer, empty when it is.
+        would_change: What would have to change for another decision.
+    """
+
+    uuid: Uuid
+    wanted_vcpus: int
+    inputs: tuple[tuple[str, float | None], ...] = ()
+    prospects: tuple[Prospect, ...] = ()
+    why_not_more: str = ""
+    why_not_fewer: str = ""
+    would_change: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a policy wants now; empty means leave everything as it is."""
+    """What a policy wants now; without moves everything is left as it is.
+
+    Attributes:
+        moves: What should change.
+        outlooks: How each domain is seen, for people; a policy may leave some or all out.
+    """
 
     moves: tuple[Move, ...] = ()
+    outlooks: tuple[Outlook, ...] = ()
 
 
 class Outcome(StrEnum):
