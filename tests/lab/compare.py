@@ -59,6 +59,8 @@ def interleave(  # noqa: PLR0913  each is a fact of the comparison
     until_s: float,
     enough: Callable[[], bool],
     least_rounds: int = 2,
+    block_s: float = TURN_BLOCK_S,
+    blocks_a_turn: int = BLOCKS_A_TURN,
 ) -> None:
     """Give every arm one turn per round, each round in the reverse order of the one before.
 
@@ -70,9 +72,11 @@ def interleave(  # noqa: PLR0913  each is a fact of the comparison
             last as long as the longest so far.
         enough: Whether the comparison is precise enough.
         least_rounds: Rounds to make in any case.
+        block_s: Duration of a block.
+        blocks_a_turn: Blocks each time an arm has been entered.
     """
     longest_s = 0.0
-    done = len(next(iter(comparison.blocks.values()), ())) // BLOCKS_A_TURN
+    done = len(next(iter(comparison.blocks.values()), ())) // blocks_a_turn
     while True:
         if done >= least_rounds and (enough() or time.monotonic() + longest_s > until_s):
             return
@@ -80,8 +84,8 @@ def interleave(  # noqa: PLR0913  each is a fact of the comparison
         order = list(arms)[:: 1 if done % 2 == 0 else -1]
         for name in order:
             arms[name]()
-            for _ in range(BLOCKS_A_TURN):
-                block = measure(guests, name, TURN_BLOCK_S)
+            for _ in range(blocks_a_turn):
+                block = measure(guests, name, block_s)
                 comparison.blocks[name].append(block)
                 say(f"  {describe(block)}")
         longest_s = max(longest_s, time.monotonic() - began_s)

@@ -8,6 +8,7 @@ and Student's t gives the interval. A bound fails only when the whole interval l
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -66,6 +67,24 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
     return Interval(
         value=math.exp(mean), low=math.exp(mean - margin), high=math.exp(mean + margin)
     )
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """Return the median with a distribution-free interval of at least 93 % coverage.
+
+    It runs between order statistics (a sign test turned round); five values give their extremes,
+    whose coverage is 1 - 2 / 2**5 = 0.94. Fewer have no interval: from nothing to anything.
+    """
+    ordered = sorted(values)
+    count = len(ordered)
+    middle = statistics.median(ordered)
+    if count < 5:
+        return Interval(value=middle, low=0.0, high=math.inf)
+    outside = tail = 0
+    while (tail := tail + math.comb(count, outside)) <= 0.035 * 2**count:
+        outside += 1
+    first = max(outside - 1, 0)
+    return Interval(value=middle, low=ordered[first], high=ordered[count - 1 - first])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

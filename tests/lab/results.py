@@ -53,6 +53,9 @@ class Results:
         cost: Figures of the cost.
         quick: Whether only function and a loose factor are judged.
         skipped: What did not fit into the time.
+        grid: Static cells by workload and count.
+        micro: What each workload costs where nothing contends.
+        kept: An earlier run's document, for what this run does not measure.
     """
 
     host: dict[str, Any]
@@ -61,6 +64,18 @@ class Results:
     faults: dict[str, Finding] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    grid: dict[str, Any] = field(default_factory=dict)
+    micro: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def keep(self) -> None:
+        """Keep what an earlier run of the same commit on the same host has measured."""
+        path = BUILD / "lab.json"
+        if not path.exists():
+            return
+        earlier = json.loads(path.read_text())
+        if (earlier["commit"], earlier["host"]) == (commit(), self.host):
+            self.kept = earlier
 
     def document(self) -> dict[str, Any]:
         """Return what build/lab.json holds."""
@@ -79,18 +94,26 @@ class Results:
         if variants:
             worst = min(variants, key=lambda name: variants[name]["managed_over_unmanaged"])
             scenarios["user_spin"] = {**variants[worst], "worst_of": sorted(variants)}
-        return {
-            "commit": commit(),
-            "quick": self.quick,
-            "host": self.host,
+        kept = self.kept
+        found = {
             "scenarios": scenarios,
             "faults": {
                 name: {"passed": finding.passed, "detail": finding.detail}
                 for name, finding in self.faults.items()
             },
             "cost": self.cost,
-            "skipped": self.skipped,
-            "trust": self.trust(),
+            "grid": self.grid,
+            "micro": self.micro,
+        }
+        return {
+            "commit": commit(),
+            "quick": kept.get("quick", self.quick),
+            "host": self.host,
+            **{name: kept.get(name, {}) | part for name, part in found.items()},
+            "skipped": [name for name in kept.get("skipped", ()) if name not in scenarios]
+            + self.skipped,
+            "trust": [row for row in kept.get("trust", ()) if row["scenario"] not in scenarios]
+            + self.trust(),
         }
 
     def trust(self) -> list[dict[str, Any]]:

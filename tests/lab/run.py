@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libvirt
-from lab import cost, faults, plan, scenarios
+from lab import cost, faults, grid, plan, scenarios
 from lab.arms import ArmError
 from lab.bench import Bench
 from lab.board import BoardTimeoutError, Kind, Order
@@ -36,10 +36,14 @@ QUICK_BOUNDS = (Bound(figure="managed_over_unmanaged", limit=20.0),)
 """Function and a loose factor, so that a noisy machine never blocks a good change."""
 
 
+ON_REQUEST = ("grid", "micro")
+"""Parts that only run when they are named: they take half an hour of their own."""
+
+
 def part_names() -> list[str]:
     """Return the names ``--only`` takes."""
     found = [scenario.name for scenario in plan.scenarios()]
-    return [*found, "neighbour_leaves", "mixed", "cost", "faults", *faults.FAULTS]
+    return [*found, "neighbour_leaves", "mixed", "cost", "faults", *faults.FAULTS, *ON_REQUEST]
 
 
 def _stop(_number: int, _frame: object) -> None:
@@ -59,10 +63,14 @@ def run(options: argparse.Namespace) -> int:
     image = guest_image()
     part = host_part(accelerator(os.environ.get("ACCEL", "tcg"), image))
     limit_s = (plan.QUICK_S if options.quick else plan.FULL_S) - (time.monotonic() - began_s)
+    if only & set(ON_REQUEST):
+        limit_s = grid.LIMIT_S
     with Bench() as bench:
         stage = Stage(bench, part, limit_s)
         stage.guests("pair")
         results = Results(host=describe_host(bench, part), quick=options.quick)
+        if only:
+            results.keep()
         try:
             stage.slack = QUICK_SLACK if options.quick else 1.0
             work = _Run(stage, results)
@@ -109,6 +117,11 @@ class _Run:
             for name in faults.FAULTS
         ]
         found.append(Part(name="cost", needs_s=plan.COST_S, do=self._cost))
+        found.append(Part(name="micro", needs_s=grid.MICRO_S, do=self._micro))
+        found += [
+            Part(name=f"grid {name}", needs_s=grid.GRID_S, do=functools.partial(self._grid, name))
+            for name in grid.ROWS
+        ]
         return found
 
     def everything(self, parts: Sequence[Part]) -> None:
@@ -155,6 +168,12 @@ class _Run:
     def _cost(self) -> None:
         self._results.cost = cost.run_cost(self._stage)
 
+    def _micro(self) -> None:
+        self._results.micro = grid.run_micro(self._stage)
+
+    def _grid(self, name: str) -> None:
+        self._results.grid[name] = grid.run_grid(self._stage, name)
+
 
 def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]:
     """Return the parts that were asked for: by name, or those of the quick run, or all."""
@@ -162,8 +181,9 @@ def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]
         return [
             part
             for part in parts
-            if part.name in only or ("faults" in only and part.name in faults.FAULTS)
+            if part.name.split(" ", 1)[0] in only
+            or ("faults" in only and part.name in faults.FAULTS)
         ]
     if quick:
         return [part for part in parts if part.name in {"kernel_lock", *faults.FAULTS}]
-    return list(parts)
+    return [part for part in parts if part.name.split(" ", 1)[0] not in ON_REQUEST]

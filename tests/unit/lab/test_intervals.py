@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lab.intervals import Bound, Interval, Verdict, ratio
+from lab.intervals import Bound, Interval, Verdict, median_interval, ratio
 
 
 def interval(low: float, high: float) -> Interval:
@@ -62,3 +62,18 @@ def test_an_upper_bound_is_the_mirror_image() -> None:
 def test_a_bound_that_decides_nothing_is_never_failed() -> None:
     bound = Bound(figure="x", limit=0.02, at_least=False, decisive=False)
     assert bound.verdict(interval(0.1, 0.2)) is Verdict.INCONCLUSIVE
+
+
+def test_the_median_of_five_runs_has_their_extremes_as_its_interval() -> None:
+    found = median_interval([3.0, 1.0, 2.0, 9.0, 4.0])
+    assert (found.value, found.low, found.high) == (3.0, 1.0, 9.0)
+
+
+def test_the_median_of_many_runs_leaves_the_outermost_out() -> None:
+    found = median_interval([float(value) for value in range(1, 21)])
+    assert (found.value, found.low, found.high) == (10.5, 6.0, 15.0)
+
+
+def test_the_median_of_a_few_runs_says_nothing_of_its_error() -> None:
+    found = median_interval([1.0, 2.0, 3.0])
+    assert (found.low, found.high) == (0.0, math.inf)

@@ -1,6 +1,6 @@
 """The plan of a run fits its time, and its guests are what the issue asks for."""
 
-from lab import plan
+from lab import grid, plan
 from lab.faults import FAULTS
 from lab.plan import HostPart
 
@@ -38,3 +38,14 @@ def test_only_the_test_and_set_pair_sees_a_hypervisor() -> None:
     sets = plan.guest_sets(HOST)
     assert not any(shape.fifo_locks for shape in sets["tas"])
     assert all(shape.fifo_locks for name in ("pair", "mixed") for shape in sets[name])
+
+
+def test_the_grid_has_every_static_workload_and_its_guests() -> None:
+    sets = plan.guest_sets(HOST)
+    for guests, orders in grid.ROWS.values():
+        assert set(orders) <= {shape.name for shape in sets[guests]}
+    assert all(active <= HOST.pcpus for _, active in grid.ALONE.values())
+
+
+def test_what_is_measured_on_request_fits_into_its_hour() -> None:
+    assert grid.MICRO_S + grid.GRID_S * len(grid.ROWS) <= grid.LIMIT_S
