@@ -50,6 +50,7 @@ class Vcpud:
         *,
         small_disk: bool = False,
         libvirt_options: Mapping[str, object] | None = None,
+        policy: str | None = None,
     ) -> None:
         """Write the configuration; nothing runs yet.
 
@@ -58,6 +59,7 @@ class Vcpud:
             name: Of its directory, so that runs do not share a ledger.
             small_disk: Put the ledger on a file system of its own of 64 KiB.
             libvirt_options: Added to the ``libvirt`` section of the configuration.
+            policy: Instead of the default one.
         """
         self._lab = lab
         self._small_disk = small_disk
@@ -70,7 +72,7 @@ class Vcpud:
         self.log.touch()
         self.config = self.root / "vcpud.yaml"
         self._port = _free_port()
-        settings = {
+        settings: dict[str, object] = {
             "period": "1s",
             "libvirt": {"uri": lab.uri, **(libvirt_options or {})},
             "defaults": {"mode": "enforce"},
@@ -79,6 +81,8 @@ class Vcpud:
             "log": {"format": "json"},
             "metrics": {"listen": f"127.0.0.1:{self._port}"},
         }
+        if policy is not None:
+            settings["policy"] = {"name": policy}
         self.config.write_text(json.dumps(settings, indent=1) + "\n")  # JSON is YAML
         self.config.chmod(0o600)
         self._as_lab_user = _runs_as_lab_user(lab)

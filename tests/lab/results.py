@@ -55,6 +55,7 @@ class Results:
         skipped: What did not fit into the time.
         grid: Static cells by workload and count.
         micro: What each workload costs where nothing contends.
+        contest: Every policy on the same guests, by workload.
         kept: An earlier run's document, for what this run does not measure.
     """
 
@@ -66,6 +67,7 @@ class Results:
     skipped: list[str] = field(default_factory=list)
     grid: dict[str, Any] = field(default_factory=dict)
     micro: dict[str, Any] = field(default_factory=dict)
+    contest: dict[str, Any] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
 
     def keep(self) -> None:
@@ -104,6 +106,7 @@ class Results:
             "cost": self.cost,
             "grid": self.grid,
             "micro": self.micro,
+            "contest": self.contest,
         }
         return {
             "commit": commit(),

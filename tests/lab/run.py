@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import libvirt
-from lab import cost, faults, grid, plan, scenarios
+from lab import contest, cost, faults, grid, plan, scenarios
 from lab.arms import ArmError
 from lab.bench import Bench
 from lab.board import BoardTimeoutError, Kind, Order
@@ -36,8 +36,8 @@ QUICK_BOUNDS = (Bound(figure="managed_over_unmanaged", limit=20.0),)
 """Function and a loose factor, so that a noisy machine never blocks a good change."""
 
 
-ON_REQUEST = ("grid", "micro")
-"""Parts that only run when they are named: they take half an hour of their own."""
+ON_REQUEST = {"micro": grid.LIMIT_S, "grid": grid.LIMIT_S, "contest": contest.LIMIT_S}
+"""Parts that only run when they are named, and what a run of them may last."""
 
 
 def part_names() -> list[str]:
@@ -63,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
     image = guest_image()
     part = host_part(accelerator(os.environ.get("ACCEL", "tcg"), image))
     limit_s = (plan.QUICK_S if options.quick else plan.FULL_S) - (time.monotonic() - began_s)
-    if only & set(ON_REQUEST):
-        limit_s = grid.LIMIT_S
+    if only & ON_REQUEST.keys():
+        limit_s = sum(ON_REQUEST[name] for name in only & ON_REQUEST.keys())
     with Bench() as bench:
         stage = Stage(bench, part, limit_s)
         stage.guests("pair")
@@ -122,6 +122,19 @@ class _Run:
             Part(name=f"grid {name}", needs_s=grid.GRID_S, do=functools.partial(self._grid, name))
             for name in grid.ROWS
         ]
+        contests = {
+            **{row: functools.partial(contest.run_row, self._stage, row) for row in contest.ROWS},
+            "mixed": functools.partial(contest.run_mixed, self._stage),
+            "phases": functools.partial(contest.run_phases, self._stage),
+        }
+        found += [
+            Part(
+                name=f"contest {name}",
+                needs_s=contest.PART_S,
+                do=functools.partial(self._contest, name, measure),
+            )
+            for name, measure in contests.items()
+        ]
         return found
 
     def everything(self, parts: Sequence[Part]) -> None:
@@ -173,6 +186,9 @@ class _Run:
 
     def _grid(self, name: str) -> None:
         self._results.grid[name] = grid.run_grid(self._stage, name)
+
+    def _contest(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        self._results.contest[name] = measure()
 
 
 def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]:

@@ -30,6 +30,7 @@ class Stage:
     Attributes:
         slack: Factor on times that judge pace rather than function; large in the short form, so that a noisy machine
             does not block a good change.
+        policy: What a new vcpud is configured with, None for its own default.
     """
 
     def __init__(self, bench: Bench, host: HostPart, limit_s: float) -> None:
@@ -42,6 +43,7 @@ class Stage:
         self.reserved_s = 0.0
         self.vcpud: Vcpud | None = None
         self.slack = 1.0
+        self.policy: str | None = None
         self._started = 0
 
     @property
@@ -74,7 +76,11 @@ class Stage:
         return [guest for guest in guests if orders.get(guest.name, IDLE) != IDLE]
 
     def fresh_vcpud(
-        self, *, small_disk: bool = False, libvirt_options: Mapping[str, object] | None = None
+        self,
+        *,
+        small_disk: bool = False,
+        libvirt_options: Mapping[str, object] | None = None,
+        policy: str | None = None,
     ) -> Vcpud:
         """End the vcpud that runs, if any, and start another with nothing remembered."""
         self.end_vcpud()
@@ -84,6 +90,7 @@ class Stage:
             f"vcpud{self._started}",
             small_disk=small_disk,
             libvirt_options=libvirt_options,
+            policy=policy or self.policy,
         )
         self.vcpud.start()
         return self.vcpud
