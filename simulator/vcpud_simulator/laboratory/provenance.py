@@ -1,0 +1,54 @@
+"""Which code a result comes from: what every result carries, and what a cached one is filed under."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from vcpud.version import version
+
+PACKAGES = ("vcpud", "vcpud_policies", "vcpud_simulator")
+
+
+def _folders() -> list[Path]:
+    found = []
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            found.append(Path(spec.submodule_search_locations[0]))
+    return found
+
+
+@cache
+def code_digest() -> str:
+    """Hash of every source file that could change a result, committed or not."""
+    digest = hashlib.sha256()
+    for folder in _folders():
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{folder.name}/{path.relative_to(folder)}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def commit() -> str:
+    """The commit of the checkout that runs, marked when files differ from it; else the version."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            ["git", "-C", str(Path(__file__).parent), *words],  # noqa: S607 - the user's git
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if not git("ls-files", __file__):
+            return version()
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except FileNotFoundError:
+        return version()
