@@ -38,6 +38,9 @@ class BlankLedger:
     def remember(self, original: Original) -> None:
         """Nothing to restore later: nothing will be changed."""
 
+    def amend(self, original: Original) -> None:
+        """Nothing is owed."""
+
     def forget(self, uuid: Uuid) -> None:
         """Nothing was remembered."""
 

@@ -82,6 +82,12 @@ class FileLedger:
             return
         self._replace({**self._originals, original.uuid: original})
 
+    def amend(self, original: Original) -> None:
+        if fault := self.fault:
+            raise LedgerError(fault)
+        if self._originals.get(original.uuid) != original:
+            self._replace({**self._originals, original.uuid: original})
+
     def forget(self, uuid: Uuid) -> None:
         if uuid in self._originals:
             if fault := self.fault:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from vcpud.units import NS_PER_S
+
+
+class Foreign(StrEnum):
+    """What to do after somebody else changed a domain's vCPUs; theirs stand either way."""
+
+    ADOPT = "adopt"
+    STAND_DOWN = "stand_down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ reported" and never zero. Counters are cumulative; differences are taken in `vcp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -214,6 +214,7 @@ class DomainSample:
         vcpus: Host-side counters.
         guest: What the guest says.
         troubles: What is missing or wrong, each named once.
+        handed_over: What a vcpud on another host, or before a save, still owed it when it came.
     """
 
     uuid: Uuid
@@ -238,6 +239,7 @@ class DomainSample:
     vcpus: tuple[VcpuSample, ...] = ()
     guest: GuestReading | None = None
     troubles: frozenset[Trouble] = frozenset()
+    handed_over: Original | None = None
 
     @property
     def active(self) -> frozenset[int]:
@@ -283,18 +285,32 @@ class HostSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetOnline:
-    """Have exactly these guest CPUs online."""
+    """Have exactly these guest CPUs online.
+
+    Attributes:
+        uuid: Which domain.
+        online: Guest CPUs.
+        original: What the domain is owed, for a note that travels with it; no part of the change.
+    """
 
     uuid: Uuid
     online: frozenset[int]
+    original: Original | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLive:
-    """Have this many vCPU devices present."""
+    """Have this many vCPU devices present.
+
+    Attributes:
+        uuid: Which domain.
+        count: vCPUs.
+        original: What the domain is owed, for a note that travels with it; no part of the change.
+    """
 
     uuid: Uuid
     count: int
+    original: Original | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

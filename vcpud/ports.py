@@ -59,6 +59,13 @@ class Ledger(Protocol):
             LedgerError: It could not be made durable: the change must not be begun.
         """
 
+    def amend(self, original: Original) -> None:
+        """Replace what a domain is owed, in one step: somebody else has set it otherwise.
+
+        Raises:
+            LedgerError: It could not be made durable; what was owed still is.
+        """
+
     def forget(self, uuid: Uuid) -> None:
         """The domain is back at its original, or gone.
 

@@ -78,6 +78,33 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignChange:
+    """Somebody else changed a domain's vCPUs, and wins.
+
+    Attributes:
+        uuid: Which domain.
+        name: For people.
+        from_vcpus: Active vCPUs as vcpud had left it.
+        to_vcpus: As they were found.
+        brought: vCPUs that were brought back.
+        taken: vCPUs that were taken away.
+        reversal: It undid what vcpud had done.
+        owed_vcpus: What the domain will be given back from now on, None when it is owed nothing.
+        detail: What vcpud does about it, for people.
+    """
+
+    uuid: Uuid
+    name: str
+    from_vcpus: int
+    to_vcpus: int
+    brought: frozenset[int]
+    taken: frozenset[int]
+    reversal: bool
+    owed_vcpus: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainStatus:
     """What the loop knows of one domain beyond its sample and demand.
 
@@ -101,7 +128,14 @@ class DomainStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleRecord:
-    """Everything that one cycle saw, decided and did."""
+    """Everything that one cycle saw, decided and did.
+
+    Attributes:
+        lost_originals: What was owed to domains that are not the ones it was written down for.
+        received: What a vcpud elsewhere owed to domains that have come here.
+        foreign: What somebody else changed.
+        killed: The kill switch is thrown: nothing is decided, everything is given back.
+    """
 
     cycle: int
     began_ns: int
@@ -120,10 +154,13 @@ class CycleRecord:
     verdicts: tuple[Verdict, ...] = ()
     outstanding: tuple[Original, ...] = ()
     lost_originals: tuple[Original, ...] = ()
+    received: tuple[Original, ...] = ()
+    foreign: tuple[ForeignChange, ...] = ()
     ledger_error: str | None = None
     policy_error: str | None = None
     sample_error: str | None = None
     overruns: int = 0
     paused: bool = False
+    killed: bool = False
     stopping: bool = False
     hold_until_ns: int | None = None

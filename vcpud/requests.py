@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from vcpud.limits import Foreign
 from vcpud.model import Uuid
 
 if TYPE_CHECKING:
@@ -77,6 +78,14 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KillSwitch:
+    """The kill switch was thrown or taken back."""
+
+    asked: Asked
+    thrown: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
     """What of the configuration the loop itself needs.
 
@@ -86,6 +95,7 @@ class LoopSettings:
         policy_name: Its entry point's name; a reload that keeps it keeps its state.
         limits: What the guard enforces.
         on_stop_keep: True where a stop leaves the counts as they are (`on_stop: keep`).
+        foreign: What follows on a change that somebody else made.
     """
 
     period_ns: int
@@ -94,6 +104,7 @@ class LoopSettings:
     limits: Limits
     on_stop_keep: bool = False
     policy_options: dict[str, Any] = field(default_factory=dict)
+    foreign: Foreign = Foreign.ADOPT
 
 
-Request: TypeAlias = Pause | Resume | Restore | Release | Hold | Reload
+Request: TypeAlias = Pause | Resume | Restore | Release | Hold | Reload | KillSwitch

@@ -90,6 +90,9 @@ class PartLedger:
     def remember(self, original: Original) -> None:
         self._inner.remember(original)
 
+    def amend(self, original: Original) -> None:
+        self._inner.amend(original)
+
     def forget(self, uuid: Uuid) -> None:
         self._inner.forget(uuid)
 

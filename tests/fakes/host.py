@@ -450,6 +450,11 @@ class MemoryLedger:
             raise self.error
         self.kept.setdefault(original.uuid, original)
 
+    def amend(self, original: Original) -> None:
+        if self.error is not None:
+            raise self.error
+        self.kept[original.uuid] = original
+
     def forget(self, uuid: Uuid) -> None:
         if self.error is not None:
             raise self.error
