@@ -51,22 +51,18 @@ class Channel:
         if self._receivers:
             self.kernel.wake(self._receivers.popleft(), cpu)
 
-    def receive(self, cpu: GuestCpu, task: Task) -> None:
-        """The current task waits for an item; the program takes it by `take`."""
-        if not self.items:
-            self._receivers.append(task)
-            task.then = self.receive
-            cpu.sleep(task)
-            return
+    def take(self, cpu: GuestCpu) -> int:
+        """The oldest item, of which there is one; makes room for a sender."""
+        item = self.items.popleft()
+        self.delivered += 1
         if self._senders:
             self.kernel.wake(self._senders.popleft(), cpu)
+        return item
 
-    def take(self) -> int | None:
-        """The oldest item, or None when another receiver was quicker."""
-        if not self.items:
-            return None
-        self.delivered += 1
-        return self.items.popleft()
+    def wait(self, cpu: GuestCpu, task: Task) -> None:
+        """The current task sleeps until there may be an item."""
+        self._receivers.append(task)
+        cpu.sleep(task)
 
 
 class Completion:
@@ -108,15 +104,27 @@ class Send:
 
 
 class Receive:
-    """Read from a channel; `cost_ns` of kernel work first."""
+    """Read from a channel; `cost_ns` of kernel work first. Each receiver has its own.
 
-    __slots__ = ("channel", "cost_ns")
+    Attributes:
+        item: What was read last.
+    """
+
+    __slots__ = ("channel", "cost_ns", "item")
 
     def __init__(self, channel: Channel, cost_ns: int) -> None:
         self.channel = channel
         self.cost_ns = cost_ns
+        self.item = 0
 
     def begin(self, cpu: GuestCpu, task: Task) -> None:  # noqa: ARG002
         task.in_kernel = True
         task.left_ns = self.cost_ns
-        task.then = self.channel.receive
+        task.then = self._take
+
+    def _take(self, cpu: GuestCpu, task: Task) -> None:
+        if self.channel.items:
+            self.item = self.channel.take(cpu)
+        else:
+            task.then = self._take
+            self.channel.wait(cpu, task)

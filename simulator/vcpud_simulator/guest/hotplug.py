@@ -78,7 +78,7 @@ class Agent:
         self.latencies_ns: list[int] = []
         self._commands = Channel(kernel, capacity=1024)
         self._requests: deque[tuple[frozenset[int], Callable[[bool], None] | None]] = deque()
-        kernel.spawn("qemu-ga", self._serve())
+        kernel.spawn("qemu-ga", self._serve(), system=True)
 
     @property
     def busy(self) -> bool:
@@ -103,11 +103,10 @@ class Agent:
         first.interrupt(partial(self._commands.post, item=first.engine.now_ns))
 
     def _serve(self) -> Program:
+        receive = Receive(self._commands, 0)
         while True:
-            yield Receive(self._commands, 0)
-            asked_ns = self._commands.take()
-            if asked_ns is None:
-                continue
+            yield receive
+            asked_ns = receive.item
             yield Compute(self.costs.agent_ns)
             online, done = self._requests[0]
             for cpu in self.kernel.cpus:
@@ -157,7 +156,12 @@ class Agent:
         on_exit: Callable[[GuestCpu], None],
     ) -> None:
         self.kernel.spawn(
-            f"cpuhp/{cpu.index}", iter(work), on=cpu.index, waker=here, on_exit=on_exit
+            f"cpuhp/{cpu.index}",
+            iter(work),
+            on=cpu.index,
+            waker=here,
+            on_exit=on_exit,
+            system=True,
         )
 
     def _start(
@@ -177,6 +181,7 @@ class Agent:
                 waker=here,
                 on_exit=stopped.announce if cpu is dying else None,
                 stopper=True,
+                system=True,
             )
 
     def _stopper(self, cpu: GuestCpu, barrier: Barrier, dying: GuestCpu) -> Program:

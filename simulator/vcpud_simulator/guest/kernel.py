@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.cpu import GuestCpu
-from vcpud_simulator.guest.task import SLEEPING, Program, Task
+from vcpud_simulator.guest.task import DONE, SLEEPING, Program, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,7 @@ class GuestKernel:
         waker: GuestCpu | None = None,
         on_exit: Callable[[GuestCpu], None] | None = None,
         stopper: bool = False,
+        system: bool = False,
     ) -> Task:
         """Start a task.
 
@@ -102,16 +103,41 @@ class GuestKernel:
             waker: The CPU whose current task starts it, or None for the world outside.
             on_exit: Called on its CPU when its program has ended.
             stopper: Whether it goes before everything else (stop_machine).
+            system: Whether it outlives sessions.
         """
         cpu = self.cpus[on] if on is not None else min(self.online_cpus, key=_load)
         task = Task(name, program, cpu)
         task.pinned = on is not None
         task.stopper = stopper
+        task.system = system
         task.on_exit = on_exit
         task.vruntime_ns = cpu.queue.min_vruntime_ns
         self.tasks[task] = None
         self._place(task, cpu, waker)
         return task
+
+    def end_session(self) -> None:
+        """Kill all tasks but the system's; each ends as soon as it holds nothing of the kernel's."""
+        for task in tuple(self.tasks):
+            if not task.system:
+                self._kill(task)
+
+    def _kill(self, task: Task) -> None:
+        if task.state == SLEEPING:
+            task.state = DONE
+            del self.tasks[task]
+            return
+        task.program = _last_steps(task, task.program)
+        cpu = task.cpu
+        cpu.advance()
+        if task.train is not None:
+            task.train.cut_short()
+        elif task.spinning:
+            if not task.in_kernel:
+                cpu.stop_spin(task)
+        elif task.then is None and not task.in_kernel:
+            task.left_ns = 0
+        cpu.refresh()
 
     def wake(self, task: Task, waker: GuestCpu | None) -> None:
         """A sleeping task becomes runnable; its waker pays, where it is a CPU of this guest."""
@@ -213,6 +239,15 @@ class GuestKernel:
                 busy.charge(self.config.ipi_send_ns)
                 cpu.interrupt(reschedule)
                 return
+
+
+def _last_steps(task: Task, program: Program) -> Program:
+    """What a killed task still does: give back the locks of the kernel that it holds."""
+    while task.preempt_count or task.owns is not None:
+        operation = next(program, None)
+        if operation is None:
+            return
+        yield operation
 
 
 def _load(cpu: GuestCpu) -> tuple[int, int]:

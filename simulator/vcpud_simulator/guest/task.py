@@ -75,6 +75,7 @@ class Task:
         state: One of the task states.
         stopper: Whether it is a CPU's stopper, before which everything else yields.
         pinned: Whether it may not leave its CPU.
+        system: Whether it is the kernel's or a service's, and no part of a session.
         in_kernel: Mode of what it is doing.
         left_ns: CPU time until the operation's present part is done.
         then: Continues the operation when `left_ns` is used up, instead of the next operation.
@@ -98,8 +99,8 @@ class Task:
     __slots__ = (
         "charged_at_ns", "cpu", "in_kernel", "left_ns", "name", "on_exit", "owns", "pinned",
         "preempt_count", "program", "queued_at_ns", "ran_ns", "slice_began_ns", "spin_began_ns",
-        "spin_left_ns", "spinning", "spun_ns", "state", "stopper", "sync", "then", "timer", "train",
-        "vruntime_ns", "work_ns", "yields",
+        "spin_left_ns", "spinning", "spun_ns", "state", "stopper", "sync", "system", "then", "timer",
+        "train", "vruntime_ns", "work_ns", "yields",
     )  # fmt: skip
 
     sync: Waitable
@@ -114,6 +115,7 @@ class Task:
         self.state: int = SLEEPING
         self.stopper = False
         self.pinned = False
+        self.system = False
         self.in_kernel = False
         self.left_ns = 0
         self.then = None

@@ -168,6 +168,7 @@ class Train:
         lock: The lock.
         gap_ns: Mean time between sections.
         hold_ns: Length of a section.
+        in_kernel: In which mode it is between sections.
         rounds_left: Sections not yet finished.
         task: Who does it.
         joined: Whether it is batched now.
@@ -176,14 +177,17 @@ class Train:
     """
 
     __slots__ = (
-        "_acquires", "_first_ns", "alone", "gap_ns", "hold_ns", "in_gap", "joined", "lock",
-        "rounds_left", "task",
+        "_acquires", "_first_ns", "alone", "gap_ns", "hold_ns", "in_gap", "in_kernel", "joined",
+        "lock", "rounds_left", "task",
     )  # fmt: skip
 
     task: Task
 
-    def __init__(self, lock: Spinlock, *, rounds: int, gap_ns: int, hold_ns: int) -> None:
+    def __init__(
+        self, lock: Spinlock, *, rounds: int, gap_ns: int, hold_ns: int, in_kernel: bool = True
+    ) -> None:
         self.lock = lock
+        self.in_kernel = in_kernel
         self.rounds_left = rounds
         self.gap_ns = gap_ns
         self.hold_ns = hold_ns
@@ -199,7 +203,6 @@ class Train:
         """The task has come to it (`task.Operation`)."""
         self.task = task
         task.train = self
-        task.in_kernel = True
         self.lock.enrol(self)
         self._next_round(cpu, task)
 
@@ -210,6 +213,7 @@ class Train:
             self.lock.dismiss(self)
             return
         self.in_gap = True
+        task.in_kernel = self.in_kernel
         task.left_ns = self._gap()
         task.then = self._attempt
 
@@ -271,6 +275,11 @@ class Train:
         self.rounds_left -= rounds
         self._next_round(cpu, task)
 
+    def cut_short(self) -> None:
+        """End with the section it is in or comes to next."""
+        self.leave(self.lock.kernel.host.engine.now_ns)
+        self.rounds_left = min(self.rounds_left, 1)
+
     def leave(self, now_ns: int) -> None:
         """Stop being batched, wherever it is; if it holds the lock, nobody else is batched then."""
         if not self.joined:
@@ -313,6 +322,7 @@ class Train:
         self.rounds_left -= done
         if held_ns is not None:
             self.in_gap = False
+            task.in_kernel = True
             self.lock.adopt(task)
             task.left_ns = self.hold_ns - held_ns
             task.then = self._release

@@ -7,8 +7,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from vcpud_simulator.guest.barrier import Barrier
+from vcpud_simulator.guest.locks import QueuedLock, Spinlock
 from vcpud_simulator.guest.mutex import Lock, SleepingLock, Unlock
 from vcpud_simulator.guest.task import NO_LIMIT, Compute, Program
+from vcpud_simulator.guest.train import Train
 from vcpud_simulator.workloads.base import Progress
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ class AmmpLike:
         spin_ns: CPU time of spin-then-futex, 3 ms: libgomp's 300,000 turns of about 10 ns.
         criticals: Critical sections a thread enters per region (neighbour list updates).
         critical_ns: Length of one, 200 ns: a few additions to shared forces.
+        kernel_sections: Sections under a spinlock of the kernel that a thread enters per region;
+            0, but for the variant whose threads fault in memory they share: 200 per millisecond of
+            grain, then, are a fifth of the time in the kernel.
+        kernel_gap_ns: Mean time between them, in the kernel: 1 us, the rest of a page fault.
+        kernel_hold_ns: Length of one: 150 ns, a page-table update.
+        lock: Kind of that spinlock.
     """
 
     threads: int | None = None
@@ -46,6 +54,10 @@ class AmmpLike:
     spin_ns: int = 3_000_000
     criticals: int = 1
     critical_ns: int = 200
+    kernel_sections: int = 0
+    kernel_gap_ns: int = 1_000
+    kernel_hold_ns: int = 150
+    lock: type[Spinlock] = QueuedLock
 
     def start(self, kernel: GuestKernel) -> Progress:
         progress = Progress()
@@ -53,14 +65,20 @@ class AmmpLike:
         spin_ns = {Wait.PASSIVE: 0, Wait.SPIN_THEN_FUTEX: self.spin_ns}.get(self.wait, NO_LIMIT)
         barrier = Barrier(kernel, threads, spin_ns=spin_ns, yields=self.wait is Wait.YIELDING)
         lock = SleepingLock(kernel, spin_ns=spin_ns)
+        memory = self.lock(kernel, "memory")
         for number in range(threads):
             chance = kernel.host.chance.stream("ammp", kernel.name, number)
-            program = self._program(progress, barrier, lock, chance)
+            program = self._program(progress, barrier, lock, memory, chance)
             kernel.spawn(f"ammp-{number}", program)
         return progress
 
     def _program(
-        self, progress: Progress, barrier: Barrier, lock: SleepingLock, chance: Stream
+        self,
+        progress: Progress,
+        barrier: Barrier,
+        lock: SleepingLock,
+        memory: Spinlock,
+        chance: Stream,
     ) -> Program:
         critical, enter, leave = Compute(self.critical_ns), Lock(lock), Unlock(lock)
         while True:
@@ -71,5 +89,12 @@ class AmmpLike:
                 yield critical
                 yield leave
             yield Compute(grain_ns // (self.criticals + 1))
+            if self.kernel_sections:
+                yield Train(
+                    memory,
+                    rounds=self.kernel_sections,
+                    gap_ns=self.kernel_gap_ns,
+                    hold_ns=self.kernel_hold_ns,
+                )
             yield barrier
             progress.iterations += 1

@@ -1,4 +1,4 @@
-"""Dom0 or host noise: short bursts on every vCPU of a small domain, mostly asleep."""
+"""Dom0 or host noise: short bursts on every vCPU of a small domain, mostly asleep; idle guests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """Background work, as of dom0's back-ends and monitoring; an idle guest when `burst_ns` is 0.
+    """Background work, as of dom0's back-ends and monitoring; nothing at all when `burst_ns` is 0.
 
     Attributes:
         burst_ns: Mean CPU time of a burst, 100 us.
@@ -37,3 +37,19 @@ class Noise:
             yield Sleep(chance.exponential_ns(self.sleep_ns))
             yield Compute(chance.exponential_ns(self.burst_ns))
             progress.iterations += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """A guest nobody uses: its services wake now and then, its CPUs tick or not as configured.
+
+    Attributes:
+        wake_ns: Mean time between wake-ups of each vCPU, 100 ms: timers of a bare Linux guest.
+        work_ns: Mean CPU time of one, 20 us.
+    """
+
+    wake_ns: int = 100_000_000
+    work_ns: int = 20_000
+
+    def start(self, kernel: GuestKernel) -> Progress:
+        return Noise(burst_ns=self.work_ns, sleep_ns=self.wake_ns).start(kernel)

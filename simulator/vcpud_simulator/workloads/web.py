@@ -41,6 +41,8 @@ class WebServer:
         gap_ns = round(1e9 / self.requests_per_s)
 
         def arrive() -> None:
+            if progress.stopped:
+                return
             came_ns = engine.now_ns
             cpu = kernel.cpus[0]
 
@@ -62,9 +64,7 @@ class WebServer:
         receive = Receive(socket, self.receive_ns)
         while True:
             yield receive
-            came_ns = socket.take()
-            if came_ns is None:
-                continue
+            came_ns = receive.item
             yield Compute(chance.exponential_ns(self.service_ns))
             progress.iterations += 1
             progress.responses_ns.append(kernel.host.engine.now_ns - came_ns)
