@@ -36,6 +36,14 @@ class Phase(StrEnum):
     QUARANTINED = "quarantined"
 
 
+class Why(StrEnum):
+    """Why a domain is in quarantine. Bounded: used as a metric label."""
+
+    FAILED = "failed"
+    SILENT = "silent"
+    FOREIGN = "foreign"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
     """A guard that stood in the way of a resize, and why."""
@@ -115,6 +123,7 @@ class DomainStatus:
         until_ns: When the phase ends by itself (back-off, quarantine, pause), or None.
         failures: Changes failed in a row.
         detail: For people.
+        why: What brought it into quarantine, None outside.
     """
 
     uuid: Uuid
@@ -124,6 +133,7 @@ class DomainStatus:
     until_ns: int | None = None
     failures: int = 0
     detail: str = ""
+    why: Why | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,7 +114,7 @@ class Daemon:
         self._reread = reread
         self._log: Any = structlog.get_logger()
         self._latest = LatestCycle()
-        self._metrics = Metrics(settings.digest)
+        self._metrics = Metrics(settings.digest, settings.backend.partition(":")[0])
         self._reloads: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._reload_turn = threading.Lock()
         self._stop_asked = False

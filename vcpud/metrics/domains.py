@@ -1,0 +1,284 @@
+"""The series of domains, written straight as exposition text.
+
+Problem: a thousand domains have tens of thousands of series, and building an object for each of
+them costs more than the whole cycle they describe. Approach: one list of lines per family; the
+labels of a domain are escaped once and kept while it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vcpud.metrics import catalogue
+from vcpud.model import DomainSample, Trouble, Uuid, VcpuSample
+from vcpud.record import Phase, Why
+from vcpud.text import printable
+from vcpud.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from vcpud.demand import DomainDemand
+    from vcpud.metrics.catalogue import Family
+    from vcpud.metrics.counts import DomainCounts
+    from vcpud.record import CycleRecord, DomainStatus
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One domain in one cycle."""
+
+    label: str
+    sample: DomainSample
+    demand: DomainDemand | None
+    status: DomainStatus | None
+    earlier: DomainSample | None
+    ended_ns: int
+
+
+# ------------------------------------------------------------------- figures, one per domain
+
+
+def _wait(seen: _Seen) -> float | None:
+    demand = seen.demand
+    if demand is None or demand.run_delay_pcpus is None or not demand.active_vcpus:
+        return None
+    return min(demand.run_delay_pcpus / demand.active_vcpus, 1.0)
+
+
+def _lock_wait(seen: _Seen) -> float | None:
+    return None if seen.demand is None else seen.demand.lock_wait_ratio
+
+
+def _lhp(seen: _Seen) -> float | None:
+    wait, lock_wait = _wait(seen), _lock_wait(seen)
+    return None if wait is None or lock_wait is None else min(wait, lock_wait)
+
+
+def _progress(seen: _Seen) -> float | None:
+    progress = None if seen.demand is None else seen.demand.progress
+    return None if progress is None else progress.rate_pcpus
+
+
+def _hazard(seen: _Seen) -> float | None:
+    earlier, now = seen.earlier, seen.sample
+    if earlier is None or earlier.incarnation != now.incarnation:
+        return None
+    return concurrency_hazard(earlier.vcpus, now.vcpus, now.taken_at_ns - earlier.taken_at_ns)
+
+
+def concurrency_hazard(
+    earlier: Sequence[VcpuSample], now: Sequence[VcpuSample], window_ns: int
+) -> float | None:
+    """Share of a window in which some vCPUs of a domain ran while others waited for a pCPU.
+
+    Estimated from how long each vCPU ran and waited, as if they took turns independently:
+    P(some run and some wait) = 1 - P(none runs) - P(none waits) + P(none does either). XAPI
+    measures the same figure exactly with a patched Xen (`runstate_concurrency_hazard`).
+
+    Args:
+        earlier: Counters at the start of the window.
+        now: Counters at its end.
+        window_ns: Its length.
+
+    Returns:
+        A ratio from 0 to 1, or None where it cannot be told.
+    """
+    if window_ns <= 0 or len(earlier) != len(now) or not now:
+        return None
+    none_runs = none_waits = neither = 1.0
+    for was, vcpu in zip(earlier, now, strict=True):
+        if (
+            was.run_ns is None
+            or was.run_delay_ns is None
+            or vcpu.run_ns is None
+            or vcpu.run_delay_ns is None
+            or was.index != vcpu.index
+        ):
+            return None
+        if vcpu.run_ns == was.run_ns and vcpu.run_delay_ns == was.run_delay_ns:
+            continue
+        runs = min(max((vcpu.run_ns - was.run_ns) / window_ns, 0.0), 1.0)
+        waits = min(max((vcpu.run_delay_ns - was.run_delay_ns) / window_ns, 0.0), 1.0 - runs)
+        none_runs *= 1.0 - runs
+        none_waits *= 1.0 - waits
+        neither *= 1.0 - runs - waits
+    return max(1.0 - none_runs - none_waits + neither, 0.0)
+
+
+def _yields(seen: _Seen) -> int | None:
+    counts = [
+        vcpu.directed_yields for vcpu in seen.sample.vcpus if vcpu.directed_yields is not None
+    ]
+    return sum(counts) if counts else None
+
+
+def _demanded(word: str) -> Callable[[_Seen], float | None]:
+    def figure(seen: _Seen) -> float | None:
+        value: float | None = None if seen.demand is None else getattr(seen.demand, word)
+        return value
+
+    return figure
+
+
+def _age(seen: _Seen) -> float:
+    return max(0.0, (seen.ended_ns - seen.sample.taken_at_ns) / NS_PER_S)
+
+
+def _timed_out(seen: _Seen) -> int:
+    return int(Trouble.HUNG in seen.sample.troubles)
+
+
+_FIGURES: tuple[tuple[Family, Callable[[_Seen], float | None]], ...] = (
+    (catalogue.DOMAIN_WAIT, _wait),
+    (catalogue.DOMAIN_HAZARD, _hazard),
+    (catalogue.DOMAIN_LHP, _lhp),
+    (catalogue.DOMAIN_LOCK_WAIT, _lock_wait),
+    (catalogue.DOMAIN_YIELDS, _yields),
+    (catalogue.DOMAIN_ENTITLED, _demanded("entitled_pcpus")),
+    (catalogue.DOMAIN_USED, _demanded("used_pcpus")),
+    (catalogue.DOMAIN_PROGRESS, _progress),
+    (catalogue.DOMAIN_QUEUED, _demanded("queued_tasks")),
+    (catalogue.DOMAIN_STEAL, _demanded("steal_ratio")),
+    (catalogue.DOMAIN_AGE, _age),
+    (catalogue.DOMAIN_TIMED_OUT, _timed_out),
+)
+
+
+# ------------------------------------------------------------------------------------ the text
+
+
+class DomainText:
+    """Writes the series of every domain of a cycle.
+
+    Concurrency hazard is told over the time since the text was written last, so that a scraper
+    sees all of the time between its scrapes.
+    """
+
+    def __init__(self, hypervisor: str) -> None:
+        self._hypervisor = _quoted(hypervisor)
+        self._labels: dict[Uuid, tuple[str, str]] = {}
+        self._earlier: dict[Uuid, DomainSample] = {}
+
+    def write(self, record: CycleRecord, counts: DomainCounts) -> str:
+        """The exposition text; nothing but comments where there is no domain."""
+        demands = {demand.uuid: demand for demand in record.demand.domains}
+        statuses = {status.uuid: status for status in record.domains}
+        labels = self._label(record.sample.domains)
+        everyone = [
+            _Seen(
+                labels[sample.uuid],
+                sample,
+                demands.get(sample.uuid),
+                statuses.get(sample.uuid),
+                self._earlier.get(sample.uuid),
+                record.ended_ns,
+            )
+            for sample in record.sample.domains
+        ]
+        self._earlier = {sample.uuid: sample for sample in record.sample.domains}
+        lines: list[str] = []
+        self._several(lines, everyone)
+        for family, figure in _FIGURES:
+            _head(lines, family)
+            begin = f"{family.name}{{domain="
+            for seen in everyone:
+                value = figure(seen)
+                if value is not None:
+                    lines.append(f"{begin}{seen.label}}} {value:.10g}")
+        _tallies(lines, catalogue.DOMAIN_CHANGES, labels, counts.changes)
+        _tallies(lines, catalogue.DOMAIN_OUTCOMES, labels, counts.outcomes)
+        _head(lines, catalogue.DOMAIN_GAIN)
+        name = catalogue.DOMAIN_GAIN.name
+        for uuid, gain in list(counts.gains.items()):
+            if uuid in labels:
+                lines.append(f"{name}{{domain={labels[uuid]}}} {gain:.10g}")
+        lines.append("")
+        return "\n".join(lines)
+
+    def _several(self, lines: list[str], everyone: list[_Seen]) -> None:
+        """Families with more labels than the domain's name."""
+        _head(lines, catalogue.DOMAIN_INFO)
+        name = catalogue.DOMAIN_INFO.name
+        for seen in everyone:
+            sample = seen.sample
+            lines.append(
+                f"{name}{{domain={seen.label},uuid={_quoted(sample.uuid)},"
+                f'hypervisor={self._hypervisor},tier="{sample.method}",'
+                f'mode="{sample.terms.mode}",pool={_quoted(sample.pool)}}} 1'
+            )
+        _head(lines, catalogue.DOMAIN_VCPUS)
+        name = catalogue.DOMAIN_VCPUS.name
+        for seen in everyone:
+            begin = f'{name}{{domain={seen.label},kind="'
+            lines.extend(f'{begin}{kind}"}} {count}' for kind, count in _vcpus(seen))
+        _head(lines, catalogue.DOMAIN_TROUBLE)
+        name = catalogue.DOMAIN_TROUBLE.name
+        for seen in everyone:
+            lines.extend(
+                f'{name}{{domain={seen.label},reason="{trouble}"}} 1'
+                for trouble in sorted(seen.sample.troubles)
+            )
+        _head(lines, catalogue.DOMAIN_QUARANTINED)
+        name = catalogue.DOMAIN_QUARANTINED.name
+        for seen in everyone:
+            status = seen.status
+            if status is not None and status.phase is Phase.QUARANTINED:
+                why = status.why or Why.FAILED
+                lines.append(f'{name}{{domain={seen.label},reason="{why}"}} 1')
+
+    def _label(self, samples: Iterable[DomainSample]) -> dict[Uuid, str]:
+        """Each domain's name, quoted and unique: two series of one name void a whole scrape."""
+        kept: dict[Uuid, tuple[str, str]] = {}
+        taken: set[str] = set()
+        for sample in samples:
+            name, label = self._labels.get(sample.uuid, ("", ""))
+            if not label or name != sample.name:
+                label = _quoted(sample.name)
+            if label in taken:
+                label = _quoted(f"{printable(sample.name)}#{sample.uuid}")
+            taken.add(label)
+            kept[sample.uuid] = (sample.name, label)
+        self._labels = kept
+        return {uuid: label for uuid, (_, label) in kept.items()}
+
+
+def _vcpus(seen: _Seen) -> list[tuple[str, int]]:
+    sample, status = seen.sample, seen.status
+    active = len(sample.active)
+    ceiling = sample.terms.max_vcpus
+    counts = [
+        ("active", active),
+        ("max", sample.max_vcpus if ceiling is None else min(sample.max_vcpus, ceiling)),
+        ("min", sample.terms.min_vcpus),
+    ]
+    if status is not None:
+        had = status.original_vcpus
+        counts.append(("target", status.target_vcpus))
+        counts.append(("original", active if had is None else had))
+    return counts
+
+
+def _tallies(
+    lines: list[str],
+    family: Family,
+    labels: Mapping[Uuid, str],
+    tallies: Mapping[Uuid, Mapping[str, int]],
+) -> None:
+    _head(lines, family)
+    word = family.labels[1]
+    for uuid, counts in list(tallies.items()):
+        if uuid in labels:
+            begin = f'{family.name}{{domain={labels[uuid]},{word}="'
+            lines.extend(f'{begin}{value}"}} {count}' for value, count in counts.items())
+
+
+def _head(lines: list[str], family: Family) -> None:
+    lines.append(f"# HELP {family.name} {family.text}")
+    lines.append(f"# TYPE {family.name} {family.kind}")
+
+
+def _quoted(text: str) -> str:
+    return f'"{printable(text).translate(_ESCAPES)}"'
