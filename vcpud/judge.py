@@ -18,7 +18,7 @@ from statistics import fmean, pvariance
 
 from vcpud.demand import HostDemand, Progress
 from vcpud.model import Uuid
-from vcpud.plan import Move, Outcome, Verdict
+from vcpud.plan import Move, Outcome, Proof, Verdict
 from vcpud.units import NS_PER_S
 
 WINDOWS = 4
@@ -95,11 +95,15 @@ class Docket:
 
 def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
     """Put a move on trial: what was seen so far becomes its "before"."""
+    if move.proof is Proof.NONE:
+        return docket
+    comparable_from_ns = move.comparable_from_ns or 0
     before = {
         resize.uuid: tuple(
             window
             for window in docket.windows.get(resize.uuid, ())
             if window.active_vcpus == resize.from_vcpus
+            and window.began_at_ns >= comparable_from_ns
         )
         for resize in move.resizes
     }
@@ -180,23 +184,37 @@ def _heard(trial: Trial, fresh: Mapping[Uuid, Progress]) -> Trial:
 def _verdict(trial: Trial, now_ns: int) -> Verdict | None:
     if trial.reached_at_ns is None:
         return None
-    gains = [
-        _gain(trial.before[resize.uuid], trial.after.get(resize.uuid, ()))
-        for resize in trial.move.resizes
-    ]
+    proof = trial.move.proof
+    members = [resize.uuid for resize in trial.move.resizes]
+    if proof is Proof.NO_HARM:
+        # It was proven before: what cannot be compared now does not speak against it.
+        members = [uuid for uuid in members if trial.before[uuid]]
+        if not members:
+            if now_ns < trial.reached_at_ns + SETTLE_NS:
+                return None
+            return _said(trial, Outcome.UNKNOWN, None, now_ns, "nothing comparable was seen")
+    sigmas = _sigmas(len(members))
+    gains = [_gain(trial.before[uuid], trial.after.get(uuid, ()), sigmas) for uuid in members]
     known = [gain for gain in gains if gain is not None]
     if len(known) < len(gains):
         if now_ns < trial.reached_at_ns + PATIENCE_NS:
             return None
         return _said(trial, Outcome.UNKNOWN, None, now_ns, "progress could not be measured")
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)
-    ratio = sum(g.after for g in known) / max(sum(g.before for g in known), 1e-9) - 1
-    if any(gain.harmed for gain in known):
+    together = _Gain(
+        before=sum(gain.before for gain in known),
+        after=sum(gain.after for gain in known),
+        error=math.hypot(*(gain.error for gain in known)),
+        sigmas=SIGNIFICANT_SIGMAS,
+    )
+    judged = [together] if proof is Proof.SUM else known
+    if any(gain.harmed for gain in judged):
         outcome = Outcome.HARMED
-    elif any(gain.helped for gain in known):
+    elif any(gain.helped for gain in judged):
         outcome = Outcome.HELPED
     else:
         outcome = Outcome.NEUTRAL
+    ratio = together.after / max(together.before, 1e-9) - 1
     return _said(trial, outcome, ratio, now_ns, detail)
 
 
@@ -204,7 +222,8 @@ def _said(
     trial: Trial, outcome: Outcome, gain_ratio: float | None, now_ns: int, detail: str
 ) -> Verdict:
     gives_back = all(resize.to_vcpus >= resize.from_vcpus for resize in trial.move.resizes)
-    kept = outcome is Outcome.HELPED or (gives_back and outcome is not Outcome.HARMED)
+    innocent = gives_back or trial.move.proof is not Proof.GAIN
+    kept = outcome is Outcome.HELPED or (innocent and outcome is not Outcome.HARMED)
     return Verdict(
         decision_id=trial.decision_id,
         move=trial.move,
@@ -218,31 +237,58 @@ def _said(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gain:
+    """Mean rates before and after, and the standard error of their difference."""
+
     before: float
     after: float
-    helped: bool
-    harmed: bool
+    error: float
+    sigmas: float
+
+    @property
+    def clear(self) -> bool:
+        low, high = sorted((self.before, self.after))
+        return high - low > self.sigmas * self.error
+
+    @property
+    def moved(self) -> bool:
+        low, high = sorted((self.before, self.after))
+        return self.clear and high >= low * (1 + MIN_GAIN_RATIO)
+
+    @property
+    def helped(self) -> bool:
+        return self.moved and self.after > self.before
+
+    @property
+    def harmed(self) -> bool:
+        return self.moved and self.after < self.before
 
 
-def _gain(before: tuple[Progress, ...], after: tuple[Progress, ...]) -> _Gain | None:
+def _gain(
+    before: tuple[Progress, ...], after: tuple[Progress, ...], sigmas: float
+) -> _Gain | None:
     """Compare mean rates; None while there is too little to compare."""
     if not before or not after:
         return None
     was = [window.rate_pcpus for window in before]
     now = [window.rate_pcpus for window in after[-WINDOWS:]]
-    mean_was, mean_now = fmean(was), fmean(now)
-    low, high = sorted((mean_was, mean_now))
-    error = math.hypot(_error(was), _error(now))
-    clear = high - low > SIGNIFICANT_SIGMAS * error
-    if len(now) < 2 and not (clear and high >= OVERWHELMING_RATIO * low):  # noqa: PLR2004
-        return None
-    moved = clear and high >= low * (1 + MIN_GAIN_RATIO)
-    return _Gain(
-        before=mean_was,
-        after=mean_now,
-        helped=moved and mean_now > mean_was,
-        harmed=moved and mean_now < mean_was,
+    gain = _Gain(
+        before=fmean(was),
+        after=fmean(now),
+        error=math.hypot(_error(was), _error(now)),
+        sigmas=sigmas,
     )
+    low, high = sorted((gain.before, gain.after))
+    if len(now) < 2 and not (gain.clear and high >= OVERWHELMING_RATIO * low):  # noqa: PLR2004
+        return None
+    return gain
+
+
+def _sigmas(members: int) -> float:
+    """How clear a difference must be: among many domains one strays far by chance alone.
+
+    The largest of m normal deviates is about sqrt(2 ln m).
+    """
+    return math.sqrt(SIGNIFICANT_SIGMAS**2 + 2 * math.log(max(members, 1)))
 
 
 def _error(rates: list[float]) -> float:

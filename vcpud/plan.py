@@ -25,6 +25,21 @@ class Resize:
     step_vcpus: int = 1
 
 
+class Proof(StrEnum):
+    """What a move must show to be kept; one that only gives back is kept unless it harms.
+
+    GAIN: progress that is clearly better, of at least one domain, and clearly worse of none.
+    NO_HARM: it helped under like conditions before, so it is undone only when it harms now.
+    SUM: what one domain gives another gets; undone only when both together lose.
+    NONE: it is not judged; the policy's own feedback is all there is, as in its source.
+    """
+
+    GAIN = "gain"
+    NO_HARM = "no_harm"
+    SUM = "sum"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """Resizes that belong together: actuated step by step, judged and undone as one.
@@ -32,10 +47,15 @@ class Move:
     Attributes:
         resizes: One or more domains; a domain is in one move at a time.
         reason: For people and logs: the evidence with its figures.
+        proof: What it must show to be kept.
+        comparable_from_ns: Progress made before this says nothing of the conditions the move
+            meets, and is not compared with; None when all that was seen is comparable.
     """
 
     resizes: tuple[Resize, ...]
     reason: str
+    proof: Proof = Proof.GAIN
+    comparable_from_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

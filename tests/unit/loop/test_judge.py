@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
@@ -16,7 +18,7 @@ from vcpud.judge import (
     reached,
 )
 from vcpud.model import Method, Mode
-from vcpud.plan import Move, Outcome, Resize, Verdict
+from vcpud.plan import Move, Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S
 
 S = NS_PER_S
@@ -159,3 +161,53 @@ def test_a_domain_that_is_gone_ends_its_trial_without_a_verdict() -> None:
     docket = dismissed(docket, "u")
     assert docket.trials == ()
     assert hear(docket, 1000)[1] == ()
+
+
+def test_what_helped_before_is_kept_unless_it_harms() -> None:
+    known = replace(SHRINK, proof=Proof.NO_HARM)
+    _, verdict = trial(known, [1.0, 1.0], [1.0, 1.0])
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (Outcome.NEUTRAL, True)
+    _, verdict = trial(known, [1.0, 1.0], [0.4, 0.4])
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
+
+
+def test_what_was_seen_under_other_conditions_is_not_compared_with() -> None:
+    since = replace(SHRINK, comparable_from_ns=round(5 * S))
+    _, verdict = trial(since, [4.0, 0.1], [1.0, 1.0])
+    assert verdict is not None
+    assert verdict.outcome is Outcome.HELPED, "4.0 was seen while the host had room"
+    docket = reached(opened(Docket(), "d", replace(since, proof=Proof.NO_HARM)), "d", 0)
+    docket, verdicts = hear(docket, 0.5)
+    assert verdicts == ()
+    docket, (verdict,) = hear(docket, 1.0)
+    assert (verdict.outcome, verdict.kept) == (Outcome.UNKNOWN, True)
+    assert docket.trials == ()
+
+
+@pytest.mark.parametrize(("after", "kept"), [((1.9, 1.0), True), ((1.0, 1.0), False)])
+def test_an_exchange_is_judged_on_the_sum(after: tuple[float, float], kept: object) -> None:
+    move = Move(
+        resizes=(
+            Resize(uuid="giver", from_vcpus=2, to_vcpus=1),
+            Resize(uuid="taker", from_vcpus=1, to_vcpus=2),
+        ),
+        reason="rotates",
+        proof=Proof.SUM,
+    )
+    docket = Docket()
+    for at_s in (0, 5):
+        both = (seen(at_s, at_s + 5, 2.0, 2, "giver"), seen(at_s, at_s + 5, 1.0, 1, "taker"))
+        docket, _ = hear(docket, at_s + 5, *both)
+    docket = reached(opened(docket, "d", move), "d", 10 * S)
+    verdicts: tuple[Verdict, ...] = ()
+    for at_s in (12, 17):
+        giver, taker = after
+        both = (seen(at_s, at_s + 5, taker, 1, "giver"), seen(at_s, at_s + 5, giver, 2, "taker"))
+        docket, verdicts = hear(docket, at_s + 5, *both)
+    assert [verdict.kept for verdict in verdicts] == [kept]
+
+
+def test_a_move_without_proof_is_not_judged() -> None:
+    assert opened(Docket(), "d", replace(SHRINK, proof=Proof.NONE)).trials == ()
