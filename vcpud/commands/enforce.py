@@ -1,0 +1,189 @@
+"""`enable-enforce` and `disable-enforce`: the one right that changing domains needs.
+
+Observing needs libvirt's read-only socket, which everybody may use. Changing needs a polkit rule
+that equals root; so it is a step of its own, is said aloud, and can be taken back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vcpud.client import NotRunningError, ask
+from vcpud.commands.common import folders, say
+from vcpud.errors import LedgerError, PartialError, UsageError, VcpudError
+from vcpud.ledger import FileLedger
+from vcpud.text import printable
+from vcpud.units import NS_PER_S
+
+RULES_DIR = Path("/etc/polkit-1/rules.d")
+RULE_NAME = "50-vcpud.rules"
+_SERVICE = "vcpud.service"
+_BOOTED = Path("/run/systemd/system")
+"""Exists where systemd is the service manager (sd_booted(3))."""
+_WITHIN_S = 30
+_MARGIN_S = 45.0
+_EQUALS_ROOT = """\
+This lets the account vcpud change running domains through libvirt (org.libvirt.unix.manage).
+libvirt has no smaller right on its sockets: whoever holds it can define a domain that reads any
+disk of this host, so it equals root. Observing and dry runs do not need it. Where that is too
+much: libvirt's fine-grained access control is the narrow way, see deploy/README.md."""
+
+
+def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
+    """Add the two commands."""
+    enable = subparsers.add_parser(
+        "enable-enforce",
+        parents=[parent],
+        help="let vcpud change domains: installs a polkit rule that equals root",
+        description="Install the polkit rule that lets the account vcpud change running domains. "
+        "It equals root, and `vcpud disable-enforce` takes it back. Which domains are changed is "
+        "still decided by the configuration.",
+    )
+    enable.add_argument("--yes", action="store_true", help="do not ask")
+    enable.add_argument("--print", action="store_true", dest="show", help="print the rule only")
+    enable.set_defaults(handler=_enable)
+    disable = subparsers.add_parser(
+        "disable-enforce",
+        parents=[parent],
+        help="give everything back and take the right to change domains away",
+        description="Give every domain its vCPUs back, remove the polkit rule, and restart "
+        "the service, whose open connection would keep the right.",
+    )
+    disable.set_defaults(handler=_disable)
+
+
+def rule() -> str:
+    """The polkit rule as it is installed."""
+    return files("vcpud.commands").joinpath(RULE_NAME).read_text(encoding="utf-8")
+
+
+def _enable(options: argparse.Namespace) -> None:
+    if options.show:
+        say(rule().rstrip("\n"))
+        return
+    target = RULES_DIR / RULE_NAME
+    if not RULES_DIR.is_dir():
+        raise VcpudError(
+            f"{RULES_DIR} does not exist: there is no polkit here that reads it. Where libvirt "
+            "was built without polkit its sockets go by group: see deploy/README.md"
+        )
+    try:
+        if target.exists() and target.read_text(encoding="utf-8") == rule():
+            say(f"{target} is there already: vcpud may change domains")
+            return
+        say(_EQUALS_ROOT)
+        if not options.yes:
+            _confirm(target)
+        _install(target)
+    except PermissionError as error:
+        raise VcpudError(f"{target}: not permitted: run this as root") from error
+    say(
+        f"installed {target}\n"
+        "Now name the domains (mode: enforce) and reload: "
+        "vcpud check-config && systemctl reload vcpud"
+    )
+
+
+def _confirm(target: Path) -> None:
+    """Ask on the terminal.
+
+    Raises:
+        UsageError: There is no terminal to ask on.
+        VcpudError: The answer was not yes.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to agree")
+    sys.stdout.write(f"Install {target}? [y/N] ")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise VcpudError("nothing was changed")
+
+
+def _install(target: Path) -> None:
+    """Put the rule in place whole or not at all; polkit reads only what ends in .rules."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=target.parent, prefix=f".{RULE_NAME}.", delete=False
+    ) as stream:
+        fresh = Path(stream.name)
+        try:
+            stream.write(rule())
+            fresh.chmod(0o644)
+            fresh.rename(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+def _disable(options: argparse.Namespace) -> None:
+    target = RULES_DIR / RULE_NAME
+    try:
+        if not target.exists():
+            say(f"{target} does not exist: vcpud holds no such right")
+            return
+        # Afterwards nobody could.
+        running = _give_back(options)
+        target.unlink()
+    except PermissionError as error:
+        raise VcpudError(f"{target}: not permitted: run this as root") from error
+    say(f"removed {target}")
+    if running:
+        _drop_connection()
+
+
+def _give_back(options: argparse.Namespace) -> bool:
+    """Have every domain restored and kept so; whether a vcpud runs.
+
+    Raises:
+        PartialError: Some domain is still changed; the right to change it back must stay.
+        LedgerError: Nobody knows what is still changed.
+    """
+    state_dir, runtime_dir = folders(options)
+    try:
+        ask(runtime_dir, "pause", timeout_s=_MARGIN_S, restore=True)
+        answer = ask(
+            runtime_dir,
+            "restore",
+            timeout_s=_WITHIN_S + _MARGIN_S,
+            wait=True,
+            wait_ns=_WITHIN_S * NS_PER_S,
+        )
+    except NotRunningError:
+        ledger = FileLedger(state_dir, read_only=True)
+        if ledger.fault:
+            raise LedgerError(ledger.fault) from None
+        left, running = [one.name for one in ledger.outstanding()], False
+    else:
+        left, running = answer["left"], True
+    if left:
+        names = ", ".join(printable(name) for name in sorted(left))
+        raise PartialError(
+            f"not given back: {names}. The right stays, or nobody could: `vcpud restore` first"
+        )
+    return running
+
+
+def _drop_connection() -> None:
+    """polkit is asked when a connection is opened: the one that is open keeps the right.
+
+    Raises:
+        VcpudError: The service could not be restarted.
+    """
+    systemctl = shutil.which("systemctl")
+    if systemctl is None or not _BOOTED.is_dir():
+        say("vcpud is paused: restart it, its open connection keeps the right")
+        return
+    command = (systemctl, "try-restart", _SERVICE)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode != 0:
+        raise VcpudError(
+            f"{_SERVICE} was not restarted, and its open connection keeps the right: "
+            f"{printable(done.stderr.strip(), 300)}"
+        )
+    say(f"restarted {_SERVICE}")
