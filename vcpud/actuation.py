@@ -7,7 +7,7 @@ ledger and is named. An original of another boot or incarnation is never applied
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vcpud import steer
@@ -28,9 +28,10 @@ from vcpud.model import (
     Refused,
     SetLive,
     SetOnline,
+    SetWeight,
     Uuid,
 )
-from vcpud.record import ChangeRecord, Completed, Purpose
+from vcpud.record import ChangeRecord, Completed, ForeignChange, Purpose
 from vcpud.steer import Course, Standing
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Acts:
     changes: list[ChangeRecord] = field(default_factory=list)
     completed: list[Completed] = field(default_factory=list)
     lost: list[Original] = field(default_factory=list)
+    received: list[Original] = field(default_factory=list)
+    foreign: list[ForeignChange] = field(default_factory=list)
     dropped: list[Uuid] = field(default_factory=list)
     given_up: list[Uuid] = field(default_factory=list)
     ledger_error: str | None = None
@@ -78,6 +81,10 @@ class Actuation:
         """Every original not yet restored, by domain."""
         return {original.uuid: original for original in self._ledger.outstanding()}
 
+    def had(self) -> dict[Uuid, int]:
+        """Active vCPUs before vcpud first touched a domain, where it is owed any."""
+        return {original.uuid: _had(original) for original in self._ledger.outstanding()}
+
     def home(self, sample: DomainSample) -> frozenset[int]:
         """The guest CPUs a domain had before vcpud first touched it."""
         original = self.originals().get(sample.uuid)
@@ -93,6 +100,57 @@ class Actuation:
             self._ledger.forget(uuid)
         except LedgerError as error:
             self.acts.ledger_error = str(error)
+
+    def yield_to(self, change: ForeignChange, sample: DomainSample) -> None:
+        """Somebody else changed a domain's vCPUs: what it is owed is what he leaves it.
+
+        Who brings vCPUs back sets the size: nothing is owed beyond it. Who takes some away takes
+        those alone: what vcpud had parked besides is still given back, and his stay away.
+        """
+        original = self.originals().get(sample.uuid)
+        left = original
+        if original is not None:
+            if original.online is not None and sample.online is not None:
+                home = sample.online if change.brought else original.online - change.taken
+                left = replace(original, online=home)
+            else:
+                kept = original.live_vcpus - len(change.taken)
+                left = replace(original, live_vcpus=sample.live_vcpus if change.brought else kept)
+            try:
+                if _is_back(sample, left) and left.weight is None:
+                    self._ledger.forget(sample.uuid)
+                    left = None
+                else:
+                    self._ledger.amend(left)
+            except LedgerError as error:
+                self.acts.ledger_error = str(error)
+        owed = None if left is None else _had(left)
+        self.acts.foreign.append(replace(change, owed_vcpus=owed))
+
+    def receive(self, domain: DomainSample, boot_id: str) -> bool:
+        """Take over what a vcpud elsewhere still owed; whether there is anything to give back."""
+        note = domain.handed_over
+        if note is None or note.online is None or domain.online is None:
+            return False
+        home = note.online & frozenset(range(domain.max_vcpus))
+        if domain.online >= home or domain.uuid in self.originals():
+            return False
+        owed = replace(
+            note,
+            boot_id=boot_id,
+            uuid=domain.uuid,
+            name=domain.name,
+            incarnation=domain.incarnation,
+            online=home | domain.online,
+            live_vcpus=domain.live_vcpus,
+        )
+        try:
+            self._ledger.remember(owed)
+        except LedgerError as error:
+            self.acts.ledger_error = str(error)
+            return False
+        self.acts.received.append(owed)
+        return True
 
     def discard_stale(self, sample: HostSample, *, absent_too: bool) -> None:
         """Originals of another boot or incarnation are named and never applied.
@@ -119,11 +177,7 @@ class Actuation:
                 continue
             if not steer.settled(domain, self._agenda.touched_at_ns.get(domain.uuid)):
                 continue
-            if original.online is None:
-                back = domain.live_vcpus >= original.live_vcpus
-            else:
-                back = domain.online is not None and domain.online >= original.online
-            if back:
+            if _is_back(domain, original):
                 self.forget(domain.uuid)
 
     # ----------------------------------------------------------------------------- courses
@@ -185,7 +239,7 @@ class Actuation:
             if standing is Standing.ON_ITS_WAY:
                 continue
             reached = standing is Standing.REACHED
-            self._agenda.finish(domain.uuid, now_ns, domain.online)
+            self._agenda.finish(domain, now_ns, reached=reached)
             self.acts.completed.append(
                 Completed(
                     decision_id=course.decision_id,
@@ -240,7 +294,9 @@ class Actuation:
         """The original is durable before the change is begun; a failed write means no change."""
         if domain.terms.mode is not Mode.ENFORCE and course.purpose is Purpose.DECIDE:
             return Refused(Reason.OUT_OF_BOUNDS, f"mode is {domain.terms.mode}")
-        if domain.job is not None:
+        gives = course.restoring and isinstance(change, SetOnline)
+        if domain.job is not None and not gives:
+            # What only gives back goes through the agent, which a job leaves free.
             return Refused(Reason.JOB, domain.job)
         if not course.restoring:
             try:
@@ -257,6 +313,8 @@ class Actuation:
             except LedgerError as error:
                 self.acts.ledger_error = str(error)
                 return Refused(Reason.LEDGER, str(error))
+        if not isinstance(change, SetWeight):
+            change = replace(change, original=self.originals().get(course.uuid))
         return self._hypervisor.begin(change)
 
     def _note(self, course: Course, domain: DomainSample, effect: Effect, now_ns: int) -> None:
@@ -265,11 +323,21 @@ class Actuation:
             self._agenda.touched_at_ns[course.uuid] = now_ns
         elif effect.reason in _FINAL and not course.restoring:
             # Nothing was begun and nothing will be: no course, and no new one for a moment.
-            self._agenda.finish(course.uuid, now_ns, domain.online)
+            self._agenda.finish(domain, now_ns, reached=False)
             self.acts.dropped.append(course.uuid)
         else:
             detail = f"{effect.reason}: {effect.detail}"
             self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
+
+
+def _had(original: Original) -> int:
+    return original.live_vcpus if original.online is None else len(original.online)
+
+
+def _is_back(sample: DomainSample, original: Original) -> bool:
+    if original.online is None:
+        return sample.live_vcpus >= original.live_vcpus
+    return sample.online is not None and sample.online >= original.online
 
 
 _FINAL = frozenset({Reason.DRY_RUN, Reason.LEDGER, Reason.GONE, Reason.OUT_OF_BOUNDS})

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vcpud.judge import Docket
-from vcpud.model import DomainSample, Original, Trouble, Uuid
-from vcpud.record import DomainStatus, Phase, Purpose
+from vcpud.limits import Foreign
+from vcpud.model import DomainSample, Method, Original, Trouble, Uuid
+from vcpud.record import DomainStatus, ForeignChange, Phase, Purpose, Why
 from vcpud.steer import Course
 from vcpud.units import NS_PER_S
 
@@ -21,6 +22,10 @@ SILENT_NS = 15 * NS_PER_S
 """An agent that has not answered for so long is not merely slow."""
 FOREIGN_NS = 300 * NS_PER_S
 """How long a domain is left to whoever else changed its vCPUs."""
+REVERSALS = 2
+"""So often may somebody else undo what vcpud did before the domain is left to him."""
+FIGHT_NS = 3600 * NS_PER_S
+FIGHT_MAX_NS = 24 * 3600 * NS_PER_S
 PACE_NS = 60 * NS_PER_S
 FOREVER_NS = 2**63 - 1
 
@@ -32,6 +37,30 @@ class Bar:
     phase: Phase
     until_ns: int
     detail: str
+    why: Why | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a domain's vCPUs were when they were last known to be as vcpud left them.
+
+    Attributes:
+        online: Guest CPUs online, None where nobody can tell.
+        live_vcpus: vCPUs present.
+        heading: -1 after vcpud took some away, 1 after it gave some, 0 after somebody else did.
+    """
+
+    online: frozenset[int] | None
+    live_vcpus: int
+    heading: int
+
+    def differs(self, sample: DomainSample) -> tuple[frozenset[int], frozenset[int]]:
+        """vCPUs brought back and taken away since; without an agent their numbers are counts."""
+        if self.online is not None:
+            now = self.online if sample.online is None else sample.online
+            return now - self.online, self.online - now
+        was, there = frozenset(range(self.live_vcpus)), frozenset(range(sample.live_vcpus))
+        return there - was, was - there
 
 
 @dataclass(slots=True)
@@ -45,9 +74,11 @@ class Agenda:
         changed_at_ns: When each domain's last change ended.
         begun_at_ns: When resizes of the last minute were begun.
         touched_at_ns: When a change of each domain was last begun.
-        expected: What each domain's online set was when its last course ended.
+        expected: What each domain had when its last course was reached.
+        reversals: How often somebody else undid what vcpud did to a domain.
         silent_since_ns: Since when an agent has not answered.
         paused_until_ns: Everything is paused until then, None when it is not.
+        killed: The kill switch is thrown.
     """
 
     courses: dict[Uuid, Course] = field(default_factory=dict)
@@ -56,9 +87,11 @@ class Agenda:
     changed_at_ns: dict[Uuid, int] = field(default_factory=dict)
     begun_at_ns: list[int] = field(default_factory=list)
     touched_at_ns: dict[Uuid, int] = field(default_factory=dict)
-    expected: dict[Uuid, frozenset[int]] = field(default_factory=dict)
+    expected: dict[Uuid, Expected] = field(default_factory=dict)
+    reversals: dict[Uuid, int] = field(default_factory=dict)
     silent_since_ns: dict[Uuid, int] = field(default_factory=dict)
     paused_until_ns: int | None = None
+    killed: bool = False
 
     def set_course(self, course: Course) -> None:
         """A course replaces the one before; a restore is replaced by nothing but a restore."""
@@ -70,19 +103,29 @@ class Agenda:
             if course.purpose is Purpose.DECIDE:
                 self.begun_at_ns.append(course.begun_at_ns)
 
-    def finish(self, uuid: Uuid, now_ns: int, online: frozenset[int] | None) -> None:
-        """A course ended; what is online now is what is expected to stay."""
-        self.courses.pop(uuid, None)
-        self.changed_at_ns[uuid] = now_ns
-        if online is not None:
-            self.expected[uuid] = online
+    def finish(self, sample: DomainSample, now_ns: int, *, reached: bool) -> None:
+        """A course ended; where it was reached, what there is now is expected to stay.
+
+        What was given up may still be carried out late, and would look like somebody else's.
+        """
+        course = self.courses.pop(sample.uuid, None)
+        self.changed_at_ns[sample.uuid] = now_ns
+        if course is not None and reached:
+            by_agent = course.method is Method.AGENT
+            self.expected[sample.uuid] = Expected(
+                online=sample.online if by_agent else None,
+                live_vcpus=sample.live_vcpus,
+                heading=0 if course.restoring else _sign(course.to_vcpus - course.from_vcpus),
+            )
 
     def quarantine(self, uuid: Uuid, now_ns: int, detail: str) -> None:
         """Leave a domain alone for a while that doubles each time."""
         count = self.quarantines.get(uuid, 0)
         self.quarantines[uuid] = count + 1
         until_ns = now_ns + min(QUARANTINE_NS << count, QUARANTINE_MAX_NS)
-        self.bars[uuid] = Bar(phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail)
+        self.bars[uuid] = Bar(
+            phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FAILED
+        )
 
     def forget(self, uuid: Uuid) -> None:
         """The domain is gone or a new incarnation."""
@@ -95,27 +138,66 @@ class Agenda:
             self.changed_at_ns,
             self.touched_at_ns,
             self.expected,
+            self.reversals,
             self.silent_since_ns,
         ):
             notes.pop(uuid, None)
 
-    def look(self, samples: Iterable[DomainSample], now_ns: int) -> None:
-        """Notice what the samples say: silence, foreign changes, and bars that have run out."""
+    def pause(self, uuid: Uuid | None, until_ns: int | None) -> None:
+        """An operator wants nothing decided, for one domain or for all."""
+        end_ns = FOREVER_NS if until_ns is None else until_ns
+        if uuid is None:
+            self.paused_until_ns = end_ns
+        else:
+            self.bars[uuid] = Bar(phase=Phase.PAUSED, until_ns=end_ns, detail="by an operator")
+
+    def release(self, uuid: Uuid, until_ns: int | None) -> None:
+        """An operator wants a domain whole and left alone."""
+        end_ns = FOREVER_NS if until_ns is None else until_ns
+        self.bars[uuid] = Bar(phase=Phase.RELEASED, until_ns=end_ns, detail="to an operator")
+
+    def resume(self, uuid: Uuid | None) -> None:
+        """An operator ends pauses, releases and quarantines, of one domain or of all."""
+        if uuid is None:
+            self.paused_until_ns = None
+            self.bars.clear()
+            self.reversals.clear()
+        else:
+            self.bars.pop(uuid, None)
+            self.reversals.pop(uuid, None)
+
+    def look(
+        self, samples: Iterable[DomainSample], now_ns: int, foreign: Foreign
+    ) -> tuple[ForeignChange, ...]:
+        """Notice what the samples say: silence, foreign changes, and bars that have run out.
+
+        Args:
+            samples: What there is.
+            now_ns: The instant.
+            foreign: What follows on a change that somebody else made.
+
+        Returns:
+            What somebody else changed since the last look.
+        """
         self.begun_at_ns = [at_ns for at_ns in self.begun_at_ns if now_ns - at_ns < PACE_NS]
         if self.paused_until_ns is not None and self.paused_until_ns <= now_ns:
             self.paused_until_ns = None
         for uuid in [uuid for uuid, bar in self.bars.items() if bar.until_ns <= now_ns]:
             del self.bars[uuid]
+        found = []
         for sample in samples:
             self._silence(sample, now_ns)
-            self._foreign(sample, now_ns)
+            change = self._foreign(sample, now_ns, foreign)
+            if change is not None:
+                found.append(change)
+        return tuple(found)
 
     def _silence(self, sample: DomainSample, now_ns: int) -> None:
         uuid = sample.uuid
         if Trouble.AGENT_SILENT not in sample.troubles and Trouble.HUNG not in sample.troubles:
             if self.silent_since_ns.pop(uuid, None) is not None:
                 bar = self.bars.get(uuid)
-                if bar is not None and bar.detail.startswith("silent"):
+                if bar is not None and bar.why is Why.SILENT:
                     del self.bars[uuid]
             return
         since_ns = self.silent_since_ns.setdefault(uuid, now_ns)
@@ -126,31 +208,63 @@ class Agenda:
                     phase=Phase.QUARANTINED,
                     until_ns=FOREVER_NS,
                     detail="silent: its agent or QEMU does not answer",
+                    why=Why.SILENT,
                 ),
             )
 
-    def _foreign(self, sample: DomainSample, now_ns: int) -> None:
-        expected = self.expected.get(sample.uuid)
-        if expected is None or sample.online is None or sample.uuid in self.courses:
-            return
-        read_at_ns = sample.online_taken_at_ns or 0
-        if sample.online != expected and read_at_ns > self.changed_at_ns.get(sample.uuid, 0):
-            del self.expected[sample.uuid]
-            self.bars.setdefault(
-                sample.uuid,
-                Bar(
-                    phase=Phase.QUARANTINED,
-                    until_ns=now_ns + FOREIGN_NS,
-                    detail="somebody else changed its vCPUs",
-                ),
-            )
+    def _foreign(
+        self, sample: DomainSample, now_ns: int, foreign: Foreign
+    ) -> ForeignChange | None:
+        """Whoever else changed a domain's vCPUs wins, and is left in peace for a while."""
+        uuid = sample.uuid
+        expected = self.expected.get(uuid)
+        if expected is None or uuid in self.courses or sample.in_flight is not None:
+            return None
+        read_at_ns = sample.taken_at_ns
+        if expected.online is not None:
+            read_at_ns = sample.online_taken_at_ns or 0
+        brought, taken = expected.differs(sample)
+        if not (brought or taken) or read_at_ns <= self.changed_at_ns.get(uuid, 0):
+            return None
+        reversal = bool(brought if expected.heading < 0 else taken if expected.heading else ())
+        self.expected[uuid] = Expected(
+            online=None if expected.online is None else sample.online,
+            live_vcpus=sample.live_vcpus,
+            heading=0,
+        )
+        self.reversals[uuid] = self.reversals.get(uuid, 0) + reversal
+        bar = self._bar_after(self.reversals[uuid], now_ns, foreign)
+        if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:
+            self.bars[uuid] = bar
+        return ForeignChange(
+            uuid=uuid,
+            name=sample.name,
+            from_vcpus=_count(expected),
+            to_vcpus=_count(self.expected[uuid]),
+            brought=brought,
+            taken=taken,
+            reversal=reversal,
+            detail=bar.detail,
+        )
+
+    def _bar_after(self, reversals: int, now_ns: int, foreign: Foreign) -> Bar:
+        detail, until_ns = "somebody else changed its vCPUs", now_ns + FOREIGN_NS
+        if reversals >= REVERSALS:
+            detail += f", and undid what vcpud did {reversals} times: it is managed elsewhere"
+            until_ns = now_ns + min(FIGHT_NS << min(reversals - REVERSALS, 8), FIGHT_MAX_NS)
+        elif foreign is Foreign.STAND_DOWN:
+            detail += ": left alone until it is resumed"
+            until_ns = FOREVER_NS
+        return Bar(phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FOREIGN)
 
     def barred(self, docket: Docket, uuids: Iterable[Uuid], now_ns: int) -> Mapping[Uuid, str]:
         """Domains that must not be changed on a policy's behalf, and why."""
         reasons: dict[Uuid, str] = {}
         for uuid in uuids:
             bar = self.bars.get(uuid)
-            if self.paused_until_ns is not None:
+            if self.killed:
+                reasons[uuid] = "the kill switch is thrown"
+            elif self.paused_until_ns is not None:
                 reasons[uuid] = "vcpud is paused"
             elif bar is not None:
                 reasons[uuid] = f"{bar.phase}: {bar.detail}"
@@ -168,13 +282,15 @@ class Agenda:
         trial = docket.on_trial(uuid)
         blocked_until_ns = docket.blocked_until_ns(uuid, now_ns)
         active = len(sample.active)
-        phase, until_ns, detail = Phase.IDLE, None, ""
+        phase, until_ns, detail, why = Phase.IDLE, None, "", None
         if course is not None:
             phase = _PHASE_OF[course.purpose]
             detail = course.detail or course.reason
         elif bar is not None:
-            phase, detail = bar.phase, bar.detail
+            phase, detail, why = bar.phase, bar.detail, bar.why
             until_ns = None if bar.until_ns == FOREVER_NS else bar.until_ns
+        elif self.killed:
+            phase, detail = Phase.PAUSED, "the kill switch is thrown"
         elif self.paused_until_ns is not None:
             phase = Phase.PAUSED
         elif trial is not None:
@@ -192,6 +308,7 @@ class Agenda:
             until_ns=until_ns,
             failures=0 if course is None else course.failures,
             detail=detail,
+            why=why,
         )
 
 
@@ -200,3 +317,11 @@ _PHASE_OF = {
     Purpose.UNDO: Phase.UNDOING,
     Purpose.RESTORE: Phase.RESTORING,
 }
+
+
+def _count(expected: Expected) -> int:
+    return expected.live_vcpus if expected.online is None else len(expected.online)
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from vcpud import guard, judge
 from vcpud.actuation import Acts, Actuation, Intent
-from vcpud.agenda import FOREVER_NS, Agenda, Bar
+from vcpud.agenda import Agenda
 from vcpud.model import DomainSample, HostSample, Mode, Original, Uuid
 from vcpud.plan import Plan, Verdict
 from vcpud.ports import Clock, Hypervisor, Inbox, Ledger, Recorder, Wake
-from vcpud.record import Blocked, CycleRecord, Phase, Purpose
+from vcpud.record import Blocked, CycleRecord, ForeignChange, Purpose
 from vcpud.requests import (
     Hold,
+    KillSwitch,
     LoopSettings,
     Pause,
     Release,
@@ -128,7 +129,8 @@ class ControlLoop:
         sample = self._hypervisor.sample()
         self._renew(sample)
         self._tracks, demand = estimate(self._tracks, sample)
-        self._agenda.look(sample.domains, now_ns)
+        for foreign in self._agenda.look(sample.domains, now_ns, self._settings.foreign):
+            self._yield_to(foreign, sample, now_ns)
         self._actuation.hear(events, now_ns)
         requests = self._inbox.drain()
         for request in requests:
@@ -171,10 +173,13 @@ class ControlLoop:
                 verdicts=verdicts,
                 outstanding=tuple(originals.values()),
                 lost_originals=tuple(acts.lost),
+                received=tuple(acts.received),
+                foreign=tuple(acts.foreign),
                 ledger_error=acts.ledger_error,
                 policy_error=self._policy_error,
                 overruns=self._overruns,
                 paused=self._agenda.paused_until_ns is not None,
+                killed=self._agenda.killed,
                 stopping=self._stopping,
                 hold_until_ns=self._hold_until_ns,
             )
@@ -198,15 +203,34 @@ class ControlLoop:
             self._actuation.forget(uuid)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
-        """At the first look, at a stop and where no longer enforced, all is given back."""
+        """Give back at the first look, at a stop, under a job, and where no longer enforced."""
         originals = self._actuation.originals()
         if originals:
             self._actuation.discard_stale(sample, absent_too=not self._met_host)
-            for domain in sample.domains:
-                unwanted = domain.terms.mode is not Mode.ENFORCE
-                if domain.uuid in originals and (self._stopping or not self._met_host or unwanted):
-                    self._give_back(domain, now_ns)
+        everything = self._stopping or self._agenda.killed or not self._met_host
+        for domain in sample.domains:
+            enforced = domain.terms.mode is Mode.ENFORCE
+            if (enforced and self._actuation.receive(domain, sample.boot_id)) or (
+                domain.uuid in originals and (everything or not enforced or domain.job is not None)
+            ):
+                self._give_back(domain, now_ns)
         self._met_host = True
+
+    def _yield_to(self, foreign: ForeignChange, sample: HostSample, now_ns: int) -> None:
+        """Somebody else changed a domain: his change stands, and nothing is judged by it."""
+        running = {domain.uuid: domain for domain in sample.domains}
+        self._actuation.yield_to(foreign, running[foreign.uuid])
+        for member in self._call_off(foreign.uuid):
+            if member != foreign.uuid and member in running:
+                self._give_back(running[member], now_ns)
+
+    def _call_off(self, uuid: Uuid) -> list[Uuid]:
+        """End the trial of a domain without a verdict; who was on trial with it."""
+        trial = self._docket.on_trial(uuid)
+        together = [uuid] if trial is None else [r.uuid for r in trial.move.resizes]
+        for member in together:
+            self._docket = judge.dismissed(self._docket, member)
+        return together
 
     def _give_back(self, domain: DomainSample, now_ns: int) -> None:
         if self._actuation.give_back(domain, self._decision_id(now_ns), now_ns):
@@ -220,34 +244,27 @@ class ControlLoop:
                 if settings.policy_name != self._settings.policy_name:
                     self._policy_state = settings.policy.initial()
                 self._settings = settings
+            case KillSwitch(thrown=thrown):
+                self._agenda.killed = thrown
             case Hold(until_ns=until_ns):
                 self._hold_until_ns = until_ns
             case Resume(uuid=uuid):
                 self._resume(uuid)
             case Pause(uuid=uuid, until_ns=until_ns, restore=restore):
-                end_ns = FOREVER_NS if until_ns is None else until_ns
-                if uuid is None:
-                    self._agenda.paused_until_ns = end_ns
-                else:
-                    bar = Bar(phase=Phase.PAUSED, until_ns=end_ns, detail="by an operator")
-                    self._agenda.bars[uuid] = bar
+                self._agenda.pause(uuid, until_ns)
                 if restore:
                     self._give_back_to(uuid, sample, now_ns)
             case Release(uuid=uuid, until_ns=until_ns):
-                end_ns = FOREVER_NS if until_ns is None else until_ns
-                bar = Bar(phase=Phase.RELEASED, until_ns=end_ns, detail="to an operator")
-                self._agenda.bars[uuid] = bar
+                self._agenda.release(uuid, until_ns)
                 self._give_back_to(uuid, sample, now_ns)
             case Restore(uuid=uuid):
                 self._give_back_to(uuid, sample, now_ns)
 
     def _resume(self, uuid: Uuid | None) -> None:
+        self._agenda.resume(uuid)
         if uuid is None:
-            self._agenda.paused_until_ns = None
-            self._agenda.bars.clear()
             self._docket = judge.Docket(windows=self._docket.windows, trials=self._docket.trials)
         else:
-            self._agenda.bars.pop(uuid, None)
             self._docket = judge.forgiven(self._docket, uuid)
 
     def _give_back_to(self, uuid: Uuid | None, sample: HostSample, now_ns: int) -> None:
@@ -260,10 +277,7 @@ class ControlLoop:
         courses = self._agenda.courses
         running = {domain.uuid: domain for domain in sample.domains}
         for uuid in self._actuation.acts.given_up:
-            trial = self._docket.on_trial(uuid)
-            together = [uuid] if trial is None else [r.uuid for r in trial.move.resizes]
-            for member in together:
-                self._docket = judge.dismissed(self._docket, member)
+            for member in self._call_off(uuid):
                 if member in running:
                     self._give_back(running[member], now_ns)
         for trial in self._docket.trials:
@@ -309,12 +323,7 @@ class ControlLoop:
             barred=self._agenda.barred(self._docket, samples, now_ns),
             changed_at_ns=self._agenda.changed_at_ns,
             begun_at_ns=tuple(self._agenda.begun_at_ns),
-            originals={
-                original.uuid: original.live_vcpus
-                if original.online is None
-                else len(original.online)
-                for original in self._ledger.outstanding()
-            },
+            originals=self._actuation.had(),
             now_ns=now_ns,
         )
         plan, blocked = guard.constrain(proposed, self._settings.limits, situation)
