@@ -159,6 +159,7 @@ class FakeDomain:
     waits: float = 0.0
     work: float = 0.0
     booted_at_ns: int = 0
+    handed_over: Original | None = None
 
     def __post_init__(self) -> None:
         self.uuid = self.uuid or f"00000000-0000-0000-0000-{abs(hash_of(self.name)):012d}"
@@ -251,7 +252,8 @@ class FakeHost:
             return Refused(domain.refuse, "as told")
         if domain.in_flight is not None:
             return Refused(Reason.IN_FLIGHT)
-        if domain.job is not None:
+        gives = isinstance(change, SetOnline) and change.online >= domain.online
+        if domain.job is not None and not gives:
             return Refused(Reason.JOB, domain.job)
         self.begun.append(change)
         domain.in_flight = change
@@ -375,9 +377,11 @@ class FakeHost:
             online_taken_at_ns=self._seen(domain, now_ns)[1],
             live_vcpus=domain.vcpus if domain.method is Method.AGENT else len(domain.online),
             max_vcpus=domain.vcpus,
+            unpluggable=domain.online - {0} if domain.method is Method.HOTPLUG else frozenset(),
             method=domain.method,
             job=domain.job,
             in_flight=domain.in_flight,
+            handed_over=domain.handed_over,
             booted_for_ns=now_ns - domain.booted_at_ns,
             vcpus=tuple(
                 VcpuSample(

@@ -1,0 +1,341 @@
+"""Living with others: an operator's own changes, jobs, hand-overs, the kill switch, host limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fakes.host import BOOT_ID, FakeDomain, MemoryLedger
+from unit.loop.test_control import ASKED, Rig, lock_pair
+from vcpud.errors import LedgerError
+from vcpud.limits import Foreign, Limits
+from vcpud.model import Method, Mode, Original, SetLive, SetOnline, Terms
+from vcpud.record import ForeignChange, Phase, Purpose
+from vcpud.requests import KillSwitch, LoopSettings, Release, Resume
+from vcpud.units import NS_PER_S
+from vcpud_policies.spin_feedback import SpinFeedback
+from vcpud_policies.static import Static
+
+ALL = frozenset(range(4))
+
+
+def shrunk_pair(foreign: Foreign = Foreign.ADOPT) -> tuple[Rig, FakeDomain, FakeDomain]:
+    """Two domains that vcpud has brought from four vCPUs to one each."""
+    first, second = lock_pair()
+    rig = Rig(first, second)
+    rig.settings = replace(rig.settings, foreign=foreign)
+    rig.loop = rig.new_loop()
+    rig.cycles(20)
+    assert (first.online, second.online) == (frozenset({0}), frozenset({0}))
+    return rig, first, second
+
+
+def owed(rig: Rig, domain: FakeDomain) -> frozenset[int] | None:
+    original = {one.uuid: one for one in rig.ledger.outstanding()}.get(domain.uuid)
+    return None if original is None else original.online
+
+
+def foreign(rig: Rig) -> list[ForeignChange]:
+    return [change for record in rig.recorder.records for change in record.foreign]
+
+
+# --------------------------------------------------------------- somebody else's own change
+
+
+def test_who_brings_vcpus_back_sets_the_size_and_nothing_more_is_owed() -> None:
+    rig, first, _ = shrunk_pair()
+    first.online = frozenset({0, 1, 2})
+    rig.cycles(2)
+    (change,) = foreign(rig)
+    assert (change.from_vcpus, change.to_vcpus, change.reversal) == (1, 3, True)
+    assert change.brought == {1, 2}
+    assert owed(rig, first) is None
+    rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S)
+    assert first.online == {0, 1, 2}, "a stop gives back no more than the operator had set"
+
+
+def test_who_takes_vcpus_away_takes_those_alone() -> None:
+    first, second = lock_pair()
+    for domain in (first, second):
+        domain.vcpus, domain.online = 8, frozenset(range(8))
+        domain.__post_init__()
+    rig = Rig(first, second, pcpus=4)
+    rig.cycles(40)
+    assert first.online == {0, 1}
+    first.online = frozenset({0})
+    rig.cycles(2)
+    (change,) = foreign(rig)
+    assert change.taken == {1}
+    assert owed(rig, first) == frozenset(range(8)) - {1}
+    rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S)
+    assert first.online == frozenset(range(8)) - {1}, (
+        "what vcpud parked comes back, his stays away"
+    )
+
+
+def test_after_a_while_vcpud_manages_on_from_what_it_was_left() -> None:
+    rig, first, _ = shrunk_pair()
+    first.online = frozenset({0, 1, 2})
+    rig.cycles(400)
+    assert first.online == {0}
+    assert owed(rig, first) == {0, 1, 2}
+
+
+def test_told_to_stand_down_it_leaves_the_domain_alone_until_resumed() -> None:
+    rig, first, _ = shrunk_pair(Foreign.STAND_DOWN)
+    first.online = ALL
+    rig.cycles(400)
+    assert first.online == ALL
+    assert rig.phase(first) is Phase.QUARANTINED
+    rig.inbox.pending.append(Resume(asked=ASKED, uuid=first.uuid))
+    rig.cycles(20)
+    assert first.online == {0}
+
+
+def test_two_reversals_are_a_fight_that_vcpud_does_not_take_up() -> None:
+    rig, first, _ = shrunk_pair()
+    for _ in range(2):
+        first.online = ALL  # as a rule in the guest does that brings every CPU back
+        rig.cycles(400)
+    shrinks = sum(
+        change.uuid == first.uuid and change.purpose is Purpose.DECIDE and change.to_vcpus < 4
+        for record in rig.recorder.records
+        for change in record.changes
+    )
+    assert first.online == ALL
+    assert [change.reversal for change in foreign(rig)] == [True, True]
+    assert rig.phase(first) is Phase.QUARANTINED
+    detail = next(s.detail for s in rig.recorder.last.domains if s.uuid == first.uuid)
+    assert "managed elsewhere" in detail
+    rig.cycles(900)
+    again = sum(
+        change.uuid == first.uuid and change.purpose is Purpose.DECIDE and change.to_vcpus < 4
+        for record in rig.recorder.records
+        for change in record.changes
+    )
+    assert again == shrinks
+
+
+def test_a_guest_reboot_is_not_somebody_elses_change() -> None:
+    rig, first, _ = shrunk_pair()
+    rig.host.reboot(first)
+    rig.cycles(30)
+    assert foreign(rig) == []
+    assert first.online == {0}
+
+
+def test_a_trial_that_somebody_else_disturbs_ends_without_a_verdict() -> None:
+    first, second = lock_pair()
+    rig = Rig(first, second)
+    while not (len(first.online) == 1 and first.in_flight is None):
+        rig.cycles(1)
+    first.online = frozenset({0, 1})
+    rig.cycles(60)
+    judged = [v for record in rig.recorder.records for v in record.verdicts]
+    assert not any(r.uuid == first.uuid for v in judged for r in v.move.resizes)
+
+
+def test_a_change_carried_out_late_is_not_somebody_elses() -> None:
+    first, second = lock_pair()
+    rig = Rig(first, second)
+    rig.host.domains[first.uuid].hung = True
+    rig.cycles(60)
+    first.online = frozenset({0})
+    rig.host.recover(first)
+    rig.cycles(5)
+    assert foreign(rig) == []
+
+
+def test_what_was_set_by_others_in_a_plugged_domain_stands_too() -> None:
+    first, second = lock_pair(method=Method.HOTPLUG)
+    rig = Rig(first, second)
+    rig.cycles(60)
+    assert len(first.online) == 1
+    first.online = frozenset({0, 1, 2})
+    rig.cycles(2)
+    (change,) = foreign(rig)
+    assert (change.from_vcpus, change.to_vcpus) == (1, 3)
+    assert first.uuid not in {one.uuid for one in rig.ledger.outstanding()}
+
+
+def test_a_release_is_not_cut_short_by_what_its_owner_does() -> None:
+    rig, first, _ = shrunk_pair()
+    rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
+    rig.cycles(3)
+    first.online = frozenset({0, 1})
+    rig.cycles(3)
+    assert rig.phase(first) is Phase.RELEASED
+
+
+# ------------------------------------------------------------------------------------ jobs
+
+
+@pytest.mark.parametrize("job", ["migration_out", "save", "snapshot"])
+def test_a_job_that_appears_gets_everything_back_online_at_once(job: str) -> None:
+    rig, first, second = shrunk_pair()
+    first.job = job
+    rig.cycles(2)
+    assert first.online == ALL
+    assert second.online == {0}
+    assert first.uuid not in {one.uuid for one in rig.ledger.outstanding()}
+    rig.cycles(60)
+    assert first.online == ALL, "nothing is taken while the job lasts"
+
+
+def test_under_a_job_nothing_is_unplugged_or_plugged() -> None:
+    pair = lock_pair(method=Method.HOTPLUG)
+    rig = Rig(*pair)
+    rig.cycles(60)
+    assert len(pair[0].online) == 1
+    pair[0].job = "migration_out"
+    rig.host.begun.clear()
+    rig.cycles(10)
+    assert all(change.uuid != pair[0].uuid for change in rig.host.begun)
+    pair[0].job = None
+    rig.cycles(35)
+    counts = [c.count for c in rig.host.begun if isinstance(c, SetLive) and c.uuid == pair[0].uuid]
+    assert counts[:3] == [2, 3, 4], "once it is over, everything is given back"
+
+
+# -------------------------------------------------------------------------------- hand-over
+
+
+def note(**more: object) -> Original:
+    words = {
+        "boot_id": "another-host",
+        "uuid": "u",
+        "name": "a",
+        "incarnation": "7:1",
+        "online": ALL,
+        "live_vcpus": 4,
+    }
+    return Original(**(words | more))  # type: ignore[arg-type]
+
+
+def arrival(handed_over: Original, mode: Mode = Mode.ENFORCE) -> tuple[Rig, FakeDomain]:
+    domain = FakeDomain(
+        name="a",
+        vcpus=4,
+        terms=Terms(mode=mode),
+        online=frozenset({0}),
+        handed_over=handed_over,
+    )
+    rig = Rig(domain)
+    rig.settings = LoopSettings(
+        period_ns=NS_PER_S, policy=Static(), policy_name="static", limits=Limits()
+    )
+    rig.loop = rig.new_loop()
+    return rig, domain
+
+
+def test_what_a_vcpud_elsewhere_parked_is_given_back_here() -> None:
+    rig, domain = arrival(note())
+    rig.cycles(4)
+    assert domain.online == ALL
+    assert rig.ledger.outstanding() == ()
+    assert [one.boot_id for r in rig.recorder.records for one in r.received] == [BOOT_ID]
+
+
+def test_a_note_asks_for_no_more_than_the_domain_has() -> None:
+    rig, domain = arrival(note(online=frozenset(range(64))))
+    rig.cycles(4)
+    assert domain.online == ALL
+
+
+def test_a_domain_that_is_only_observed_is_not_touched_for_a_note() -> None:
+    rig, domain = arrival(note(), Mode.OBSERVE)
+    rig.cycles(4)
+    assert domain.online == {0}
+    assert rig.host.begun == []
+
+
+def test_a_note_of_what_is_already_there_changes_nothing() -> None:
+    rig, _ = arrival(note(online=frozenset({0})))
+    rig.cycles(4)
+    assert rig.host.begun == []
+    assert [one for r in rig.recorder.records for one in r.received] == []
+
+
+def test_every_shrink_says_what_the_domain_is_owed() -> None:
+    rig, first, _ = shrunk_pair()
+    shrinks = [
+        change
+        for change in rig.host.begun
+        if isinstance(change, SetOnline) and change.uuid == first.uuid
+    ]
+    assert shrinks
+    assert {change.original and change.original.online for change in shrinks} == {ALL}
+
+
+# ------------------------------------------------------------------- kill switch and limits
+
+
+def test_the_kill_switch_gives_everything_back_and_nothing_is_decided() -> None:
+    rig, first, second = shrunk_pair()
+    rig.inbox.pending.append(KillSwitch(asked=ASKED, thrown=True))
+    rig.cycles(30)
+    assert first.online == second.online == ALL
+    assert rig.recorder.last.killed
+    assert rig.phase(first) is Phase.PAUSED
+    rig.inbox.pending.append(Resume(asked=ASKED))
+    rig.cycles(30)
+    assert first.online == ALL, "only taking the switch back ends it"
+    rig.inbox.pending.append(KillSwitch(asked=ASKED, thrown=False))
+    rig.cycles(30)
+    assert first.online == second.online == {0}
+
+
+def limited(limits: Limits) -> Rig:
+    domains = [
+        FakeDomain(name=f"d{n}", vcpus=4, lock_bound=True, terms=Terms(mode=Mode.ENFORCE))
+        for n in range(6)
+    ]
+    rig = Rig(*domains, pcpus=6)
+    rig.settings = LoopSettings(
+        period_ns=NS_PER_S, policy=SpinFeedback(), policy_name="spin_feedback", limits=limits
+    )
+    rig.loop = rig.new_loop()
+    return rig
+
+
+def test_no_more_resizes_are_begun_in_a_minute_than_allowed() -> None:
+    rig = limited(Limits(max_changes_per_minute=2))
+    rig.cycles(300)
+    begun = sorted(
+        {
+            (change.decision_id, record.began_ns)
+            for record in rig.recorder.records
+            for change in record.changes
+            if change.purpose is Purpose.DECIDE
+        },
+        key=lambda one: one[1],
+    )
+    first_at = dict(reversed(begun))
+    instants = sorted(first_at.values())
+    assert len(instants) > 2
+    for place, at_ns in enumerate(instants[2:]):
+        assert at_ns - instants[place] >= 60 * NS_PER_S
+    assert "pace" in {block.guard for r in rig.recorder.records for block in r.blocked}
+
+
+def test_no_more_of_the_hosts_vcpus_are_parked_than_allowed() -> None:
+    rig = limited(Limits(max_parked_ratio=0.25))
+    most = 0
+    for _ in range(300):
+        rig.cycles(1)
+        most = max(most, sum(4 - len(domain.online) for domain in rig.host.domains.values()))
+    assert 0 < most <= 6
+    assert "parked" in {block.guard for r in rig.recorder.records for block in r.blocked}
+
+
+def test_a_ledger_that_fails_keeps_what_is_owed_when_somebody_else_acts() -> None:
+    rig, first, _ = shrunk_pair()
+    assert isinstance(rig.ledger, MemoryLedger)
+    before = owed(rig, first)
+    rig.ledger.error = LedgerError("disk full")
+    first.online = frozenset({0, 1, 2})
+    rig.cycles(1)
+    assert rig.recorder.last.ledger_error == "disk full"
+    rig.ledger.error = None
+    assert owed(rig, first) == before
