@@ -24,6 +24,7 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     create_model,
+    model_validator,
 )
 
 from vcpud import policy as policies
@@ -38,7 +39,9 @@ from vcpud.settings import (
     STATE_DIR,
     EffectiveLine,
     Listen,
+    Recordings,
     Settings,
+    Tls,
 )
 from vcpud.terms import Selector, TermsBook
 from vcpud.text import meant
@@ -143,6 +146,23 @@ class _Terms(_Section):
 class _Metrics(_Section):
     enabled: _Flag = True
     listen: Annotated[_Text, AfterValidator(_listen)] = "127.0.0.1:9756"
+    tls_certificate: _Path | None = None
+    tls_key: _Path | None = None
+    tls_client_ca: _Path | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> _Metrics:
+        files = (self.tls_certificate, self.tls_key)
+        if None in files and any((*files, self.tls_client_ca)):
+            raise ValueError("TLS takes tls_certificate and tls_key, both")
+        return self
+
+
+class _Recording(_Section):
+    enabled: _Flag = False
+    directory: _Path | None = None
+    max_file_mib: Annotated[int, Field(strict=True, ge=1, le=1024)] = 32
+    max_files: Annotated[int, Field(strict=True, ge=2, le=10_000)] = 24
 
 
 class _Log(_Section):
@@ -161,6 +181,7 @@ class _Fixed(_Section):
     deny: tuple[_Text, ...] = ()
     metadata: _Flag = True
     metrics: _Metrics = _Metrics()
+    recording: _Recording = _Recording()
     log: _Log = _Log()
     state_dir: _Path = str(STATE_DIR)
     runtime_dir: _Path = str(RUNTIME_DIR)
@@ -285,7 +306,8 @@ def _settings(merged: Document, mistakes: list[Mistake], files: tuple[str, ...])
         terms=_book(root, merged),
         backend=root.backend,
         backend_options=_backend_options(root.libvirt),
-        listen=_split_listen(root.metrics.listen) if root.metrics.enabled else None,
+        listen=_listening(root.metrics) if root.metrics.enabled else None,
+        recordings=_recordings(root) if root.recording.enabled else None,
         log_format=root.log.format,
         log_level=root.log.level,
         state_dir=Path(root.state_dir),
@@ -408,6 +430,28 @@ def _options(written: dict[str, Any]) -> dict[str, Any]:
                 options[word] = value
                 del options[f"{word}_ns"]
     return options
+
+
+def _listening(section: _Metrics) -> Listen:
+    listen = _split_listen(section.listen)
+    if section.tls_certificate is None or section.tls_key is None:
+        return listen
+    ca = section.tls_client_ca
+    tls = Tls(
+        certificate=Path(section.tls_certificate),
+        key=Path(section.tls_key),
+        client_ca=None if ca is None else Path(ca),
+    )
+    return dataclasses.replace(listen, tls=tls)
+
+
+def _recordings(root: _Fixed) -> Recordings:
+    section = root.recording
+    return Recordings(
+        directory=Path(section.directory or f"{root.state_dir}/recordings"),
+        max_file_bytes=section.max_file_mib << 20,
+        max_files=section.max_files,
+    )
 
 
 def _backend_options(section: _Libvirt) -> dict[str, Any]:

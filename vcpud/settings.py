@@ -14,12 +14,43 @@ STATE_DIR = Path("/var/lib/vcpud")
 RUNTIME_DIR = Path("/run/vcpud")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files of the metrics' TLS.
+
+    Attributes:
+        certificate: The server's certificate and what leads to its root, PEM.
+        key: Its private key.
+        client_ca: Who must have signed a client's certificate; None asks clients for none.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where the metrics are served."""
+    """Where the metrics are served, and whether over TLS."""
 
     host: str
     port: int
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recordings:
+    """Where the daemon records what it sees and decides, and how much of it is kept.
+
+    Attributes:
+        directory: Where the files go.
+        max_file_bytes: A file of this size is closed and the next begun.
+        max_files: The oldest beyond so many are deleted.
+    """
+
+    directory: Path
+    max_file_bytes: int
+    max_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +79,7 @@ class Settings:
         backend_options: The backend's own section, only keys that were written; durations in
             nanoseconds under `KEY_ns`.
         listen: Where metrics and health are served, or None for nowhere.
+        recordings: Where everything is recorded, or None for nowhere.
         log_format: json, text, or auto: text on a terminal.
         log_level: debug, info, warning or error.
         state_dir: What must outlive a reboot: the ledger, the hold.
@@ -63,6 +95,7 @@ class Settings:
     backend: str = "libvirt"
     backend_options: dict[str, Any]
     listen: Listen | None
+    recordings: Recordings | None = None
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     state_dir: Path = STATE_DIR
