@@ -1,0 +1,1 @@
+"""The seed study, repeated: Xen's credit scheduler, ESX's co-scheduling, dynamic allocation."""

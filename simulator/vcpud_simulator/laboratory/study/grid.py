@@ -1,0 +1,326 @@
+"""The cells of the study: which domains run what on which hypervisor, and how a cell is run.
+
+Problem: the grid has some 1,500 cells; it must be clear what each is, which were never possible
+with the product they are named after, and which are one and the same run.
+
+Approach: a cell is a value. Every domain of a host has the same width and job. `plan` lists the
+cells of a study, long or short. `same_run` maps a cell to one that is physically the same: a team
+of one never waits, a domain of one vCPU has no sibling to be co-scheduled with, and relaxed
+co-scheduling differs from strict only where pCPUs are short.
+
+References: SCHEDULING.md 5.1; the grid is that of the project's issue on the simulated host.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from vcpud.units import NS_PER_S
+
+PCPUS: Final = 8
+ESX3_VCPUS: Final = 4
+"""The widest domain of ESX 3.x (vSphere 4 allowed 8)."""
+ESX2_VCPUS: Final = 2
+"""The widest domain of ESX 2.x, whose co-scheduling was the strict one."""
+
+
+class System(StrEnum):
+    """Who schedules."""
+
+    BARE = "bare"
+    XEN = "xen-3.2"
+    ESX_STRICT = "esx-strict"
+    ESX_RELAXED = "esx-relaxed-3.x"
+    XEN_VCPUD = "xen-3.2+vcpud"
+    KVM = "kvm"
+    KVM_VCPUD = "kvm+vcpud"
+
+    @property
+    def managed(self) -> bool:
+        """Whether vcpud is on."""
+        return self in {System.XEN_VCPUD, System.KVM_VCPUD}
+
+
+UNMANAGED: Final = {System.XEN_VCPUD: System.XEN, System.KVM_VCPUD: System.KVM}
+"""The same host without vcpud."""
+COMPARED: Final = (System.XEN, System.ESX_STRICT, System.ESX_RELAXED, System.XEN_VCPUD)
+
+
+class Kind(StrEnum):
+    """What a domain works on."""
+
+    GOBMK = "gobmk-like"
+    AMMP = "ammp-like"
+
+
+class Wait(StrEnum):
+    """How early threads of a team wait; KERNEL: for a FIFO spinlock of the guest's kernel."""
+
+    NONE = "none"
+    ACTIVE = "active"
+    SPIN = "spin-3ms-then-futex"
+    PASSIVE = "passive"
+    KERNEL = "kernel-lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What every domain of a cell works on.
+
+    Attributes:
+        kind: Independent or synchronising.
+        grain_ms: Compute time of a thread between synchronisations; 0 for gobmk-like.
+        wait: How its threads wait for each other.
+    """
+
+    kind: Kind
+    grain_ms: int = 0
+    wait: Wait = Wait.NONE
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.grain_ms} ms {self.wait}" if self.grain_ms else str(self.kind)
+
+
+GOBMK: Final = Job(kind=Kind.GOBMK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One host of the study.
+
+    Attributes:
+        job: What every domain does, one thread a vCPU.
+        system: Who schedules.
+        width: vCPUs of each domain.
+        overcommit: vCPUs per pCPU, as near as whole domains come; at 1 never more than one.
+        noise: Whether the host has work of its own (1 % of each pCPU in short bursts).
+        platform: What the hypervisor and the guests show vcpud; "" where it is off.
+    """
+
+    job: Job
+    system: System
+    width: int
+    overcommit: int
+    noise: bool = False
+    platform: str = ""
+
+    @property
+    def domains(self) -> int:
+        """How many there are."""
+        if self.system is System.BARE:
+            return 1
+        vcpus = PCPUS * self.overcommit
+        fits = vcpus // self.width
+        return fits if self.overcommit == 1 else (2 * vcpus + self.width) // (2 * self.width)
+
+    @property
+    def vcpus(self) -> int:
+        """Of all domains."""
+        return self.domains * self.width
+
+    @property
+    def fair_pcpus(self) -> float:
+        """What all domains together can get."""
+        return min(PCPUS, self.vcpus)
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether the product did not allow domains that wide."""
+        return (self.system is System.ESX_RELAXED and self.width > ESX3_VCPUS) or (
+            self.system is System.ESX_STRICT and self.width > ESX2_VCPUS
+        )
+
+    def on(self, system: System, platform: str = "") -> Cell:
+        """The same domains elsewhere."""
+        return dataclasses.replace(self, system=system, platform=platform)
+
+    @property
+    def bare(self) -> Cell:
+        """One such domain on pCPUs of its own under a hypervisor that costs nothing."""
+        return dataclasses.replace(
+            self, system=System.BARE, overcommit=1, noise=False, platform=""
+        )
+
+    def __str__(self) -> str:
+        noisy = ", host noise" if self.noise else ""
+        shown = f" ({self.platform})" if self.platform else ""
+        return (
+            f"{self.job}, {self.domains} x {self.width} vCPUs ({self.overcommit}x) "
+            f"on {self.system}{shown}{noisy}"
+        )
+
+
+def same_run(cell: Cell) -> Cell:
+    """The cell that stands for all that are physically the same run."""
+    job, system = cell.job, cell.system
+    if cell.width == 1 and job.wait in {Wait.SPIN, Wait.PASSIVE}:
+        job = dataclasses.replace(job, wait=Wait.ACTIVE)
+    if system is System.ESX_RELAXED and not cell.noise and (
+        cell.width == 1 or cell.vcpus <= PCPUS
+    ):  # fmt: skip
+        system = System.ESX_STRICT
+    return dataclasses.replace(cell, job=job, system=system)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a cell is simulated.
+
+    Attributes:
+        warmup_ns: Before the window.
+        settle_ns: More than that where vcpud is on: it must have seen, changed and judged.
+        window_ns: What is measured.
+        screen_ns: The window in which static assignments are compared with each other.
+    """
+
+    warmup_ns: int = 3 * NS_PER_S
+    settle_ns: int = 17 * NS_PER_S
+    window_ns: int = 10 * NS_PER_S
+    screen_ns: int = 3 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A study.
+
+    Attributes:
+        name: For people.
+        widths: vCPUs of a domain.
+        overcommits: vCPUs per pCPU.
+        grains_ms: Of ammp-like.
+        waits: Of ammp-like.
+        kernel_grains_ms: Of its kernel-lock variant.
+        noise_grains_ms: Of the second table, with host noise.
+        kvm_grains_ms: Of active spin on `kvm-perf`.
+        blind_grains_ms: Of the platform that shows vcpud nothing of the guests.
+        seeds: Runs of each cell.
+        most_seeds: Of cells whose interval straddles a bound.
+        timing: How long each run is.
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    overcommits: tuple[int, ...]
+    grains_ms: tuple[int, ...]
+    waits: tuple[Wait, ...] = (Wait.ACTIVE, Wait.SPIN, Wait.PASSIVE)
+    kernel_grains_ms: tuple[int, ...]
+    noise_grains_ms: tuple[int, ...]
+    kvm_grains_ms: tuple[int, ...]
+    blind_grains_ms: tuple[int, ...]
+    seeds: int = 3
+    most_seeds: int = 6
+    timing: Timing
+
+    def jobs(self, grains_ms: tuple[int, ...]) -> list[Job]:
+        """gobmk-like, and ammp-like of these grains with every way to wait."""
+        return [
+            GOBMK,
+            *(
+                Job(kind=Kind.AMMP, grain_ms=grain, wait=wait)
+                for grain in grains_ms
+                for wait in self.waits
+            ),
+        ]
+
+    def table(self, *, noise: bool = False) -> list[Cell]:
+        """The comparison itself, or its repetition with host noise."""
+        jobs = self.jobs(self.noise_grains_ms if noise else self.grains_ms)
+        return [
+            Cell(
+                job=job,
+                system=system,
+                width=width,
+                overcommit=overcommit,
+                noise=noise,
+                platform=REPORTER if system.managed else "",
+            )
+            for job in jobs
+            for width in self.widths
+            for overcommit in self.overcommits
+            for system in COMPARED
+        ]
+
+    def beside(self) -> list[Cell]:
+        """What only S5 asks for: kernel locks on Xen, active spin on KVM, Xen without reporter."""
+        lock, spin = (
+            [Job(kind=Kind.AMMP, grain_ms=grain, wait=wait) for grain in grains]
+            for grains, wait in (
+                (self.kernel_grains_ms, Wait.KERNEL),
+                (self.kvm_grains_ms, Wait.ACTIVE),
+            )
+        )
+        xen = (System.XEN, System.XEN_VCPUD, REPORTER)
+        blind = (System.XEN, System.XEN_VCPUD, HOST_ONLY)
+        kvm = (System.KVM, System.KVM_VCPUD, KVM_PERF)
+        found = [(job, xen) for job in lock]
+        found += [(job, kvm) for job in [GOBMK, *spin]]
+        found += [(job, blind) for job in self.jobs(self.blind_grains_ms)[1:]]
+        return [
+            Cell(
+                job=job,
+                system=system,
+                width=width,
+                overcommit=overcommit,
+                platform=platform if system.managed else "",
+            )
+            for job, (unmanaged, managed, platform) in found
+            for width in self.widths
+            for overcommit in self.overcommits
+            if width > 1 and overcommit > 1
+            for system in (unmanaged, managed)
+        ]
+
+    def cells(self) -> list[Cell]:
+        """All of them."""
+        return list(dict.fromkeys([*self.table(), *self.table(noise=True), *self.beside()]))
+
+
+REPORTER: Final = "xen-reporter"
+HOST_ONLY: Final = "xen"
+KVM_PERF: Final = "kvm-perf"
+
+FULL: Final = Plan(
+    name="full",
+    widths=(1, 2, 3, 4, 6, 8),
+    overcommits=(1, 2, 3, 4),
+    grains_ms=(1, 3, 10, 30, 100),
+    kernel_grains_ms=(1,),
+    noise_grains_ms=(10,),
+    kvm_grains_ms=(1, 10, 100),
+    blind_grains_ms=(10,),
+    timing=Timing(),
+)
+QUICK: Final = Plan(
+    name="quick",
+    widths=(2, 4),
+    overcommits=(1, 2),
+    grains_ms=(10,),
+    kernel_grains_ms=(1,),
+    noise_grains_ms=(10,),
+    kvm_grains_ms=(10,),
+    blind_grains_ms=(),
+    most_seeds=3,
+    timing=Timing(
+        warmup_ns=1 * NS_PER_S,
+        settle_ns=14 * NS_PER_S,
+        window_ns=4 * NS_PER_S,
+        screen_ns=2 * NS_PER_S,
+    ),
+)
+
+
+def assignments(width: int, domains: int) -> list[tuple[int, ...]]:
+    """Joint constant counts to try, up to exchanging domains, which are alike.
+
+    The same count for all, and the one that fills the pCPUs exactly where whole shares do not.
+    """
+    found = [(count,) * domains for count in range(1, width + 1)]
+    base, more = divmod(PCPUS, domains)
+    if more and 0 < base < width:
+        found.append((base + 1,) * more + (base,) * (domains - more))
+    return found

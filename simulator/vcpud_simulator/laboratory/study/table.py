@@ -1,0 +1,126 @@
+"""What was measured, cell by cell, normalised to fair share: all that claims are judged by.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from vcpud_simulator.laboratory.statistics import Interval, mean, ratio
+from vcpud_simulator.laboratory.study.grid import UNMANAGED, Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One cell, over its seeds.
+
+    Attributes:
+        cell: Which.
+        shares: Progress as a share of the fair one, by seed.
+        worst_shares: The same of the domain that got least done.
+        spin_pcpus: Burnt waiting, mean.
+        run_delay_pcpus: Waited for pCPUs, mean.
+        active_vcpus: Mean, all domains together.
+        changes: Changes vcpud made, mean.
+    """
+
+    cell: Cell
+    shares: tuple[float, ...]
+    worst_shares: tuple[float, ...] = ()
+    spin_pcpus: float = 0.0
+    run_delay_pcpus: float = 0.0
+    active_vcpus: float = 0.0
+    changes: float = 0.0
+
+    @property
+    def share(self) -> Interval:
+        """Progress as a share of the fair one."""
+        return mean(self.shares)
+
+    @property
+    def slowdown(self) -> Interval:
+        """How many times slower than the fair one."""
+        return ratio([(1.0, share) for share in self.shares])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Static:
+    """The best constant joint assignment of a cell's domains.
+
+    Attributes:
+        counts: Active vCPUs of each domain.
+        shares: What it gets done, by seed; measured apart from the runs it was chosen by.
+        tried: How many assignments it is the best of.
+    """
+
+    counts: tuple[int, ...]
+    shares: tuple[float, ...]
+    tried: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All rows.
+
+    Attributes:
+        rows: By cell.
+        statics: Best static assignments, by unmanaged cell.
+    """
+
+    rows: Mapping[Cell, Row]
+    statics: Mapping[Cell, Static] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows.values())
+
+    def chosen(self, **facts: Any) -> list[Row]:
+        """Rows whose cell has these facts, other systems' cells left out."""
+        return [
+            row
+            for row in self
+            if all(getattr(row.cell, name) == value for name, value in facts.items())
+        ]
+
+    def over(self, first: Cell, second: Cell) -> Interval:
+        """Ratio of the progress in two cells, paired by seed."""
+        return ratio(_pairs(self.rows[first].shares, self.rows[second].shares))
+
+    def unmanaged(self, cell: Cell) -> Cell:
+        """The same host without vcpud."""
+        return cell.on(UNMANAGED[cell.system])
+
+    def managed_over_unmanaged(self, cell: Cell) -> Interval:
+        """What vcpud made of a managed cell."""
+        return self.over(cell, self.unmanaged(cell))
+
+    def static_over_unmanaged(self, cell: Cell) -> Interval:
+        """What the best static assignment makes of an unmanaged cell."""
+        return ratio(_pairs(self.statics[cell].shares, self.rows[cell].shares))
+
+    def recovered(self, cell: Cell) -> Interval:
+        """Share of what the best static assignment recovers that a managed cell recovers."""
+        before = self.unmanaged(cell)
+        found = [
+            (with_vcpud - without) / (best - without)
+            for with_vcpud, without, best in zip(
+                self.rows[cell].shares,
+                self.rows[before].shares,
+                self.statics[before].shares,
+                strict=False,
+            )
+        ]
+        return mean(found)
+
+
+def _pairs(first: Iterable[float], second: Iterable[float]) -> list[tuple[float, float]]:
+    return list(zip(first, second, strict=False))
+
+
+def average(values: Iterable[float]) -> float:
+    """The mean, 0 of nothing."""
+    found = list(values)
+    return fmean(found) if found else 0.0
