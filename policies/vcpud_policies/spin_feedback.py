@@ -31,7 +31,8 @@ from dataclasses import dataclass, field
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.model import Uuid
-from vcpud.plan import Move, Plan, Resize, Verdict
+from vcpud.plan import Move, Outlook, Plan, Verdict
+from vcpud_policies import proposals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +98,30 @@ class SpinFeedback:
         verdicts: tuple[Verdict, ...],  # noqa: ARG002 - the judge undoes and backs off
         now_ns: int,  # noqa: ARG002 - evidence is dated by the guest's own readings
     ) -> tuple[Evidence, Plan]:
-        pools = {pool.name: pool for pool in demand.pools}
         seen: dict[Uuid, Seen] = {}
-        moves: list[Move] = []
-        for domain in demand.domains:
-            pool = pools.get(domain.pool)
-            if pool is None or domain.hold is not None:
-                continue
-            seen[domain.uuid], move = self._one(
-                state.domains.get(domain.uuid, Seen()), domain, pool
-            )
-            if move is not None:
-                moves.append(move)
-        return Evidence(domains=seen), Plan(moves=tuple(moves))
+        found: list[tuple[Outlook, Move | None]] = []
+        for pool, domain in proposals.eligible(demand):
+            before = state.domains.get(domain.uuid, Seen())
+            seen[domain.uuid], move = self._one(before, domain, pool)
+            found.append((self._outlook(domain, pool, move), move))
+        return Evidence(domains=seen), proposals.plan(found)
+
+    def _outlook(self, domain: DomainDemand, pool: PoolDemand, move: Move | None) -> Outlook:
+        return proposals.stepped(
+            domain,
+            domain.active_vcpus if move is None else move.resizes[0].to_vcpus,
+            (
+                ("lock_wait_ratio", domain.lock_wait_ratio),
+                ("run_delay_pcpus", domain.run_delay_pcpus),
+                ("queued_tasks", domain.queued_tasks),
+                ("entitled_pcpus", domain.entitled_pcpus),
+                ("overcommit_ratio", pool.overcommit_ratio),
+            ),
+            more=f"more than {self.queue_high:g} tasks per vCPU queue, its lock wait is below "
+            f"{self.spin_low:g} and its entitlement has room",
+            fewer=f"its lock wait is above {self.spin_high:g}, its run delay above "
+            f"{self.delay_high:g} per vCPU and its pool above {self.overcommit_high:g} vCPUs per pCPU",
+        )
 
     def _one(self, seen: Seen, domain: DomainDemand, pool: PoolDemand) -> tuple[Seen, Move | None]:
         read_at_ns = domain.lock_wait_at_ns
@@ -142,11 +154,13 @@ class SpinFeedback:
         )
         if seen.spinning >= enough and domain.active_vcpus > target:
             to_vcpus = target if overwhelming else domain.active_vcpus - 1
-            return Seen(read_at_ns=read_at_ns), _move(domain, to_vcpus, reason)
+            return Seen(read_at_ns=read_at_ns), proposals.resize(domain, to_vcpus, reason)
         if seen.queueing >= self.grow_readings and domain.active_vcpus < min(
             domain.max_vcpus, target
         ):
-            return Seen(read_at_ns=read_at_ns), _move(domain, domain.active_vcpus + 1, reason)
+            return Seen(read_at_ns=read_at_ns), proposals.resize(
+                domain, domain.active_vcpus + 1, reason
+            )
         return seen, None
 
 
@@ -157,13 +171,3 @@ def nearest_vcpus(entitled_pcpus: float) -> int:
     two pCPUs is entitled to 1.9 and should have two vCPUs.
     """
     return max(1, math.floor(entitled_pcpus + 0.25))
-
-
-def _move(domain: DomainDemand, to_vcpus: int, reason: str) -> Move:
-    resize = Resize(
-        uuid=domain.uuid,
-        from_vcpus=domain.active_vcpus,
-        to_vcpus=to_vcpus,
-        step_vcpus=abs(to_vcpus - domain.active_vcpus),
-    )
-    return Move(resizes=(resize,), reason=reason)

@@ -1,0 +1,184 @@
+"""An operator's own two conditions, evaluated every few seconds: one for more, one for fewer.
+
+Units: those of each figure; `idle`, `user` and `system` are per cent, as in the source, and the
+only such figures anywhere in vcpud.
+
+Problem
+    An operator knows something of a workload that no general policy does, and can say it in a line.
+
+Approach
+    IBM's cpuplugd for Linux on Z. Every `update`, `hotplug` and `hotunplug` are evaluated; where
+    the first holds, one vCPU more; where only the second holds, one fewer. What is evaluated is
+    `vcpud_policies.expressions`, never Python. A figure that is not reported, a division by zero:
+    nothing follows from that condition. The source evaluates inside the guest; here `loadavg` is
+    the momentary number of runnable tasks, and its history (`loadavg[3]`), its memory rules and
+    its user-defined variables are absent.
+
+    Known to fail: rules see one domain and not the host; thresholds are per workload. Its own
+    manual page advises against the example rules in production.
+
+References:
+    cpuplugd(8), cpuplugd.conf(5), s390-tools: the default rules, UPDATE, CPU_MIN, CPU_MAX; when
+    both conditions hold, HOTPLUG wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand
+from vcpud.model import Uuid
+from vcpud.plan import Move, Outlook, Plan, Verdict
+from vcpud.units import NS_PER_S
+from vcpud_policies import proposals
+from vcpud_policies.expressions import Rule, RuleError, Unknown, read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """The policy's state: when each domain was last looked at."""
+
+    looked_at_ns: Mapping[Uuid, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """cpuplugd's daemon, outside the guest.
+
+    Attributes:
+        hotplug: Condition for one vCPU more.
+        hotunplug: Condition for one vCPU fewer.
+        update_ns: Time between two evaluations.
+        judged: Whether moves that do not help are undone; the source has no judge.
+    """
+
+    hotplug: str = "(loadavg > onumcpus + 0.75) & (idle < 10.0)"
+    hotunplug: str = "(loadavg < onumcpus - 0.25) | (idle > 50)"
+    update_ns: int = 5 * NS_PER_S
+    judged: bool = True
+
+    def __post_init__(self) -> None:
+        mistakes = []
+        for word in ("hotplug", "hotunplug"):
+            text = getattr(self, word)
+            if not isinstance(text, str):
+                mistakes.append(f"{word}: expected a condition as text")
+                continue
+            try:
+                read(text, FIGURES)
+            except RuleError as error:
+                mistakes.append(f"{word}: {error}")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+
+    @cached_property
+    def _more(self) -> Rule:
+        return read(self.hotplug, FIGURES)
+
+    @cached_property
+    def _fewer(self) -> Rule:
+        return read(self.hotunplug, FIGURES)
+
+    def initial(self) -> Looks:
+        return Looks()
+
+    def decide(
+        self,
+        state: Looks,
+        demand: HostDemand,
+        verdicts: tuple[Verdict, ...],  # noqa: ARG002 - rules know no past
+        now_ns: int,
+    ) -> tuple[Looks, Plan]:
+        looked = {}
+        found = []
+        for pool, domain in proposals.eligible(demand):
+            last_ns = state.looked_at_ns.get(domain.uuid)
+            due = last_ns is None or now_ns - last_ns >= self.update_ns
+            looked[domain.uuid] = now_ns if due or last_ns is None else last_ns
+            found.append(self._one(domain, pool, due=due))
+        return Looks(looked_at_ns=looked), proposals.plan(found)
+
+    def _one(
+        self, domain: DomainDemand, pool: PoolDemand, *, due: bool
+    ) -> tuple[Outlook, Move | None]:
+        names = sorted({*self._more.names, *self._fewer.names})
+        figures = {name: FIGURES[name](domain, pool) for name in names}
+        active, wanted = domain.active_vcpus, domain.active_vcpus
+        if _holds(self._more, figures):
+            wanted = max(active, proposals.within(domain, active + 1))
+        elif _holds(self._fewer, figures):
+            wanted = min(active, proposals.within(domain, active - 1))
+        inputs = tuple(figures.items())
+        outlook = proposals.stepped(
+            domain, wanted, inputs, more=self.hotplug, fewer=self.hotunplug
+        )
+        if wanted == active or not due:
+            return outlook, None
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in inputs if value is not None)
+        rule = "hotplug" if wanted > active else "hotunplug"
+        return outlook, proposals.resize(
+            domain, wanted, f"{rule} holds: {shown}", judged=self.judged
+        )
+
+
+def _holds(rule: Rule, figures: Mapping[str, float | None]) -> bool:
+    try:
+        return rule.holds(figures)
+    except Unknown:
+        return False
+
+
+# ----------------------------------------------------------------------------- the vocabulary
+
+
+def _idle(domain: DomainDemand, _pool: PoolDemand) -> float | None:
+    if domain.used_pcpus is None:
+        return None
+    wanted = domain.used_pcpus + (domain.run_delay_pcpus or 0.0)
+    return 100 * max(1 - wanted / domain.active_vcpus, 0.0)
+
+
+def _system(domain: DomainDemand, pool: PoolDemand) -> float | None:
+    idle = _idle(domain, pool)
+    if idle is None or domain.system_ratio is None:
+        return None
+    return (100 - idle) * domain.system_ratio
+
+
+def _user(domain: DomainDemand, pool: PoolDemand) -> float | None:
+    idle, system = _idle(domain, pool), _system(domain, pool)
+    return None if idle is None or system is None else 100 - idle - system
+
+
+def _steal(domain: DomainDemand, _pool: PoolDemand) -> float | None:
+    if domain.run_delay_pcpus is None:
+        return None
+    return 100 * domain.run_delay_pcpus / domain.active_vcpus
+
+
+Figure = Callable[[DomainDemand, PoolDemand], float | None]
+FIGURES: Mapping[str, Figure] = {
+    # cpuplugd's
+    "onumcpus": lambda d, _: float(d.active_vcpus),
+    "loadavg": lambda d, _: d.runnable_tasks,
+    "runnable_proc": lambda d, _: d.runnable_tasks,
+    "idle": _idle,
+    "user": _user,
+    "system": _system,
+    "steal": _steal,
+    # vcpud's
+    "max_vcpus": lambda d, _: float(d.max_vcpus),
+    "used_pcpus": lambda d, _: d.used_pcpus,
+    "run_delay_pcpus": lambda d, _: d.run_delay_pcpus,
+    "entitled_pcpus": lambda d, _: d.entitled_pcpus,
+    "lock_wait_ratio": lambda d, _: d.lock_wait_ratio,
+    "queued_tasks": lambda d, _: d.queued_tasks,
+    "system_ratio": lambda d, _: d.system_ratio,
+    "steal_ratio": lambda d, _: d.steal_ratio,
+    "progress_pcpus": lambda d, _: None if d.progress is None else d.progress.rate_pcpus,
+    "overcommit_ratio": lambda _, p: p.overcommit_ratio,
+    "available_pcpus": lambda _, p: p.available_pcpus,
+}
+"""Every figure a rule may use: cpuplugd's own names first."""

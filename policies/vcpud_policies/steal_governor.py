@@ -1,0 +1,101 @@
+"""A governor on steal time: above a threshold one vCPU less, below another one more.
+
+Units: `steal` is a ratio: run delay per active vCPU and unit of time, which is what a guest with a
+steal clock calls steal.
+
+Problem
+    A guest that runs more vCPUs than its host has pCPUs to spare pays in steal time. It can avoid
+    that by running on fewer, if it knows when.
+
+Approach
+    Linux's steal governor. Every `interval`: steal above `steal_high` takes the last vCPU out of
+    use, at or below `steal_low` puts the next one back, in between nothing changes; one vCPU a
+    step, at least one stays. The source's guest reads its own steal; here the host's run delay is
+    read, which is the same quantity, smoothed over 3 s.
+
+    Known to fail: domains that share a pool shrink together and grow together (a limit cycle);
+    independent work gains nothing; one that does not take part wins.
+
+References:
+    S. Hegde: "sched: steal governor" and preferred CPUs, Linux 7.4, Documentation; thresholds
+    500 and 200 of 10,000, interval 1,000 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vcpud.demand import DomainDemand, HostDemand
+from vcpud.model import Uuid
+from vcpud.plan import Move, Outlook, Plan, Verdict
+from vcpud.units import NS_PER_S
+from vcpud_policies import proposals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The policy's state: when each domain was last looked at."""
+
+    looked_at_ns: Mapping[Uuid, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StealGovernor:
+    """Linux's governor, outside the guest.
+
+    Attributes:
+        steal_high: Above this, one vCPU less.
+        steal_low: At or below this, one vCPU more.
+        interval_ns: Time between two looks at a domain.
+        judged: Whether moves that do not help are undone; the source has no judge.
+    """
+
+    steal_high: float = 0.05
+    steal_low: float = 0.02
+    interval_ns: int = NS_PER_S
+    judged: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steal_low < self.steal_high <= 1:
+            raise ValueError("0 <= steal_low < steal_high <= 1 is required")
+
+    def initial(self) -> Steps:
+        return Steps()
+
+    def decide(
+        self,
+        state: Steps,
+        demand: HostDemand,
+        verdicts: tuple[Verdict, ...],  # noqa: ARG002 - feedback is steal itself
+        now_ns: int,
+    ) -> tuple[Steps, Plan]:
+        looked = {}
+        found = []
+        for _, domain in proposals.eligible(demand):
+            last_ns = state.looked_at_ns.get(domain.uuid)
+            due = last_ns is None or now_ns - last_ns >= self.interval_ns
+            looked[domain.uuid] = now_ns if due or last_ns is None else last_ns
+            found.append(self._one(domain, due=due))
+        return Steps(looked_at_ns=looked), proposals.plan(found)
+
+    def _one(self, domain: DomainDemand, *, due: bool) -> tuple[Outlook, Move | None]:
+        active = domain.active_vcpus
+        steal = None if domain.run_delay_pcpus is None else domain.run_delay_pcpus / active
+        wanted = active
+        if steal is not None and steal > self.steal_high:
+            wanted = min(active, proposals.within(domain, active - 1))
+        elif steal is not None and steal <= self.steal_low:
+            wanted = max(active, proposals.within(domain, active + 1))
+        outlook = proposals.stepped(
+            domain,
+            wanted,
+            (("steal_ratio", steal),),
+            more=f"steal is at most {self.steal_low:g}",
+            fewer=f"steal is above {self.steal_high:g}",
+        )
+        if wanted == active or not due:
+            return outlook, None
+        return outlook, proposals.resize(
+            domain, wanted, f"steal {steal:.3f} per active vCPU", judged=self.judged
+        )

@@ -1,0 +1,278 @@
+"""Each baseline does what its source says it does, on its source's example."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vcpud.demand import DomainDemand, HostDemand
+from vcpud.errors import ConfigError
+from vcpud.model import Trouble
+from vcpud.plan import Plan, Proof
+from vcpud.policy import Policy, load
+from vcpud.units import NS_PER_S
+from vcpud_policies.expressions import MAX_CHARACTERS, RuleError, Unknown, read
+from vcpud_policies.extendability import Extendability, extendabilities
+from vcpud_policies.folding import Folding
+from vcpud_policies.rules import FIGURES, Rules
+from vcpud_policies.steal_governor import StealGovernor
+
+from .conftest import Decide, MakeDomain, MakeHost
+
+
+def to(plan: Plan) -> int | None:
+    return plan.moves[0].resizes[0].to_vcpus if plan.moves else None
+
+
+def settle(
+    policy: Policy[Any], host: MakeHost, one: DomainDemand, use: Any, rounds: int = 30
+) -> list[int]:
+    """Active vCPUs second by second while every wish is granted; `use` gives the figures."""
+    state, seen = policy.initial(), []
+    for second in range(rounds):
+        state, plan = policy.decide(state, host(use(one)), (), second * NS_PER_S)
+        wanted = to(plan)
+        one = replace(one, active_vcpus=one.active_vcpus if wanted is None else wanted)
+        seen.append(one.active_vcpus)
+    return seen
+
+
+# ---------------------------------------------------------------------------- extendability
+
+
+def test_a_releaser_keeps_its_share_and_competitors_share_what_it_leaves(
+    domain: MakeDomain,
+) -> None:
+    # vScale: P = 8, equal weights: s = 2.67 each; one that uses 0.67 leaves 2 to the other two.
+    three = [
+        domain(uuid=u, used_pcpus=c) for u, c in (("idle", 2 / 3), ("a", 8 / 3), ("b", 8 / 3))
+    ]
+    found = extendabilities(8.0, three)
+    assert found == pytest.approx({"idle": 8 / 3, "a": 8 / 3 + 1, "b": 8 / 3 + 1})
+
+
+def test_extension_follows_weight(domain: MakeDomain) -> None:
+    domains = [
+        domain(uuid="idle", used_pcpus=0.0, weight=2),
+        domain(uuid="heavy", used_pcpus=9.0, weight=4),
+        domain(uuid="light", used_pcpus=9.0, weight=2),
+    ]
+    assert extendabilities(8.0, domains) == pytest.approx(
+        {"idle": 2.0, "heavy": 4 + 4 / 3, "light": 2 + 2 / 3}
+    )
+
+
+def test_water_filling_hands_on_what_a_small_domain_cannot_use(domain: MakeDomain) -> None:
+    domains = [
+        domain(uuid="idle", used_pcpus=0.0),
+        domain(uuid="small", used_pcpus=9.0, max_vcpus=3),
+        domain(uuid="large", used_pcpus=9.0),
+    ]
+    plain = extendabilities(8.0, domains)
+    filled = extendabilities(8.0, domains, water_filling=True)
+    assert plain["small"] == pytest.approx(4.0)
+    assert filled == pytest.approx({"idle": 8 / 3, "small": 3.0, "large": 5.0})
+
+
+def test_a_domain_gets_its_extendability_rounded_up(
+    domain: MakeDomain, host: MakeHost, decide: Decide
+) -> None:
+    # SCHEDULING.md 4 (b): 4 pCPUs, three domains: E = 1.33, ceil = 2 each, and 6 exceed 4.
+    three = [domain(uuid=u, used_pcpus=4 / 3, active_vcpus=4) for u in "abc"]
+    plan = decide(Extendability(), host(*three, pcpus=4))
+    assert [move.resizes[0].to_vcpus for move in plan.moves] == [2, 2, 2]
+
+
+# --------------------------------------------------------------------------- steal governor
+
+
+@pytest.mark.parametrize(
+    ("steal", "wanted"),
+    [(0.051, 7), (0.05, None), (0.03, None), (0.021, None), (0.02, 9), (0.0, 9), (None, None)],
+)
+def test_five_per_cent_takes_one_two_per_cent_gives_one_in_between_holds(
+    domain: MakeDomain, host: MakeHost, decide: Decide, steal: float | None, wanted: int | None
+) -> None:
+    delay = None if steal is None else steal * 8
+    one = domain(max_vcpus=16, run_delay_pcpus=delay)
+    assert to(decide(StealGovernor(), host(one))) == wanted
+
+
+def test_the_governor_takes_one_step_an_interval_and_keeps_one(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    governor = StealGovernor(interval_ns=2 * NS_PER_S)
+    seen = settle(governor, host, domain(), lambda d: replace(d, run_delay_pcpus=d.active_vcpus))
+    assert seen[:4] == [7, 7, 6, 6]
+    assert seen[-1] == 1
+
+
+def test_the_governor_settles_where_steal_lies_between_its_thresholds(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    def contended(one: DomainDemand) -> DomainDemand:
+        return replace(one, run_delay_pcpus=max(one.active_vcpus - 3.9, 0.0))
+
+    seen = settle(StealGovernor(), host, domain(), contended)
+    assert seen[:5] == [7, 6, 5, 4, 4], "at 4 steal is 0.025: neither too much nor too little"
+    assert set(seen[5:]) == {4}
+
+
+# ---------------------------------------------------------------------------------- folding
+
+
+def test_ten_processors_that_use_two_and_a_half_run_on_three(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    one = domain(active_vcpus=10, max_vcpus=10)
+    seen = settle(Folding(), host, one, lambda d: replace(d, used_pcpus=2.5))
+    assert seen[:7] == [9, 8, 7, 6, 5, 4, 3], "one a second"
+    assert set(seen[7:]) == {3}
+
+
+def test_busy_processors_unfold_one_a_second_and_extra_ones_are_kept(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    one = domain(active_vcpus=1, max_vcpus=4)
+    seen = settle(Folding(), host, one, lambda d: replace(d, used_pcpus=float(d.active_vcpus)))
+    assert seen[:4] == [2, 3, 4, 4]
+    extra = settle(Folding(extra_vcpus=2), host, domain(), lambda d: replace(d, used_pcpus=1.5))
+    assert extra[-1] == 4
+
+
+# ------------------------------------------------------------------------------------ rules
+
+
+@pytest.mark.parametrize(
+    ("load_and_use", "wanted"),
+    [
+        ((5.0, 3.9), 5),  # load above onumcpus + 0.75 and hardly idle
+        ((4.5, 3.9), None),  # load not above 4.75, nor below 3.75, and 2.5 per cent idle
+        ((5.0, 2.0), None),  # half idle: not below 10, not above 50
+        ((5.0, 1.9), 3),  # more than half idle
+        ((1.0, 3.9), 3),  # load below onumcpus - 0.25
+    ],
+)
+def test_the_example_of_the_manual_page(
+    domain: MakeDomain,
+    host: MakeHost,
+    decide: Decide,
+    load_and_use: tuple[float, float],
+    wanted: int | None,
+) -> None:
+    loadavg, used = load_and_use
+    one = domain(active_vcpus=4, used_pcpus=used, runnable_tasks=loadavg)
+    assert to(decide(Rules(), host(one))) == wanted
+
+
+def test_hotplug_wins_a_tie_and_rules_are_evaluated_once_an_update(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    seen = settle(
+        Rules(hotplug="1", hotunplug="1", update_ns=5 * NS_PER_S),
+        host,
+        domain(active_vcpus=1),
+        lambda d: d,
+        rounds=11,
+    )
+    assert seen == [2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1, column 1: a condition was expected"),
+        ("idle <", "line 1, column 7: a figure, a number or"),
+        ("(idle", r"line 1, column 6: '\)' was expected for '\(' of line 1, column 1"),
+        ("idle < 5)", "line 1, column 9: an operator was expected"),
+        ("idle\n  < 5 < 6", "line 2, column 7: comparisons cannot be chained"),
+        ("idel > 3", "line 1, column 1: there is no figure 'idel'; did you mean 'idle'"),
+        ("idle > 3.4.5", "line 1, column 8: a number like"),
+        ("__import__('os')", "line 1, column 1: there is no figure '__import__'"),
+        ("idle > 1; import os", "line 1, column 9: ';' is no part"),
+        ("idle > é", "line 1, column 8: 'é' is no part"),
+        ("(" * 1000, "line 1, column 33: nested deeper than 32"),
+        ("!" * 1000 + "idle", "nested deeper than 32"),
+        ("-" * 1000 + "idle", "nested deeper than 32"),
+        ("idle+" * 10**6 + "idle", f"longer than {MAX_CHARACTERS} characters"),
+    ],
+)
+def test_a_wrong_rule_says_where_it_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(RuleError, match=message):
+        read(text, FIGURES)
+    with pytest.raises(ConfigError, match="rules: hotunplug: line"):
+        load("rules", {"hotunplug": text})
+
+
+def test_a_rule_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="hotplug: expected a condition as text"):
+        load("rules", {"hotplug": 5})
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("a + 2 * b - 3 / 4 == 1.25", True),
+        ("(a + 2) * b == 0", True),
+        ("-a < 0 & !(b > 0)", True),
+        ("not a > 1 and b == 0 or a == 7", False),
+        ("a >= 2 && b <= 0 || a != 2", True),
+        ("a - 1 - 1 == 0", True),
+        ("8 / 2 / 2 == a", True),
+        ("a > 5 & missing > 1", False),  # false whatever the missing one is
+        ("a == 2 | 1 / b > 0", True),
+    ],
+)
+def test_rules_mean_what_arithmetic_means(text: str, holds: object) -> None:
+    figures = {"a": 2.0, "b": 0.0, "missing": None}
+    assert read(text, figures).holds(figures) is holds
+
+
+@pytest.mark.parametrize("text", ["1 / b > 0", "missing > 0", "a > 1 & missing > 0", "!(1 / b)"])
+def test_nothing_follows_from_what_is_not_known(text: str) -> None:
+    figures = {"a": 2.0, "b": 0.0, "missing": None}
+    with pytest.raises(Unknown):
+        read(text, figures).holds(figures)
+
+
+def test_the_longest_and_deepest_rule_is_evaluated() -> None:
+    chain = "+".join(["idle"] * 50)
+    text = "(" * 32 + chain + f")+{chain}" * 6 + ")" * 26
+    assert len(text) < MAX_CHARACTERS
+    assert read(text, {"idle"}).holds({"idle": 1.0})
+
+
+def test_a_division_by_zero_changes_nothing(
+    domain: MakeDomain, host: MakeHost, decide: Decide
+) -> None:
+    policy = Rules(hotplug="1 / run_delay_pcpus > 0", hotunplug="used_pcpus / 0 > 0")
+    assert decide(policy, host(domain(run_delay_pcpus=0.0))).moves == ()
+
+
+# ------------------------------------------------------------------------------- all of them
+
+
+BASELINES = [Extendability(), StealGovernor(), Folding(), Rules()]
+
+
+@pytest.mark.parametrize("policy", BASELINES, ids=lambda policy: type(policy).__name__)
+def test_a_baseline_says_how_it_sees_a_domain_and_leaves_a_held_one_alone(
+    policy: Policy[Any], domain: MakeDomain, host: MakeHost, decide: Decide
+) -> None:
+    sees = decide(policy, host(domain(uuid="seen"), domain(uuid="held", hold=Trouble.STALE)))
+    (outlook,) = sees.outlooks
+    assert outlook.uuid == "seen"
+    assert outlook.inputs
+    assert outlook.would_change
+
+
+@pytest.mark.parametrize("policy", BASELINES, ids=lambda policy: type(policy).__name__)
+def test_as_in_its_source_a_baseline_can_go_without_a_judge(
+    policy: Any, domain: MakeDomain, host: MakeHost, decide: Decide
+) -> None:
+    idle = domain(used_pcpus=0.1, run_delay_pcpus=3.0, runnable_tasks=0.0)
+    hosts: list[HostDemand] = [host(idle, domain(uuid="b", used_pcpus=8.0, run_delay_pcpus=1.0))]
+    assert decide(policy, *hosts).moves[0].proof is Proof.GAIN
+    assert decide(replace(policy, judged=False), *hosts).moves[0].proof is Proof.NONE
