@@ -6,6 +6,7 @@ one. It owns the state that is threaded through the pure stages and nothing else
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vcpud import guard, judge
@@ -303,17 +304,6 @@ class ControlLoop:
     def _decide(
         self, sample: HostSample, demand: HostDemand, now_ns: int
     ) -> tuple[Plan, tuple[Blocked, ...]]:
-        policy = self._settings.policy
-        self._policy_error = None
-        try:
-            self._policy_state, proposed = policy.decide(
-                self._policy_state, demand, self._verdicts, now_ns
-            )
-        except Exception as error:  # noqa: BLE001 - the loop's single catch: policies plug in
-            self._policy_error = f"{type(error).__name__}: {error}"
-            self._policy_state = policy.initial()
-            return Plan(), ()
-        self._verdicts = ()
         samples = {domain.uuid: domain for domain in sample.domains}
         on_trial = {r.uuid for trial in self._docket.trials for r in trial.move.resizes}
         situation = guard.Situation(
@@ -326,6 +316,17 @@ class ControlLoop:
             originals=self._actuation.had(),
             now_ns=now_ns,
         )
+        policy = self._settings.policy
+        self._policy_error = None
+        try:
+            self._policy_state, proposed = policy.decide(
+                self._policy_state, _told(demand, situation), self._verdicts, now_ns
+            )
+        except Exception as error:  # noqa: BLE001 - the loop's single catch: policies plug in
+            self._policy_error = f"{type(error).__name__}: {error}"
+            self._policy_state = policy.initial()
+            return Plan(), ()
+        self._verdicts = ()
         plan, blocked = guard.constrain(proposed, self._settings.limits, situation)
         for move in plan.moves:
             decision_id = self._decision_id(now_ns)
@@ -345,3 +346,19 @@ class ControlLoop:
         """Unique on this host until it reboots, across restarts of vcpud too."""
         self._decisions += 1
         return f"{now_ns // NS_PER_MS:x}-{self._decisions:x}"
+
+
+def _told(demand: HostDemand, situation: guard.Situation) -> HostDemand:
+    """What a policy should know of the loop's own doings: it plans around what cannot be moved."""
+    engaged = dict(situation.barred)
+    engaged |= dict.fromkeys(situation.busy, "a change is under way or being judged")
+    homes = situation.originals
+    return replace(
+        demand,
+        domains=tuple(
+            replace(domain, engaged=engaged.get(domain.uuid), home_vcpus=homes.get(domain.uuid))
+            if domain.uuid in engaged or domain.uuid in homes
+            else domain
+            for domain in demand.domains
+        ),
+    )

@@ -56,6 +56,10 @@ class DomainDemand:
         steal_ratio: Share of its CPUs' time that the guest calls stolen.
         progress: The latest window of the progress proxy.
         hold: Why nothing may be decided for it now, or None.
+        engaged: Why no change of it would be begun now although its data is good: one is under way
+            or on trial, it is paused, released, quarantined or backing off. None when it is free.
+        home_vcpus: Active vCPUs before vcpud first touched it, which it may be grown back to;
+            None while it is untouched.
     """
 
     uuid: Uuid
@@ -78,6 +82,8 @@ class DomainDemand:
     steal_ratio: float | None = None
     progress: Progress | None = None
     hold: Trouble | None = None
+    engaged: str | None = None
+    home_vcpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
