@@ -30,11 +30,12 @@ from pydantic import (
 from vcpud import policy as policies
 from vcpud.documents import Document, Key, Mistake, Origin, merge, read, unsafe, walk
 from vcpud.errors import ConfigError
-from vcpud.limits import Limits
+from vcpud.limits import Foreign, Limits
 from vcpud.model import Mode, Terms
 from vcpud.requests import LoopSettings
 from vcpud.settings import (
     CONFIG_PATH,
+    KILL_SWITCH,
     RUNTIME_DIR,
     STATE_DIR,
     EffectiveLine,
@@ -133,7 +134,8 @@ class _Libvirt(_Section):
     workers: _Count | None = None
     boot_grace: _Duration | None = None
     resync: _Timeout | None = None
-    unplug_emulated: bool | None = None
+    unplug_emulated: _Flag | None = None
+    handover_notes: _Flag | None = None
 
 
 class _Terms(_Section):
@@ -174,6 +176,7 @@ class _Fixed(_Section):
     backend: _Text = "libvirt"
     period: Annotated[_AnyDuration, _between(100 * NS_PER_MS, _LONGEST_PERIOD_NS)] = NS_PER_S
     on_stop: Literal["restore", "keep"] = "restore"
+    foreign: Foreign = Foreign.ADOPT
     policy: _Policy = _Policy()
     libvirt: _Libvirt = _Libvirt()
     defaults: _Terms = _Terms()
@@ -185,6 +188,7 @@ class _Fixed(_Section):
     log: _Log = _Log()
     state_dir: _Path = str(STATE_DIR)
     runtime_dir: _Path = str(RUNTIME_DIR)
+    kill_switch: _Path = str(KILL_SWITCH)
     socket_group: _Text = "vcpud"
 
 
@@ -301,6 +305,7 @@ def _settings(merged: Document, mistakes: list[Mistake], files: tuple[str, ...])
             policy_name=root.policy.name,
             limits=Limits(**limits),
             on_stop_keep=root.on_stop == "keep",
+            foreign=root.foreign,
             policy_options=options,
         ),
         terms=_book(root, merged),
@@ -312,6 +317,7 @@ def _settings(merged: Document, mistakes: list[Mistake], files: tuple[str, ...])
         log_level=root.log.level,
         state_dir=Path(root.state_dir),
         runtime_dir=Path(root.runtime_dir),
+        kill_switch=Path(root.kill_switch),
         socket_group=root.socket_group,
         files=files,
         digest=hashlib.sha256(text.encode()).hexdigest()[:12],

@@ -26,8 +26,18 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from vcpud.errors import UnreachableError, UsageError, VcpudError
+from vcpud.model import Mode
 from vcpud.record import Phase
-from vcpud.requests import Asked, Hold, Pause, Release, Request, Restore, Resume
+from vcpud.requests import (
+    Asked,
+    Hold,
+    Pause,
+    Release,
+    Request,
+    Restore,
+    Resume,
+)
+from vcpud.terms import Wishes
 from vcpud.text import meant
 from vcpud.units import NS_PER_S, seconds
 
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
     from vcpud.model import Uuid
     from vcpud.record import CycleRecord
 
-VERBS = ("status", "pause", "resume", "restore", "release", "hold", "reload")
+VERBS = ("status", "explain", "set", "pause", "resume", "restore", "release", "hold", "reload")
 _MAX_LINE = 16 * 1024
 _MAX_LINES = 64
 _MAX_PEERS = 16
@@ -47,6 +57,7 @@ _WAIT_NS = 60 * NS_PER_S
 _MAX_FOR_NS = 366 * 86_400 * NS_PER_S
 _SO_PEERGROUPS = 59
 _MAX_GROUPS = 4096
+_MAX_VCPUS = 4096
 _PEERCRED = struct.Struct("3i")
 _RESTORE_CYCLES = 2
 
@@ -61,6 +72,9 @@ class Answers:
         status: The status document of the last finished cycle.
         hold: Writes down durably that the next stop may keep the counts for so long.
         reload: Reads the configuration anew, for this uid; raises `ConfigError`.
+        explain: All there is to say of one domain.
+        set_terms: Durably sets a domain's terms, or with None takes back what was set; returns
+            what of it is of no avail, for people, or "".
     """
 
     now_ns: Callable[[], int]
@@ -68,6 +82,8 @@ class Answers:
     status: Callable[[], dict[str, Any]]
     hold: Callable[[int], None]
     reload: Callable[[int], None]
+    explain: Callable[[Uuid], dict[str, Any] | None] = lambda _uuid: None
+    set_terms: Callable[[Uuid, str, Wishes | None], str] = lambda _uuid, _name, _wishes: ""
 
 
 class SocketInbox:
@@ -206,16 +222,51 @@ class SocketInbox:
             raise UsageError(f"{verb}: unknown field {unknown[0][:40]!r}")
         if verb == "status":
             return {"status": self._answers.status()}
+        if verb == "explain":
+            return self._explain(ask)
+        if verb == "set":
+            return self._set(ask, uid)
         if verb == "reload":
             self._log.info("request", verb=verb, uid=uid)
             self._answers.reload(uid)
             return {}
         return self._change(verb, ask, uid)
 
-    def _change(self, verb: str, ask: dict[str, Any], uid: int) -> dict[str, Any]:
+    def _known(self) -> CycleRecord:
         record = self._last
         if record is None:
             raise UnreachableError("vcpud has just started and knows no domain yet: try again")
+        return record
+
+    def _explain(self, ask: dict[str, Any]) -> dict[str, Any]:
+        if ask.get("domain") is None:
+            raise UsageError("explain: which domain?")
+        told = self._answers.explain(_uuid(ask["domain"], self._known()))
+        if told is None:
+            raise UsageError("explain: that domain does not run")
+        return {"explanation": told}
+
+    def _set(self, ask: dict[str, Any], uid: int) -> dict[str, Any]:
+        record = self._known()
+        if ask.get("domain") is None:
+            raise UsageError("set: which domain?")
+        uuid = _uuid(ask["domain"], record)
+        wishes = _wishes(ask, uuid, record)
+        name = _name(uuid, record)
+        self._log.info(
+            "request",
+            verb="set",
+            uid=uid,
+            domain=name,
+            mode=None if wishes is None or wishes.mode is None else str(wishes.mode),
+            min=None if wishes is None else wishes.min_vcpus,
+            max=None if wishes is None else wishes.max_vcpus,
+            reset=wishes is None,
+        )
+        return {"domain": name, "in_vain": self._answers.set_terms(uuid, name, wishes)}
+
+    def _change(self, verb: str, ask: dict[str, Any], uid: int) -> dict[str, Any]:
+        record = self._known()
         now_ns = self._answers.now_ns()
         for_ns = _number(ask, "for_ns", _MAX_FOR_NS)
         until_ns = None if for_ns is None else now_ns + for_ns
@@ -300,6 +351,8 @@ class SocketInbox:
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "status": (),
+    "explain": ("domain",),
+    "set": ("domain", "mode", "min", "max", "reset"),
     "pause": ("domain", "for_ns", "restore"),
     "resume": ("domain",),
     "restore": ("domain", "wait", "wait_ns"),
@@ -323,6 +376,37 @@ def _uuid(word: object, record: CycleRecord) -> Uuid:
     if word.lower() in known.values():
         return word.lower()
     raise UsageError(f"there is no domain {word[:80]!r} on this host{meant(word[:80], known)}")
+
+
+def _name(uuid: Uuid, record: CycleRecord) -> str:
+    known = [*record.sample.domains, *record.outstanding]
+    return next((one.name for one in known if one.uuid == uuid), uuid)
+
+
+def _wishes(ask: dict[str, Any], uuid: Uuid, record: CycleRecord) -> Wishes | None:
+    """What `set` asks for; None stands for taking back what was set."""
+    mode, counts = ask.get("mode"), {word: ask.get(word) for word in ("min", "max")}
+    asked = mode is not None or any(count is not None for count in counts.values())
+    if ask.get("reset") is True:
+        if asked:
+            raise UsageError("set: either new terms or --reset")
+        return None
+    if not asked:
+        raise UsageError("set: nothing to set: give a mode, a minimum or a maximum, or --reset")
+    if mode is not None and mode not in set(Mode):
+        raise UsageError(f"set: mode: expected one of {', '.join(Mode)}")
+    own = next((d.max_vcpus for d in record.sample.domains if d.uuid == uuid), None)
+    for word, count in counts.items():
+        if count is None:
+            continue
+        if type(count) is not int or not 1 <= count <= _MAX_VCPUS:
+            raise UsageError(f"set: {word}: expected a number of vCPUs, at least 1")
+        if own is not None and count > own:
+            raise UsageError(f"set: {word}: the domain has {own} vCPUs at most")
+    floor, ceiling = counts["min"], counts["max"]
+    if floor is not None and ceiling is not None and floor > ceiling:
+        raise UsageError(f"set: a minimum of {floor} is more than a maximum of {ceiling}")
+    return Wishes(mode=None if mode is None else Mode(mode), min_vcpus=floor, max_vcpus=ceiling)
 
 
 def _number(ask: dict[str, Any], field: str, most: int) -> int | None:

@@ -12,6 +12,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,11 +23,15 @@ from vcpud.clock import Interruptible, MonotonicClock
 from vcpud.control import ControlLoop
 from vcpud.dryrun import BlankLedger, DryRun
 from vcpud.errors import ConfigError, LedgerError, PartialError
+from vcpud.explain import History
+from vcpud.explain import document as explain
 from vcpud.inbox import Answers, SocketInbox
+from vcpud.killswitch import SwitchedInbox
 from vcpud.ledger import FileLedger, HostLock, clear_hold, read_hold, write_hold
 from vcpud.log import LogRecorder
 from vcpud.metrics import Metrics
 from vcpud.notify import Notifier
+from vcpud.overrides import Overrides
 from vcpud.requests import Asked, Reload
 from vcpud.status import LatestCycle
 from vcpud.units import seconds
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from vcpud.record import CycleRecord
     from vcpud.requests import Request
     from vcpud.settings import Settings
+    from vcpud.terms import Wishes
 
 _LIVE_PERIODS = 3
 _NEEDS_RESTART = (
@@ -49,6 +55,7 @@ _NEEDS_RESTART = (
     "log_level",
     "state_dir",
     "runtime_dir",
+    "kill_switch",
     "socket_group",
 )
 
@@ -114,6 +121,7 @@ class Daemon:
         self._reread = reread
         self._log: Any = structlog.get_logger()
         self._latest = LatestCycle()
+        self._history = History()
         self._metrics = Metrics(settings.digest, settings.backend.partition(":")[0])
         self._reloads: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._reload_turn = threading.Lock()
@@ -136,7 +144,9 @@ class Daemon:
             stack.callback(self._notifier.close)
             wall = MonotonicClock()
             stack.callback(wall.close)
-            self._backend = open_backend_for(settings, wall, writable=True)
+            self._overrides = Overrides(settings.state_dir)
+            whole = replace(settings, terms=self._overrides.over(settings.terms))
+            self._backend = open_backend_for(whole, wall, writable=True)
             stack.callback(self._backend.close)
             clock = wall if self._backend.clock is None else Interruptible(self._backend.clock)
             self._clock = clock
@@ -149,6 +159,8 @@ class Daemon:
                     status=lambda: self._latest.document(clock.now_ns()),
                     hold=self._hold,
                     reload=self.reload,
+                    explain=self._explain,
+                    set_terms=self._set_terms,
                 ),
             )
             stack.callback(self._inbox.close)
@@ -161,10 +173,15 @@ class Daemon:
                 clock=clock,
                 hypervisor=self._backend.hypervisor,
                 ledger=ledger,
-                inbox=self._inbox,
+                inbox=SwitchedInbox(self._inbox, settings.kill_switch, clock.now_ns),
                 # The notifier comes last: a cycle is a sign of life once all of it is recorded.
                 recorder=FanOut(
-                    self._latest, self._metrics, LogRecorder(), self._inbox, self._notifier
+                    self._latest,
+                    self._history,
+                    self._metrics,
+                    LogRecorder(),
+                    self._inbox,
+                    self._notifier,
                 ),
                 settings=settings.loop,
             )
@@ -204,7 +221,7 @@ class Daemon:
                 raise
             else:
                 old, self._settings = self._settings, fresh
-                self._backend.adopt(fresh.terms)
+                self._backend.adopt(self._overrides.over(fresh.terms))
                 asked = Asked(uid=uid, at_ns=self._clock.now_ns())
                 self._inbox.put(Reload(asked=asked, settings=fresh.loop))
                 self._metrics.reloaded(fresh.digest)
@@ -216,6 +233,23 @@ class Daemon:
                     self._log.warning("config.needs_restart", keys=waiting)
             finally:
                 self._notifier.reloaded()
+
+    def _explain(self, uuid: Uuid) -> dict[str, Any] | None:
+        record = self._latest.record_
+        if record is None:
+            return None
+        now_ns = self._clock.now_ns()
+        return explain(record, self._latest.verdicts, self._history.of(uuid), uuid, now_ns)
+
+    def _set_terms(self, uuid: Uuid, name: str, wishes: Wishes | None) -> str:
+        """Set a domain's terms, first on the disk; what of it is of no avail."""
+        with self._reload_turn:
+            self._overrides.put(uuid, wishes)
+            terms = self._overrides.over(self._settings.terms)
+            self._backend.adopt(terms)
+        self._clock.wake()
+        denied = terms.denied_by(uuid, name)
+        return "" if denied is None else f"the configuration denies it all the same: {denied}"
 
     def _take_over(self) -> bool:
         """Whether what an earlier vcpud changed is taken over rather than given back."""
@@ -324,6 +358,9 @@ def rehearse(settings: Settings, recorder: Recorder, cycles: int | None) -> None
     with contextlib.ExitStack() as stack:
         wall = MonotonicClock()
         stack.callback(wall.close)
+        with contextlib.suppress(LedgerError):  # whoever rehearses need not be allowed to read it
+            terms = Overrides(settings.state_dir).over(settings.terms)
+            settings = replace(settings, terms=terms)
         backend = open_backend_for(settings, wall, writable=False)
         stack.callback(backend.close)
         clock = wall if backend.clock is None else Interruptible(backend.clock)

@@ -12,6 +12,7 @@ from vcpud.terms import TermsBook
 CONFIG_PATH = Path("/etc/vcpud/vcpud.yaml")
 STATE_DIR = Path("/var/lib/vcpud")
 RUNTIME_DIR = Path("/run/vcpud")
+KILL_SWITCH = Path("/etc/vcpud/disabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class Settings:
         log_level: debug, info, warning or error.
         state_dir: What must outlive a reboot: the ledger, the hold.
         runtime_dir: Lock and control socket.
+        kill_switch: While this file exists nothing is decided, and everything is given back.
         socket_group: Members may use the control socket beside root.
         files: What was read, in order.
         digest: Short hash of the settings in force.
@@ -100,6 +102,7 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     state_dir: Path = STATE_DIR
     runtime_dir: Path = RUNTIME_DIR
+    kill_switch: Path = KILL_SWITCH
     socket_group: str = "vcpud"
     files: tuple[str, ...] = ()
     digest: str = ""

@@ -34,6 +34,7 @@ from vcpud.model import (
     SetLive,
     SetOnline,
 )
+from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from vcpud.hypervisor.options import LibvirtOptions
     from vcpud.hypervisor.proc import ProcFiles
     from vcpud.model import Uuid
-    from vcpud.terms import TermsBook
 
 SLOW_NOTE: Final = (
     "QEMU is older than 8.1: reading KVM's counters interrupts every vCPU, so they are read "
@@ -66,7 +66,7 @@ class _Heard:
     at_ns: int
 
 
-_Mail: TypeAlias = _Heard | Outcome
+_Mail: TypeAlias = _Heard | Outcome | TermsBook
 
 _TOLD: Final = {
     Happening.REBOOT: EventKind.REBOOTED,
@@ -215,10 +215,8 @@ class KvmHypervisor:
     # ------------------------------------------------------------------ around the port
 
     def adopt(self, terms: TermsBook) -> None:
-        """Other terms from the next sample on."""
-        self._terms = terms
-        for book in self._books.values():
-            book.agree(terms)
+        """Other terms from the next sample on; from any thread."""
+        self._mail.put(terms)
 
     def supervise(self) -> None:
         """For tests: look for calls past their deadline."""
@@ -253,6 +251,10 @@ class KvmHypervisor:
                 return
             if isinstance(mail, Outcome):
                 self._ended(mail)
+            elif isinstance(mail, TermsBook):
+                self._terms = mail
+                for book in self._books.values():
+                    book.agree(mail)
             else:
                 self._happened(mail.event, mail.at_ns)
 

@@ -28,6 +28,8 @@ class LibvirtOptions:
         resync_ns: Spacing of full looks at a domain that no event has announced a change of.
         unplug_emulated: Unplug vCPUs of emulated domains (TCG) as devices, too. QEMU never
             finishes such an unplug and dies of the next plug: for laboratories only.
+        handover_notes: Write what a domain is owed into its live metadata while vCPUs are parked,
+            so that it is given back after a migration or a save.
     """
 
     uri: str = "qemu:///system"
@@ -39,6 +41,7 @@ class LibvirtOptions:
     boot_grace_ns: int = 10 * NS_PER_S
     resync_ns: int = 60 * NS_PER_S
     unplug_emulated: bool = False
+    handover_notes: bool = True
 
 
 def read_options(section: Mapping[str, Any], argument: str) -> LibvirtOptions:

@@ -1,0 +1,354 @@
+"""Why a domain has the vCPUs it has: the last decision about it, what blocked it, what led here.
+
+Pure but for what it remembers. Everything comes from finished cycles, so that a recording is
+explained like a running host.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vcpud.model import Accepted, EventKind, Mode
+from vcpud.record import Phase
+from vcpud.status import columns
+from vcpud.status import document as status_document
+from vcpud.text import printable
+from vcpud.units import seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from vcpud.model import Uuid
+    from vcpud.plan import Outlook, Verdict
+    from vcpud.record import ChangeRecord, CycleRecord
+
+REMEMBERED = 24
+"""Happenings kept of each domain."""
+
+REMEDIES: Mapping[str, str] = {
+    "gone": "nothing: it does not run",
+    "mode": "its mode: `vcpud set DOMAIN --mode enforce`, its metadata, or the configuration",
+    "hold": "what is wrong with its data: `vcpud doctor DOMAIN` names it",
+    "job": "the job must end",
+    "barred": "the time must run out, or `vcpud resume DOMAIN` ends it",
+    "busy": "the change under way must be reached and judged",
+    "stale": "nothing: the next decision is made on what is there now",
+    "actuator": "a way to change its vCPUs: `vcpud doctor DOMAIN` says which is missing",
+    "cooldown": "time must pass: limits.shrink_cooldown, limits.grow_cooldown",
+    "share": "a cgroup per domain (libvirt's default under systemd), so that fewer vCPUs do not "
+    "cost it share",
+    "quota": "its <vcpu_quota>: it caps each vCPU, so fewer vCPUs are a lower cap",
+    "one_move": "nothing: its other move goes first",
+    "pace": "time must pass: limits.max_changes_per_minute",
+    "parked": "vCPUs must be given back elsewhere: limits.max_parked_ratio",
+}
+"""For each guard, what would have to change before it lets a resize through."""
+
+_TOLD = {
+    EventKind.REBOOTED: "the guest rebooted: every CPU came back online",
+    EventKind.JOB_BEGUN: "a job began",
+    EventKind.JOB_ENDED: "a job ended",
+    EventKind.AGENT_UP: "its agent came back",
+    EventKind.AGENT_DOWN: "its agent went away",
+    EventKind.STARTED: "it started",
+}
+_UNDER_WAY = {
+    Phase.CHANGING: "is on its way to",
+    Phase.UNDOING: "is being brought back to",
+    Phase.RESTORING: "is being given back",
+    Phase.JUDGING: "is being judged at",
+    Phase.SETTLING: "is settling at",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """One thing that happened to a domain."""
+
+    at_ns: int
+    kind: str
+    text: str
+
+
+class History:
+    """A `Recorder` that remembers the last happenings of every domain that is there."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Uuid, deque[Happening]] = {}
+        self._blocked: dict[Uuid, str] = {}
+        self._decided: dict[Uuid, str] = {}
+
+    def record(self, record: CycleRecord) -> None:
+        present = {domain.uuid for domain in record.sample.domains}
+        for uuid, kind, text in _happened(record, self._news(record)):
+            if uuid in present:
+                kept = self._kept.setdefault(uuid, deque(maxlen=REMEMBERED))
+                kept.append(Happening(at_ns=record.began_ns, kind=kind, text=text))
+        if len(self._kept) > len(present):
+            for notes in (self._kept, self._blocked, self._decided):
+                for uuid in [uuid for uuid in notes if uuid not in present]:
+                    del notes[uuid]  # type: ignore[attr-defined]
+
+    def of(self, uuid: Uuid) -> tuple[Happening, ...]:
+        """What happened to a domain, oldest first."""
+        return tuple(self._kept.get(uuid, ()))
+
+    def _news(self, record: CycleRecord) -> list[tuple[Uuid, str, str]]:
+        """Changes once per decision, and guards once for as long as they stand."""
+        news = []
+        for change in record.changes:
+            if self._decided.get(change.uuid) != change.decision_id:
+                self._decided[change.uuid] = change.decision_id
+                news.append((change.uuid, str(change.purpose), _change_text(change)))
+        now = {block.uuid: block for block in record.blocked}
+        for uuid, block in now.items():
+            if self._blocked.get(uuid) != block.guard:
+                news.append((uuid, "blocked", f"{block.guard}: {block.detail}"))
+        self._blocked = {uuid: block.guard for uuid, block in now.items()}
+        return news
+
+
+def document(
+    record: CycleRecord,
+    verdicts: Mapping[Uuid, Verdict],
+    history: Sequence[Happening],
+    uuid: Uuid,
+    now_ns: int,
+) -> dict[str, Any] | None:
+    """All there is to say of one domain, or None where it is not there.
+
+    Args:
+        record: The last finished cycle.
+        verdicts: Each domain's last verdict.
+        history: What happened to it, oldest first.
+        uuid: Which domain.
+        now_ns: When it is asked.
+    """
+    whole = status_document(record, verdicts, now_ns)
+    domain = next((one for one in whole["domains"] if one["uuid"] == uuid), None)
+    if domain is None:
+        return None
+    outlook = next((one for one in record.proposed.outlooks if one.uuid == uuid), None)
+    return {
+        "domain": domain,
+        "policy": record.policy_name,
+        "killed": record.killed,
+        "paused": record.paused,
+        "connected": record.sample.connected,
+        "answer": answer(domain, outlook, record),
+        "outlook": None if outlook is None else _outlook(outlook),
+        "would_change": _would_change(domain, outlook, record),
+        "history": [
+            {
+                "age_s": max(0.0, round(seconds(now_ns - one.at_ns), 1)),
+                "kind": one.kind,
+                "text": one.text,
+            }
+            for one in reversed(history)
+        ],
+    }
+
+
+def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleRecord) -> str:
+    """The whole explanation in one or two sentences: the first thing that stands in the way."""
+    active = domain["active_vcpus"]
+    stays = f"It stays at {active} active vCPUs"
+    wanted = None if outlook is None else outlook.wanted_vcpus
+    blocked = domain["blocked"]
+    reasons = (
+        (not record.sample.connected, f"{stays}: the hypervisor does not answer"),
+        (record.killed, f"{stays}: the kill switch is thrown, nothing is decided"),
+        (record.policy_error is not None, f"{stays}: the policy failed: {record.policy_error}"),
+        (domain["mode"] == Mode.OFF, f"{stays}: it is off ({domain['mode_source']})"),
+        (domain["phase"] in _UNDER_WAY, _under_way(domain)),
+        (domain["hold"] is not None, f"{stays}: nothing can be decided on it: {domain['hold']}"),
+        (
+            bool(blocked),
+            f"{stays}, though the policy would change it: "
+            + "; ".join(f"{one['guard']} stands in the way ({one['detail']})" for one in blocked),
+        ),
+        (
+            domain["phase"] in {Phase.PAUSED, Phase.RELEASED, Phase.QUARANTINED},
+            f"{stays}: {domain['phase']}, {domain['detail'] or 'by an operator'}",
+        ),
+        (
+            domain["mode"] == Mode.OBSERVE and wanted not in (None, active),
+            (
+                f"{stays}: it is only observed ({domain['mode_source']}); the policy would have "
+                f"{wanted}"
+            ),
+        ),
+        (domain["phase"] == Phase.BACKING_OFF, f"{stays}: the last move did not help"),
+        (
+            wanted == active and outlook is not None,
+            f"{stays}: {_why_not(outlook)}" if _why_not(outlook) else f"{stays}: it is right",
+        ),
+        (wanted is not None, f"It has {active} active vCPUs, the policy wants {wanted}"),
+    )
+    return next((text for is_so, text in reasons if is_so), f"{stays}: the policy moves nothing")
+
+
+def text(document: Mapping[str, Any]) -> str:
+    """The document for a terminal."""
+    domain = document["domain"]
+    lines = [
+        (
+            f"{printable(domain['name'])} ({domain['uuid']}): {domain['active_vcpus']} of "
+            f"{domain['max_vcpus']} vCPUs active, mode {domain['mode']} "
+            f"({printable(domain['mode_source'])}), policy {document['policy']}"
+        ),
+        f"{printable(document['answer'], 400)}.",
+    ]
+    lines += _inputs_text(document)
+    outlook = document["outlook"]
+    if outlook is not None and outlook["prospects"]:
+        lines += ["", "vCPUs weighed (predicted progress over today's):"]
+        rows = [
+            (
+                ">" if one["vcpus"] == outlook["wanted_vcpus"] else "",
+                str(one["vcpus"]),
+                "-" if one["gain_ratio"] is None else f"{one['gain_ratio'] + 1:.2f}x",
+                "now" if one["vcpus"] == domain["active_vcpus"] else "",
+                printable(one["note"], 120),
+            )
+            for one in outlook["prospects"]
+        ]
+        lines += [f"  {row}" for row in columns(rows)]
+    if document["would_change"]:
+        lines += ["", "what would have to change:"]
+        lines += [f"  {printable(one, 400)}" for one in document["would_change"]]
+    lines += ["", "what happened last:"]
+    happened = [
+        (f"{one['age_s']:.0f} s ago", one["kind"], printable(one["text"], 300))
+        for one in document["history"][:12]
+    ]
+    lines += [f"  {row}" for row in columns(happened)] if happened else ["  nothing yet"]
+    return "\n".join(lines)
+
+
+def _inputs_text(document: Mapping[str, Any]) -> list[str]:
+    outlook, domain = document["outlook"], document["domain"]
+    if outlook is not None and outlook["inputs"]:
+        inputs = outlook["inputs"]
+    else:
+        names = (
+            "entitled_pcpus",
+            "used_pcpus",
+            "run_delay_pcpus",
+            "lock_wait_ratio",
+            "queued_tasks",
+            "progress_pcpus",
+        )
+        inputs = {name: domain[name] for name in names}
+    rows = [
+        (name, "not reported" if value is None else f"{value:.4g}")
+        for name, value in inputs.items()
+    ]
+    lines = ["", "what it is decided on:", *(f"  {row}" for row in columns(rows))]
+    if domain["troubles"]:
+        lines.append(f"  missing or wrong: {', '.join(domain['troubles'])}")
+    return lines
+
+
+def _outlook(outlook: Outlook) -> dict[str, Any]:
+    return {
+        "wanted_vcpus": outlook.wanted_vcpus,
+        "inputs": {
+            name: None if value is None else round(value, 6) for name, value in outlook.inputs
+        },
+        "prospects": [
+            {"vcpus": one.vcpus, "gain_ratio": one.gain_ratio, "note": one.note}
+            for one in outlook.prospects
+        ],
+        "why_not_more": outlook.why_not_more,
+        "why_not_fewer": outlook.why_not_fewer,
+        "would_change": outlook.would_change,
+    }
+
+
+def _why_not(outlook: Outlook | None) -> str:
+    if outlook is None:
+        return ""
+    parts = (
+        ("not fewer", outlook.why_not_fewer),
+        ("not more", outlook.why_not_more),
+    )
+    return "; ".join(f"{word}: {why}" for word, why in parts if why)
+
+
+def _under_way(domain: Mapping[str, Any]) -> str:
+    word = _UNDER_WAY.get(domain["phase"], "")
+    detail = f": {domain['detail']}" if domain["detail"] else ""
+    return f"It {word} {domain['target_vcpus']} vCPUs{detail}"
+
+
+def _would_change(
+    domain: Mapping[str, Any], outlook: Outlook | None, record: CycleRecord
+) -> list[str]:
+    found = []
+    if record.killed:
+        found.append("the kill switch: remove the file")
+    if domain["hold"] is not None:
+        found.append(REMEDIES["hold"])
+    if domain["phase"] in {Phase.PAUSED, Phase.RELEASED, Phase.QUARANTINED}:
+        found.append(REMEDIES["barred"])
+    found += [
+        f"{block['guard']}: {REMEDIES[block['guard']]}"
+        for block in domain["blocked"]
+        if block["guard"] in REMEDIES
+    ]
+    if domain["mode"] != Mode.ENFORCE and not any("mode" in one[:5] for one in found):
+        found.append(f"mode: {REMEDIES['mode']}")
+    if outlook is not None and outlook.would_change:
+        found.append(outlook.would_change)
+    return [one.replace("DOMAIN", domain["name"]) for one in dict.fromkeys(found)]
+
+
+def _happened(
+    record: CycleRecord, news: list[tuple[Uuid, str, str]]
+) -> Iterator[tuple[Uuid, str, str]]:
+    for event in record.events:
+        if event.uuid is not None and event.kind in _TOLD:
+            detail = f": {event.detail}" if event.detail else ""
+            yield event.uuid, "event", f"{_TOLD[event.kind]}{detail}"
+    for one in record.received:
+        yield one.uuid, "received", "what a vcpud elsewhere had parked is given back"
+    for foreign in record.foreign:
+        owed = "" if foreign.owed_vcpus is None else f", still owed {foreign.owed_vcpus}"
+        yield (
+            foreign.uuid,
+            "foreign",
+            f"{foreign.from_vcpus} -> {foreign.to_vcpus}: {foreign.detail}{owed}",
+        )
+    for done in record.completed:
+        state = "reached" if done.reached else "not reached"
+        detail = f": {done.detail}" if done.detail and not done.reached else ""
+        yield (
+            done.uuid,
+            "done" if done.reached else "failed",
+            (
+                f"{done.from_vcpus} -> {done.to_vcpus} {state} after {seconds(done.took_ns):.1f} s"
+                f"{detail}"
+            ),
+        )
+    for verdict in record.verdicts:
+        kept = "kept" if verdict.kept else "undone"
+        for resize in verdict.move.resizes:
+            yield (
+                resize.uuid,
+                "verdict",
+                (
+                    f"{resize.from_vcpus} -> {resize.to_vcpus} {verdict.outcome}, {kept}: "
+                    f"{verdict.detail}"
+                ),
+            )
+    yield from news
+
+
+def _change_text(change: ChangeRecord) -> str:
+    asked = f"{change.from_vcpus} -> {change.to_vcpus} ({change.method})"
+    if not isinstance(change.effect, Accepted):
+        asked += f", refused: {change.effect.reason} {change.effect.detail}".rstrip()
+    return f"{asked}: {change.reason}"
