@@ -9,11 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vcpud.units import NS_PER_S
+from vcpud.units import NS_PER_MS, NS_PER_S
 from vcpud_simulator.engine import Engine
-from vcpud_simulator.entities import RUNNABLE, RUNNING, Scheduler
+from vcpud_simulator.entities import (
+    BLOCKED,
+    CO_STOPPED,
+    OFFLINE,
+    RUNNABLE,
+    RUNNING,
+    Domain,
+    Scheduler,
+    Vcpu,
+)
 from vcpud_simulator.guest.costs import GuestConfig
-from vcpud_simulator.guest.hotplug import Agent
+from vcpud_simulator.guest.hotplug import Agent, HotplugCosts
 from vcpud_simulator.guest.kernel import GuestKernel
 from vcpud_simulator.host import Host, HostCosts
 from vcpud_simulator.rng import Chance
@@ -45,27 +54,48 @@ class Measurement:
     online_vcpus: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """One domain since it began: units of work, and times summed over its vCPUs."""
+
+    iterations: int = 0
+    run_ns: int = 0
+    run_delay_ns: int = 0
+    useful_ns: int = 0
+    spin_ns: int = 0
+    offline_ns: int = 0
+
+
 class Inhabitant:
-    """A domain with all that belongs to it."""
+    """A domain with all that belongs to it.
+
+    Attributes:
+        kernel: Its guest.
+        agent: What sets its CPUs online and offline.
+        progress: What its workload has got done.
+        started_ns: When it began.
+    """
 
     def __init__(self, kernel: GuestKernel, agent: Agent, progress: Progress) -> None:
         self.kernel = kernel
         self.agent = agent
         self.progress = progress
+        self.started_ns = kernel.host.engine.now_ns
 
-    def totals(self) -> tuple[int, int, int, int, int]:
-        """Iterations, run, run delay, useful and spin time so far."""
+    def totals(self) -> Totals:
+        """What it has done and used since it began."""
         kernel = self.kernel
         for cpu in kernel.cpus:
             cpu.advance()
         now_ns = kernel.host.engine.now_ns
         vcpus = kernel.domain.vcpus
-        return (
-            self.progress.iterations,
-            sum(vcpu.in_state_ns(RUNNING, now_ns) for vcpu in vcpus),
-            sum(vcpu.in_state_ns(RUNNABLE, now_ns) for vcpu in vcpus),
-            sum(cpu.true_work_ns for cpu in kernel.cpus),
-            sum(cpu.true_spin_ns for cpu in kernel.cpus),
+        return Totals(
+            iterations=self.progress.total,
+            run_ns=sum(vcpu.in_state_ns(RUNNING, now_ns) for vcpu in vcpus),
+            run_delay_ns=sum(vcpu.in_state_ns(RUNNABLE, now_ns) for vcpu in vcpus),
+            useful_ns=sum(cpu.true_work_ns for cpu in kernel.cpus),
+            spin_ns=sum(cpu.true_spin_ns for cpu in kernel.cpus),
+            offline_ns=sum(vcpu.in_state_ns(OFFLINE, now_ns) for vcpu in vcpus),
         )
 
 
@@ -100,21 +130,59 @@ class Laboratory:
         )
         self.inhabitants: dict[str, Inhabitant] = {}
 
-    def add(
+    def add(  # noqa: PLR0913 - a domain has these properties
         self,
         name: str,
         workload: Workload,
         *,
         vcpus: int,
+        online: int | None = None,
         weight: int = 256,
+        cap_pcpus: float | None = None,
         config: GuestConfig | None = None,
+        costs: HotplugCosts | None = None,
     ) -> Inhabitant:
-        """A domain with a workload; its threads are fixed by the CPUs it begins with."""
-        domain = self.host.add_domain(name, vcpus=vcpus, weight=weight)
+        """A domain with a workload; its threads are fixed by the CPUs it has, in use or not.
+
+        Args:
+            name: Its name.
+            workload: What it does.
+            vcpus: What it has.
+            online: CPUs in use from the start, as if the others had never been brought up.
+            weight: Its share.
+            cap_pcpus: Its ceiling.
+            config: How its kernel is configured.
+            costs: What taking CPUs offline and online costs.
+        """
+        domain = self.host.add_domain(name, vcpus=vcpus, weight=weight, cap_pcpus=cap_pcpus)
         kernel = GuestKernel(self.host, domain, config)
-        inhabitant = Inhabitant(kernel, Agent(kernel), workload.start(kernel))
+        for cpu in kernel.cpus[online or vcpus :]:
+            cpu.online = False
+            self._take_away(cpu.vcpu)
+        kernel.rescale()
+        inhabitant = Inhabitant(kernel, Agent(kernel, costs), workload.start(kernel))
         self.inhabitants[name] = inhabitant
         return inhabitant
+
+    def remove(self, name: str) -> None:
+        """A domain is destroyed: none of its vCPUs ever runs again."""
+        self._stop(self.inhabitants.pop(name).kernel.domain)
+
+    def _stop(self, domain: Domain) -> None:
+        stopped = [vcpu for vcpu in domain.vcpus if vcpu.state == CO_STOPPED]
+        for vcpu in domain.vcpus:
+            if vcpu.state != CO_STOPPED:
+                self._take_away(vcpu)
+        if stopped:  # a co-scheduler lets them go once their siblings are no longer behind
+            self.engine.after(NS_PER_MS, lambda: self._stop(domain))
+
+    def _take_away(self, vcpu: Vcpu) -> None:
+        if vcpu.state == BLOCKED:
+            self.host.wake(vcpu)  # only what waits or runs can be taken out of a scheduler
+        if vcpu.state == RUNNING:
+            vcpu.guest.suspend(self.engine.now_ns)
+        if vcpu.state in {RUNNING, RUNNABLE}:
+            self.host.offline(vcpu)
 
     def run_for(self, duration_ns: int) -> None:
         """Let time pass."""
@@ -140,15 +208,13 @@ class Laboratory:
         self.run_for(window_ns)
         found = {}
         for name, domain in self.inhabitants.items():
-            done, run, delay, useful, spin = (
-                after - then for after, then in zip(domain.totals(), before[name], strict=True)
-            )
+            then, now = before[name], domain.totals()
             found[name] = Measurement(
-                rate=done * NS_PER_S / window_ns,
-                run_pcpus=run / window_ns,
-                run_delay_pcpus=delay / window_ns,
-                useful_pcpus=useful / window_ns,
-                spin_pcpus=spin / window_ns,
+                rate=(now.iterations - then.iterations) * NS_PER_S / window_ns,
+                run_pcpus=(now.run_ns - then.run_ns) / window_ns,
+                run_delay_pcpus=(now.run_delay_ns - then.run_delay_ns) / window_ns,
+                useful_pcpus=(now.useful_ns - then.useful_ns) / window_ns,
+                spin_pcpus=(now.spin_ns - then.spin_ns) / window_ns,
                 online_vcpus=len(domain.kernel.online_cpus),
             )
         return found

@@ -144,6 +144,11 @@ class GuestCpu:
         vcpu, now_ns = self.vcpu, self.engine.now_ns
         return vcpu.in_state_ns(RUNNABLE, now_ns) + vcpu.in_state_ns(CO_STOPPED, now_ns)
 
+    def idle_until_ns(self) -> int:
+        """Idle time until now."""
+        since_ns = self._idle_since_ns
+        return self.idle_ns + (self.engine.now_ns - since_ns if since_ns >= 0 else 0)
+
     def charge(self, cost_ns: int) -> None:
         """Kernel work to be done before the current task goes on."""
         if cost_ns:

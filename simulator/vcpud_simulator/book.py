@@ -1,0 +1,351 @@
+"""What a simulated host knows of one domain, and what is under way with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+from vcpud.model import (
+    Change,
+    CpuAccounting,
+    DomainSample,
+    EventKind,
+    GuestReading,
+    LockWait,
+    Method,
+    Mode,
+    Reason,
+    Refused,
+    RunnableTasks,
+    RunQueue,
+    SetLive,
+    SetOnline,
+    SetWeight,
+    ShareUnit,
+    Terms,
+    Trouble,
+    Uuid,
+    VcpuSample,
+)
+from vcpud.terms import TermsBook, Wishes
+from vcpud.units import NS_PER_S
+from vcpud_simulator.engine import Timer
+from vcpud_simulator.entities import RUNNABLE, RUNNING
+from vcpud_simulator.platform import GUEST_SIGNALS, Signal
+from vcpud_simulator.reporter import Answer, Reporter
+from vcpud_simulator.signals import Counted, Feed, blurred, lied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud_simulator.world import Resident, World
+
+PATIENCE_NS: Final = 5 * NS_PER_S
+"""How long the answer to a change is waited for: vcpud's `agent_timeout`."""
+BOOT_GRACE_NS: Final = 10 * NS_PER_S
+"""A domain that has just started is left alone so long: vcpud's `boot_grace`."""
+PROMPT_NS: Final = NS_PER_S
+"""Spacing of the readings that follow a change."""
+PROMPT_READINGS: Final = 2
+UP_FOR_NS: Final = 3600 * NS_PER_S
+"""How long domains have been up that are there from the start."""
+WEIGHTS: Final = range(1, 65_536)
+
+
+_BY_DEVICE: Final = frozenset({Method.HOTPLUG, Method.XENSTORE, Method.GROW_ONLY})
+
+
+class Tell(Protocol):
+    """Lets the loop hear of something, early."""
+
+    def __call__(
+        self, kind: EventKind, book: Book, reason: Reason | None = None, detail: str = ""
+    ) -> None:
+        """It happens now."""
+
+
+class Book:
+    """One domain from its arrival to its departure.
+
+    Attributes:
+        uuid: Its key.
+        name: For people.
+        method: The rung of the actuator ladder.
+        terms: What may be done with it.
+        in_flight: A change begun and not yet answered.
+    """
+
+    def __init__(self, resident: Resident, world: World, tell: Tell) -> None:
+        plan, kernel = resident.plan, resident.inhabitant.kernel
+        self.name = plan.name
+        self.uuid = uuid_of(world.scenario.name, plan.name)
+        self.method = plan.method or world.platform.method
+        self.terms = Terms()
+        self.in_flight: Change | None = None
+        self._plan = plan
+        self._kernel = kernel
+        self._agent = resident.inhabitant.agent
+        self._engine = world.engine
+        self._tell = tell
+        self._actuation = world.scenario.actuation
+        self._period_ns = world.scenario.signals.agent_period_ns
+        self._by_domain = world.lab.host.scheduler.weight_per_domain
+        self._incarnation = f"{resident.number}:{resident.inhabitant.started_ns}"
+        up_ns = UP_FOR_NS if resident.inhabitant.started_ns == 0 else 0
+        self._booted_at_ns = resident.inhabitant.started_ns - up_ns
+        self._signals = world.platform.signals - frozenset(plan.missing)
+        self._asked = tuple(signal for signal in GUEST_SIGNALS if signal in self._signals)
+        self._luck = kernel.host.chance.stream("actuation", plan.name)
+        chance = kernel.host.chance.stream("signals", plan.name)
+        self._feeds = {
+            signal: Feed(world.scenario.signals.of(signal), chance) for signal in Signal
+        }
+        self._reporter: Reporter | None = None
+        self._reading = GuestReading()
+        self._online: frozenset[int] | None = None
+        self._online_taken_at_ns: int | None = None
+        self._hurried = PROMPT_READINGS
+        self._readings = 0
+        self._poll = Timer(self._ask)
+        self._deadline = Timer(self._overdue)
+        self._waiting: Callable[[], None] | None = None
+        self._first_poll_ns = chance.below(PROMPT_NS)
+
+    # ------------------------------------------------------------------ what may be done
+
+    def agree(self, book: TermsBook) -> None:
+        """What the operator, and the domain's owner in its metadata, allow."""
+        wishes = Wishes(mode=self._plan.mode, min_vcpus=self._plan.min_vcpus)
+        self.terms = book.terms(self.uuid, self.name, wishes)
+        if not self._wants_agent:
+            self._poll.cancel()
+        elif not self._poll.armed and self._reporter is None:
+            self._reporter = Reporter(self._kernel, self._agent.costs.agent_ns)
+            self._engine.arm(self._poll, self._engine.now_ns + self._first_poll_ns)
+
+    def close(self) -> None:
+        """It is gone: nothing more is asked or awaited."""
+        self._poll.cancel()
+        self._deadline.cancel()
+        self._waiting = None
+
+    @property
+    def _wants_agent(self) -> bool:
+        asked = self.terms.mode is Mode.ENFORCE or self.terms.guest_signals
+        return asked and self.terms.mode is not Mode.OFF and bool(self._asked)
+
+    # ------------------------------------------------------------------ what the guest says
+
+    def _ask(self) -> None:
+        """A reading, unless the agent is busy with a change: it does one thing at a time."""
+        reporter, now_ns = self._reporter, self._engine.now_ns
+        if reporter is None or not self._wants_agent:
+            return
+        if reporter.busy or self.in_flight is not None:
+            self._engine.arm(self._poll, now_ns + PROMPT_NS)
+            return
+        # The queue's length is only nice to know: its two readings take turns.
+        extra = (Signal.RUN_QUEUE, Signal.RUNNABLE)[self._readings % 2]
+        wanted = tuple(
+            signal
+            for signal in self._asked
+            if signal in {Signal.ACCOUNTING, Signal.LOCKS, extra}
+            and self._feeds[signal].due(now_ns)
+        )
+        self._readings += 1
+        spacing_ns = PROMPT_NS if self._hurried else self._period_ns
+        self._hurried = max(0, self._hurried - 1)
+        self._engine.arm(self._poll, now_ns + spacing_ns)
+        if wanted:
+            reporter.ask(wanted, self._heard, self._free)
+
+    def _heard(self, answer: Answer) -> None:
+        part = lied(answer.part, self._plan.lies, len(self._kernel.cpus))
+        feed = self._feeds[answer.signal]
+        feed.take(self._engine.now_ns, lambda counted: blurred(part, counted))
+        self._reading = replace(
+            self._reading, latency_ns=answer.latency_ns, agent_cost_ns=answer.cost_ns
+        )
+
+    def _free(self) -> None:
+        """The agent has answered everything: a change may have waited for that."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def _guest(self, now_ns: int) -> GuestReading | None:
+        """What has arrived until now."""
+        if not self._wants_agent:
+            return None
+        reading = self._reading
+        for signal in self._asked:
+            part = self._feeds[signal].latest(now_ns)[1]
+            match part:
+                case CpuAccounting():
+                    reading = replace(reading, accounting=part)
+                    if self._online_taken_at_ns is None or (
+                        part.taken_at_ns > self._online_taken_at_ns
+                    ):
+                        self._online = part.online
+                        self._online_taken_at_ns = part.taken_at_ns
+                case LockWait():
+                    reading = replace(reading, locks=part)
+                case RunQueue():
+                    reading = replace(reading, run_queue=part)
+                case RunnableTasks():
+                    reading = replace(reading, runnable=part)
+        self._reading = reading
+        return reading
+
+    # ------------------------------------------------------------------ what the host sees
+
+    def sample(self, now_ns: int) -> DomainSample:
+        """The latest complete readings."""
+        taken_at_ns, runs = self._look(Signal.RUN, now_ns, RUNNING)
+        _, delays = self._look(Signal.RUN_DELAY, now_ns, RUNNABLE)
+        guest = self._guest(now_ns)
+        knows_online = self.method is Method.AGENT
+        vcpus = self._kernel.domain.vcpus
+        return DomainSample(
+            uuid=self.uuid,
+            name=self.name,
+            incarnation=self._incarnation,
+            taken_at_ns=taken_at_ns,
+            terms=self.terms,
+            live_vcpus=len(vcpus) if knows_online else len(self._kernel.online_cpus),
+            max_vcpus=len(vcpus),
+            pool=POOL,
+            weight=self._kernel.domain.weight,
+            share_unit=ShareUnit.DOMAIN if self._by_domain else ShareUnit.VCPU,
+            online=self._online if knows_online else None,
+            online_taken_at_ns=self._online_taken_at_ns if knows_online else None,
+            unpluggable=self._unpluggable,
+            method=self.method,
+            in_flight=self.in_flight,
+            booted_for_ns=now_ns - self._booted_at_ns,
+            vcpus=tuple(
+                VcpuSample(
+                    index=vcpu.index,
+                    run_ns=None if runs is None else runs[vcpu.index],
+                    run_delay_ns=None if delays is None else delays[vcpu.index],
+                )
+                for vcpu in vcpus
+            ),
+            guest=guest,
+            troubles=self._troubles(now_ns),
+        )
+
+    @property
+    def _unpluggable(self) -> frozenset[int]:
+        if self.method is not Method.HOTPLUG:
+            return frozenset()
+        return frozenset(cpu.index for cpu in self._kernel.online_cpus) - {0}
+
+    def _look(self, signal: Signal, now_ns: int, state: int) -> tuple[int, list[int] | None]:
+        """Time of each vCPU in a run state, as it arrives."""
+        if signal not in self._signals:
+            return now_ns, None
+        vcpus = self._kernel.domain.vcpus
+
+        def times(counted: Counted) -> list[int]:
+            return [counted(v.index, v.in_state_ns(state, now_ns)) for v in vcpus]
+
+        feed = self._feeds[signal]
+        feed.take(now_ns, times)
+        taken_at_ns, found = feed.latest(now_ns)
+        return max(taken_at_ns, 0), found
+
+    def _troubles(self, now_ns: int) -> frozenset[Trouble]:
+        conditions = {
+            Trouble.BOOTING: now_ns - self._booted_at_ns < BOOT_GRACE_NS,
+            Trouble.ONE_VCPU: len(self._kernel.cpus) == 1,
+            Trouble.NO_ACTUATOR: self.method is Method.NONE,
+            Trouble.AGENT_MISSING: not self._asked,
+            Trouble.LOCK_SIGNAL_MISSING: Signal.LOCKS not in self._asked,
+        }
+        return frozenset(trouble for trouble, present in conditions.items() if present)
+
+    # ------------------------------------------------------------------ changes
+
+    def refusal(self, change: Change) -> Refused | None:
+        """Why a change cannot be begun; None when it can."""
+        if self.in_flight is not None:
+            return Refused(Reason.IN_FLIGHT, "another change is under way")
+        everybody = frozenset(range(len(self._kernel.cpus)))
+        match change:
+            case SetOnline(online=online):
+                can, within = self.method is Method.AGENT, 0 in online and online <= everybody
+            case SetLive(count=count):
+                can, within = self.method in _BY_DEVICE, 1 <= count <= len(everybody)
+                if self.method is Method.GROW_ONLY:
+                    can = count >= len(self._kernel.online_cpus)
+            case SetWeight(weight=weight):
+                can, within = True, weight in WEIGHTS
+        if not can:
+            return Refused(Reason.NO_ACTUATOR, f"not with the actuator {self.method}")
+        if not within:
+            return Refused(Reason.OUT_OF_BOUNDS, f"the domain has {len(everybody)} vCPUs")
+        return None
+
+    def begin(self, change: Change) -> None:
+        """Start a change; its end is told."""
+        self.in_flight = change
+        actuation = self._actuation
+        fails = bool(actuation.failure_ratio) and self._luck.unit() < actuation.failure_ratio
+        lost = bool(actuation.lost_answer_ratio)
+        lost = lost and self._luck.unit() < actuation.lost_answer_ratio
+
+        def reach() -> None:
+            if self.in_flight is not change:
+                return
+            if fails:
+                self._end(Reason.FAILED, "as the scenario has it")
+            elif isinstance(change, SetWeight):
+                self._kernel.host.adjust(self._kernel.domain, weight=change.weight)
+                self._end(None)
+            else:
+                self._engine.arm(self._deadline, self._engine.now_ns + PATIENCE_NS)
+                self._when_free(lambda: self._set_online(change, lost=lost))
+
+        self._engine.after(actuation.latency_ns, reach)
+
+    def _when_free(self, action: Callable[[], None]) -> None:
+        if self._reporter is not None and self._reporter.busy:
+            self._waiting = action
+        else:
+            action()
+
+    def _set_online(self, change: SetOnline | SetLive, *, lost: bool) -> None:
+        online = change.online if isinstance(change, SetOnline) else frozenset(range(change.count))
+
+        def done(_: bool) -> None:
+            if self.in_flight is not change or lost:
+                return
+            self._online = frozenset(cpu.index for cpu in self._kernel.online_cpus)
+            self._online_taken_at_ns = self._engine.now_ns
+            self._end(None)
+
+        self._agent.request(online, done)
+
+    def _overdue(self) -> None:
+        """No answer: the guest may still do it, and what it is will be read back."""
+        self._end(Reason.TIMEOUT, "the guest has not answered in time")
+
+    def _end(self, reason: Reason | None, detail: str = "") -> None:
+        self.in_flight = None
+        self._deadline.cancel()
+        self._hurried = PROMPT_READINGS
+        if self._poll.armed:
+            self._engine.arm(self._poll, self._engine.now_ns)
+        kind = EventKind.CHANGE_DONE if reason is None else EventKind.CHANGE_FAILED
+        self._tell(kind, self, reason, detail)
+
+
+POOL: Final = "host"
+
+
+def uuid_of(scenario: str, domain: str) -> Uuid:
+    """The same for the same names, in every run."""
+    digest = hashlib.blake2b(f"{scenario}/{domain}".encode(), digest_size=16).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"

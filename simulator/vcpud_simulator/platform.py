@@ -1,0 +1,103 @@
+"""What each platform lets vcpud see and do, and how it configures guests: DESIGN.md 5 as a table.
+
+A simulated domain shows no more than the platform it stands for would: queued kernel-lock waits
+where the guest can be asked, never a spin in user mode or on a test-and-set lock, and processor
+times as the guest's own ticks account for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from vcpud.model import Method
+
+
+class Signal(StrEnum):
+    """What can be read of a domain."""
+
+    RUN = "run"
+    RUN_DELAY = "run_delay"
+    PERF = "perf"
+    ACCOUNTING = "accounting"
+    LOCKS = "locks"
+    RUN_QUEUE = "run_queue"
+    RUNNABLE = "runnable"
+
+
+GUEST_SIGNALS: Final = (Signal.ACCOUNTING, Signal.LOCKS, Signal.RUN_QUEUE, Signal.RUNNABLE)
+"""Those that the guest itself must be asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """A kind of host.
+
+    Attributes:
+        signals: What can be read.
+        method: The best rung of the actuator ladder.
+        directed_yield: Whether a PAUSE exit yields to a sibling (KVM) or to nobody (Xen).
+        guest: Fields of `GuestConfig` that differ there.
+        note: What `status` says of it.
+    """
+
+    signals: frozenset[Signal]
+    method: Method
+    directed_yield: bool
+    guest: Mapping[str, Any] = field(default_factory=dict)
+    note: str
+
+    @property
+    def asks_guests(self) -> bool:
+        """Whether anything in the guest answers."""
+        return not self.signals.isdisjoint(GUEST_SIGNALS)
+
+
+_HOST: Final = frozenset({Signal.RUN, Signal.RUN_DELAY})
+_GUEST: Final = frozenset(GUEST_SIGNALS)
+_TCG: Final = {
+    "steal_clock": False,
+    "ipi_send_ns": 50_000,
+    "ipi_receive_ns": 20_000,
+    "halt_ns": 20_000,
+    "tick_ns": 20_000,
+    "switch_ns": 5_000,
+    "wake_ns": 10_000,
+}
+"""Interrupts and halts leave the translated code; a wake-up of another vCPU costs about 50 us."""
+
+PLATFORMS: Final[Mapping[str, Platform]] = {
+    "kvm": Platform(
+        signals=_HOST | _GUEST,
+        method=Method.AGENT,
+        directed_yield=True,
+        note="stands for KVM: lock waits and accounting through the guest agent",
+    ),
+    "kvm-perf": Platform(
+        signals=_HOST | _GUEST | {Signal.PERF},
+        method=Method.AGENT,
+        directed_yield=True,
+        note="stands for KVM with libvirt's perf statistics: instructions and cycles as well",
+    ),
+    "xen": Platform(
+        signals=_HOST,
+        method=Method.XENSTORE,
+        directed_yield=False,
+        note="stands for Xen without a guest reporter: host signals only",
+    ),
+    "xen-reporter": Platform(
+        signals=_HOST | _GUEST,
+        method=Method.XENSTORE,
+        directed_yield=False,
+        note="stands for Xen with a guest reporter in xenstore",
+    ),
+    "tcg": Platform(
+        signals=_HOST | _GUEST,
+        method=Method.AGENT,
+        directed_yield=True,
+        guest=_TCG,
+        note="stands for QEMU's emulation, as in the lab: no steal clock, dear interrupts",
+    ),
+}

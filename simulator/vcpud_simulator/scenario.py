@@ -1,0 +1,377 @@
+"""A scenario: one host, who lives on it, what can be seen of them, and how long it runs. Pure data.
+
+Instants count from the start of the run. `faults` says everything that is wrong with a scenario at
+once; `vcpud_simulator.reading` makes one of a YAML file whose keys are the fields below, durations
+written with their unit and without the suffix `_ns`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+
+from vcpud.model import Method, Mode
+from vcpud.text import meant
+from vcpud.units import NS_PER_S, duration_text
+from vcpud_simulator.catalogue import SCHEDULERS
+from vcpud_simulator.guest.costs import GuestConfig
+from vcpud_simulator.guest.hotplug import HotplugCosts
+from vcpud_simulator.host import HostCosts
+from vcpud_simulator.platform import PLATFORMS, Signal
+from vcpud_simulator.workloads.base import Workload
+
+DAY_NS: Final = 86_400 * NS_PER_S
+MAX_VCPUS: Final = 4_096
+"""Of a host, all domains together."""
+
+Key: TypeAlias = tuple[str, ...]
+Fault: TypeAlias = tuple[Key, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Least and most that a number may be."""
+
+    least: float
+    most: float
+
+    def refuses(self, value: float, *, duration: bool) -> str | None:
+        """What was expected, where the value is outside."""
+        if self.least <= value <= self.most:
+            return None
+        if duration:
+            low, high = duration_text(int(self.least)), duration_text(int(self.most))
+            return f"expected {low} to {high}, found {value / NS_PER_S:g} s"
+        return f"expected {self.least:g} to {self.most:g}, found {value:g}"
+
+
+Size: TypeAlias = Annotated[int, Within(1, 1_024)]
+Weight: TypeAlias = Annotated[int, Within(1, 65_535)]
+Ratio: TypeAlias = Annotated[float, Within(0, 1)]
+Duration: TypeAlias = Annotated[int, Within(0, DAY_NS)]
+Period: TypeAlias = Annotated[int, Within(100_000_000, 10 * NS_PER_S)]
+
+
+class Kind(StrEnum):
+    """What a scenario is about: what a good policy may and may not do there."""
+
+    UNCONTENDED = "uncontended"
+    INSENSITIVE = "insensitive"
+    KERNEL_LOCK = "kernel_lock"
+    USER_SYNC = "user_sync"
+    DYNAMIC = "dynamic"
+    STUDY = "study"
+    LITERATURE = "literature"
+    LAB = "lab"
+
+
+class Pause(StrEnum):
+    """What the hardware notices of PAUSE loops."""
+
+    OFF = "off"
+    KERNEL = "kernel"
+    """Spins in kernel mode (Intel PLE)."""
+    ANY = "any"
+    """Spins in any mode (AMD pause filter)."""
+
+
+class Lie(StrEnum):
+    """What a guest can say of itself that is not so."""
+
+    LOCKS_INFLATED = "locks_inflated"
+    """Waits for locks it does not wait for: every CPU all the time."""
+    LOCKS_DENIED = "locks_denied"
+    """No waits at all."""
+    ALL_USER = "all_user"
+    """All its busy time is useful."""
+    ABSURD = "absurd"
+    """Counters that run faster than the clock, and backwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalPlan:
+    """How well one signal arrives.
+
+    Attributes:
+        latency_ns: From reading to arrival, beyond what the guest itself takes.
+        noise_ratio: Relative standard deviation of each increase of a counter.
+        staleness_ns: It is renewed at most this often; in between the last reading is repeated.
+        loss_ratio: Share of readings that get lost.
+    """
+
+    latency_ns: Duration = 0
+    noise_ratio: Ratio = 0.0
+    staleness_ns: Duration = 0
+    loss_ratio: Ratio = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalsPlan:
+    """How well each signal of every domain arrives; see `platform.Signal`.
+
+    Attributes:
+        agent_period_ns: Spacing of readings through a guest's agent, 5 s as vcpud has it.
+    """
+
+    run: SignalPlan = SignalPlan()
+    run_delay: SignalPlan = SignalPlan()
+    perf: SignalPlan = SignalPlan()
+    accounting: SignalPlan = SignalPlan()
+    locks: SignalPlan = SignalPlan()
+    run_queue: SignalPlan = SignalPlan()
+    runnable: SignalPlan = SignalPlan()
+    agent_period_ns: Period = 5 * NS_PER_S
+
+    def of(self, signal: Signal) -> SignalPlan:
+        """The plan of one signal."""
+        plan: SignalPlan = getattr(self, signal.value)
+        return plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActuationPlan:
+    """How well changes go, beyond what the guest itself takes and cannot do.
+
+    Attributes:
+        latency_ns: Until a change reaches the guest.
+        failure_ratio: Share of changes that are accepted, do nothing and fail.
+        lost_answer_ratio: Share of changes that are made although they are said to have failed.
+    """
+
+    latency_ns: Duration = 0
+    failure_ratio: Ratio = 0.0
+    lost_answer_ratio: Ratio = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisePlan:
+    """Work of dom0 or the host: a domain that vcpud does not see, but whose use it does.
+
+    Attributes:
+        vcpus: How many it has; 0 for no noise.
+        weight: Its share.
+        burst_ns: Mean CPU time of a burst, 100 us.
+        sleep_ns: Mean time between bursts, 10 ms: together 1 % of each vCPU.
+    """
+
+    vcpus: Annotated[int, Within(0, 1_024)] = 0
+    weight: Weight = 256
+    burst_ns: Annotated[int, Within(1, NS_PER_S)] = 100_000
+    sleep_ns: Annotated[int, Within(1, DAY_NS)] = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainPlan:
+    """A domain, or several alike.
+
+    Attributes:
+        name: Its name; copies are called NAME-1, NAME-2 and so on.
+        vcpus: What it has, and what its workload's threads are counted by.
+        workload: What it does.
+        online: Guest CPUs in use at the start, the lowest-numbered; None for all.
+        weight: Its share, in the scheduler's own unit.
+        cap_pcpus: Ceiling of processor time, or None.
+        min_vcpus: The floor its owner asks for.
+        mode: What its owner allows, as its metadata on a real host would say.
+        method: The rung of the actuator ladder; None for the platform's best.
+        arrives_ns: When it starts.
+        departs_ns: When it is destroyed, or None.
+        copies: How many of it there are.
+        guest: Fields of `GuestConfig` that differ from the platform's.
+        missing: Signals of its guest that do not come.
+        lies: What its guest says that is not so.
+    """
+
+    name: str
+    vcpus: Size
+    workload: Workload
+    online: Size | None = None
+    weight: Weight = 256
+    cap_pcpus: Annotated[float, Within(0.01, 1_024)] | None = None
+    min_vcpus: Size = 1
+    mode: Mode = Mode.ENFORCE
+    method: Method | None = None
+    arrives_ns: Duration = 0
+    departs_ns: Duration | None = None
+    copies: Size = 1
+    guest: Mapping[str, Any] = field(default_factory=dict)
+    missing: tuple[Signal, ...] = ()
+    lies: tuple[Lie, ...] = ()
+
+    def each(self) -> Iterator[DomainPlan]:
+        """One plan for each copy."""
+        if self.copies == 1:
+            yield self
+            return
+        for number in range(1, self.copies + 1):
+            yield dataclasses.replace(self, name=f"{self.name}-{number}", copies=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One experiment.
+
+    Attributes:
+        name: Its file's name without suffix.
+        title: One line for people.
+        domains: Who lives on the host.
+        pcpus: Its processors.
+        scheduler: Name in `catalogue.SCHEDULERS`.
+        scheduler_options: Its keyword arguments.
+        platform: Name in `platform.PLATFORMS`: what can be seen, and how guests are configured.
+        pause: What the hardware notices of PAUSE loops.
+        stands_for: The real situation it is a model of.
+        kind: What it is about.
+        expectation: What should come out, and why.
+        tags: For choosing scenarios.
+        seed: Of all chance in it.
+        warmup_ns: Before measuring begins; policies are at work from the first instant.
+        duration_ns: How long is measured.
+        period_ns: Spacing of the control loop's cycles.
+        noise: Work of dom0 or the host.
+        signals: How well signals arrive.
+        actuation: How well changes go.
+        costs: Fields of `HostCosts` and `HotplugCosts` that differ from their defaults.
+    """
+
+    name: str
+    domains: tuple[DomainPlan, ...]
+    pcpus: Size
+    scheduler: str = "cfs_groups"
+    scheduler_options: Mapping[str, Any] = field(default_factory=dict)
+    platform: str = "kvm"
+    pause: Pause = Pause.OFF
+    title: str = ""
+    stands_for: str = ""
+    kind: Kind = Kind.LAB
+    expectation: str = ""
+    tags: tuple[str, ...] = ()
+    seed: Annotated[int, Within(0, 2**63)] = 1
+    warmup_ns: Duration = 3 * NS_PER_S
+    duration_ns: Annotated[int, Within(1, DAY_NS)] = 30 * NS_PER_S
+    period_ns: Period = NS_PER_S
+    noise: NoisePlan = NoisePlan()
+    signals: SignalsPlan = SignalsPlan()
+    actuation: ActuationPlan = ActuationPlan()
+    costs: Mapping[str, Any] = field(default_factory=dict)
+
+    def each(self) -> Iterator[DomainPlan]:
+        """Every domain, copies one by one, in the order of the file."""
+        for plan in self.domains:
+            yield from plan.each()
+
+
+COSTS: Final = tuple(
+    item for kind in (HostCosts, HotplugCosts) for item in dataclasses.fields(kind)
+)
+
+
+def faults(scenario: Scenario) -> tuple[Fault, ...]:
+    """Everything that is wrong with a scenario: where, in words of its keys, and what."""
+    return tuple(_faults(scenario))
+
+
+def _faults(scenario: Scenario) -> Iterator[Fault]:
+    yield from _ranges((), scenario)
+    if scenario.platform not in PLATFORMS:
+        words = f"there is no platform {scenario.platform!r}{meant(scenario.platform, PLATFORMS)}"
+        yield ("platform",), words
+    if scenario.scheduler in SCHEDULERS:
+        yield from _scheduler_faults(scenario)
+    else:
+        words = f"there is no scheduler {scenario.scheduler!r}"
+        yield ("scheduler",), words + meant(scenario.scheduler, SCHEDULERS)
+    known = {item.name for item in COSTS}
+    yield from _unknown(("costs",), scenario.costs, known)
+    if not scenario.domains:
+        yield ("domains",), "expected at least one domain"
+    names: set[str] = set()
+    total = 0
+    for plan in scenario.domains:
+        yield from _domain_faults(plan)
+        total += plan.vcpus * plan.copies
+        for name in (one.name for one in plan.each()) if plan.copies <= MAX_VCPUS else ():
+            if name in names:
+                yield ("domains", plan.name), f"there are two domains named {name!r}"
+            names.add(name)
+    if total > MAX_VCPUS:
+        yield ("domains",), f"expected at most {MAX_VCPUS} vCPUs on the host, found {total}"
+
+
+def _domain_faults(plan: DomainPlan) -> Iterator[Fault]:
+    key = ("domains", plan.name)
+    yield from _ranges(key, plan)
+    yield from _ranges((*key, "workload"), plan.workload)
+    for word in ("online", "min_vcpus"):
+        count = getattr(plan, word)
+        if count is not None and count > plan.vcpus:
+            yield (*key, word), f"{count} of {plan.vcpus} vCPUs"
+    if plan.departs_ns is not None and plan.departs_ns <= plan.arrives_ns:
+        yield (*key, "departs"), "it would depart before it arrives"
+    yield from _unknown(
+        (*key, "guest"), plan.guest, {f.name for f in dataclasses.fields(GuestConfig)}
+    )
+
+
+def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
+    factory = SCHEDULERS[scenario.scheduler]
+    known = {
+        name
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    unknown = tuple(_unknown(("scheduler_options",), scenario.scheduler_options, known))
+    yield from unknown
+    if not unknown:
+        try:
+            factory(**scenario.scheduler_options)
+        except (TypeError, ValueError) as error:
+            yield ("scheduler_options",), str(error)
+
+
+def _unknown(key: Key, words: Mapping[str, Any], known: set[str]) -> Iterator[Fault]:
+    for word in words:
+        if word not in known:
+            shown = {one.removesuffix("_ns") for one in known}
+            yield (
+                (*key, word.removesuffix("_ns")),
+                f"there is no such key{meant(word.removesuffix('_ns'), shown)}",
+            )
+
+
+def _ranges(key: Key, value: Any) -> Iterator[Fault]:
+    """Numbers outside what their annotation allows, of a dataclass and those inside it."""
+    if not dataclasses.is_dataclass(value):
+        return
+    hints = get_type_hints(type(value), include_extras=True)
+    for item in dataclasses.fields(value):
+        found, word = getattr(value, item.name), item.name.removesuffix("_ns")
+        duration = word != item.name
+        if dataclasses.is_dataclass(found) and item.name != "workload":
+            yield from _ranges((*key, word), found)
+        elif isinstance(found, int | float) and not isinstance(found, bool):
+            within = _within(hints[item.name], found, duration=duration)
+            refusal = within.refuses(found, duration=duration)
+            if refusal is not None:
+                yield (*key, word), refusal
+
+
+def _within(hint: Any, found: float, *, duration: bool) -> Within:
+    """What an annotation allows; without one, what any workload's figure may be."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is Annotated:
+            for note in part.__metadata__:
+                if isinstance(note, Within):
+                    return note
+    if duration:
+        return _ANY_DURATION
+    return _ANY_COUNT if isinstance(found, int) else _ANY_FIGURE
+
+
+_ANY_DURATION: Final = Within(0, DAY_NS)
+_ANY_COUNT: Final = Within(0, 65_536)
+_ANY_FIGURE: Final = Within(0, 1_000_000)
