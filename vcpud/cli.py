@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcpud.commands import ask, enforce, mend, serve
+from vcpud.commands import ask, enforce, explain, mend, serve
 from vcpud.commands.common import EXIT_CODES, output_option, say, say_json
 from vcpud.errors import ConfigError, VcpudError
 from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR
@@ -32,6 +32,9 @@ examples:
   vcpud check-config --print          what is configured, and where it was written
   vcpud dry-run --cycles 30           what would be done on this host
   vcpud status -o json                what vcpud sees and does
+  vcpud explain db                    why it has the vCPUs it has, and what would change that
+  vcpud doctor db                     what is in the way, on the host and in the guest
+  vcpud set db --mode enforce --min 2 let vcpud manage a domain, down to two vCPUs
   vcpud pause db --for 1h             leave one domain alone
   vcpud release db --wait             all its vCPUs online again, before a migration
   vcpud hold 120s                     keep the counts over the next restart
@@ -95,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vcpud {version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for commands in (serve, ask, mend, enforce):
+    for commands in (serve, ask, explain, mend, enforce):
         commands.add_to(subparsers, parent)
     show = subparsers.add_parser(
         "version",

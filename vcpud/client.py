@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from vcpud.errors import (
@@ -56,7 +57,15 @@ def ask(runtime_dir: Path, verb: str, *, timeout_s: float = 45.0, **fields: Any)
     except ConnectionResetError as error:
         raise UnreachableError(f"vcpud turned the connection to {path} away") from error
     except TimeoutError as error:
-        raise UnreachableError(f"vcpud did not answer within {timeout_s:g} s") from error
+        raise UnreachableError(
+            f"vcpud did not answer within {timeout_s:g} s: it is stuck or very busy, see "
+            "`systemctl status vcpud`"
+        ) from error
+    except BlockingIOError as error:
+        raise UnreachableError(
+            f"vcpud takes no connections on {path}: it is stuck or very busy, see "
+            "`systemctl status vcpud`"
+        ) from error
     except (OSError, ValueError) as error:
         raise UnreachableError(f"vcpud cannot be asked on {path}: {error}") from error
     if answer.get("ok") is not True:
@@ -66,6 +75,7 @@ def ask(runtime_dir: Path, verb: str, *, timeout_s: float = 45.0, **fields: Any)
 
 
 def _exchange(path: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    deadline_s = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as peer:
         peer.settimeout(timeout_s)
         peer.connect(str(path))
@@ -75,11 +85,15 @@ def _exchange(path: Path, request: dict[str, Any], timeout_s: float) -> dict[str
         parts: list[bytes] = []
         size = 0
         while not parts or not parts[-1].endswith(b"\n"):
+            # The deadline is for the whole answer: one that trickles in must not hold us for ever.
+            peer.settimeout(max(deadline_s - time.monotonic(), 0.001))
             part = peer.recv(65536)
             if not part or size > _MAX_ANSWER:
                 break
             parts.append(part)
             size += len(part)
+    if not parts or not parts[-1].endswith(b"\n"):
+        raise ValueError("its answer broke off")
     answer = json.loads(b"".join(parts))
     if not isinstance(answer, dict):
         raise ValueError("its answer is not an object")  # noqa: TRY004  malformed, not mistyped

@@ -70,6 +70,7 @@ def document(record: CycleRecord, verdicts: Mapping[Uuid, Verdict], now_ns: int)
         "policy": record.policy_name,
         "connected": record.sample.connected,
         "paused": record.paused,
+        "killed": record.killed,
         "stopping": record.stopping,
         "hold_left_s": _left(record.hold_until_ns, now_ns),
         "lost_threads": record.sample.lost_threads,
@@ -150,6 +151,24 @@ def table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def listing(document: Mapping[str, Any]) -> str:
+    """Domains, one a line: what each may be done with, and where it stands."""
+    rows: list[tuple[str, ...]] = [("DOMAIN", "MODE", "SOURCE", "ACTIVE", "HAD", "MAX", "PHASE")]
+    rows += [
+        (
+            printable(domain["name"], 40),
+            domain["mode"],
+            printable(domain["mode_source"], 40),
+            _figure(domain["active_vcpus"]),
+            _figure(domain["original_vcpus"]),
+            _figure(domain["max_vcpus"]),
+            domain["phase"],
+        )
+        for domain in document["domains"]
+    ]
+    return "\n".join(columns(rows)) if len(rows) > 1 else "no domains"
+
+
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of words in columns; figures to the right."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
@@ -190,6 +209,8 @@ def _headline(document: Mapping[str, Any]) -> str:
     ]
     if not document["connected"]:
         words.append("NOT CONNECTED to the hypervisor")
+    if document["killed"]:
+        words.append("KILL SWITCH THROWN")
     if document["paused"]:
         words.append("PAUSED")
     if document["stopping"]:

@@ -1,4 +1,4 @@
-"""`status`, `pause`, `resume`, `release`, `hold`, `reload`: asking a running vcpud."""
+"""`status`, `list`, `set`, `pause`, `resume`, `release`, `hold`, `reload`: asking a running vcpud."""
 
 from __future__ import annotations
 
@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from vcpud import log
 from vcpud.client import NotRunningError, ask
-from vcpud.commands.common import duration, folders, output_option, say, say_json, settings_of
+from vcpud.commands.common import (
+    LOOK_HINT,
+    START_HINT,
+    count,
+    done,
+    duration,
+    folders,
+    output_option,
+    say,
+    say_json,
+    settings_of,
+)
 from vcpud.errors import PartialError, UnreachableError, UsageError
+from vcpud.explain import History
 from vcpud.ledger import FileLedger, read_hold
-from vcpud.service import rehearse
-from vcpud.status import LatestCycle, originals, table
+from vcpud.model import Mode
+from vcpud.service import FanOut, rehearse
+from vcpud.status import LatestCycle, listing, originals, table
 from vcpud.text import meant, printable
 from vcpud.units import NS_PER_S, seconds
 
@@ -22,14 +35,33 @@ if TYPE_CHECKING:
 _LOOKS = 3
 """Cycles a look of our own takes: rates need two samples, and a backend one to arrive."""
 _WAIT_S = 60
-_MARGIN_S = 45.0
+READ_S = 10.0
+"""What is read comes from the last finished cycle: an answer takes milliseconds."""
+CHANGE_S = 45.0
+"""What is to be done waits until a cycle has taken it, which the daemon limits to 30 s."""
 
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     """Add the commands."""
     status = _add(subparsers, parent, "status", _status, "show what vcpud sees and does")
     status.add_argument("domain", nargs="?", help="only this domain: name or UUID")
-    output_option(status)
+
+    _add(subparsers, parent, "list", _list, "list the domains, and what may be done with each")
+
+    terms = _add(
+        subparsers,
+        parent,
+        "set",
+        _set,
+        "set the mode and the bounds of a domain, at once and over restarts, until --reset",
+    )
+    terms.add_argument("domain", help="name or UUID")
+    terms.add_argument("--mode", choices=tuple(map(str, Mode)), help="what may be done with it")
+    terms.add_argument("--min", type=count, metavar="N", help="never fewer active vCPUs than this")
+    terms.add_argument("--max", type=count, metavar="N", help="never more active vCPUs than this")
+    terms.add_argument(
+        "--reset", action="store_true", help="take back what was set: the configuration holds"
+    )
 
     pause = _add(subparsers, parent, "pause", _pause, "decide nothing for a while")
     pause.add_argument("domain", nargs="?", help="only this domain: name or UUID")
@@ -73,6 +105,7 @@ def _add(
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name, parents=[parent], help=text, description=f"{text[0].upper()}{text[1:]}."
     )
+    output_option(parser)
     parser.set_defaults(handler=handler)
     return parser
 
@@ -82,19 +115,7 @@ def _for(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    if getattr(options, "backend", None) is not None:
-        document = _look(options)
-    else:
-        state_dir, runtime_dir = folders(options)
-        try:
-            document = ask(runtime_dir, "status", timeout_s=_MARGIN_S)["status"]
-        except NotRunningError as error:
-            document = _without_daemon(state_dir)
-            if options.output == "json":
-                say_json(document)
-            else:
-                say(_asleep_text(document))
-            raise UnreachableError(str(error)) from error
+    document = seen(options)
     if options.domain is not None:
         names = {one["name"]: one for one in document["domains"]}
         names |= {one["uuid"]: one for one in document["domains"]}
@@ -110,14 +131,55 @@ def _status(options: argparse.Namespace) -> None:
         say(table(document))
 
 
-def _look(options: argparse.Namespace) -> dict[str, Any]:
+def _list(options: argparse.Namespace) -> None:
+    document = seen(options)
+    if options.output == "json":
+        words = (
+            "name",
+            "uuid",
+            "mode",
+            "mode_source",
+            "active_vcpus",
+            "original_vcpus",
+            "min_vcpus",
+            "max_vcpus",
+            "phase",
+        )
+        say_json([{word: one[word] for word in words} for one in document["domains"]])
+    else:
+        say(listing(document))
+
+
+def seen(options: argparse.Namespace) -> dict[str, Any]:
+    """The status document: the daemon's, or that of a look of our own.
+
+    Raises:
+        UnreachableError: No daemon runs; what the ledger holds has been printed.
+    """
+    if getattr(options, "backend", None) is not None:
+        latest, _ = look(options)
+        return latest.document(0 if latest.record_ is None else latest.record_.ended_ns)
+    state_dir, runtime_dir = folders(options)
+    try:
+        document: dict[str, Any] = ask(runtime_dir, "status", timeout_s=READ_S)["status"]
+    except NotRunningError as error:
+        asleep = _without_daemon(state_dir)
+        if options.output == "json":
+            say_json(asleep)
+        else:
+            say(_asleep_text(asleep))
+        raise UnreachableError(f"{error}{LOOK_HINT}") from error
+    return document
+
+
+def look(options: argparse.Namespace) -> tuple[LatestCycle, History]:
     """One look through a backend of its own, without any daemon."""
     log.configure("auto", "warning", environ=os.environ)
-    latest = _LatestDecision()
-    rehearse(settings_of(options), latest, cycles=_LOOKS)
+    latest, history = _LatestDecision(), History()
+    rehearse(settings_of(options), FanOut(latest, history), cycles=_LOOKS)
     if latest.record_ is None:
         raise UnreachableError("stopped before the first cycle had finished")
-    return latest.document(latest.record_.ended_ns)
+    return latest, history
 
 
 class _LatestDecision(LatestCycle):
@@ -156,21 +218,46 @@ def _asleep_text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _set(options: argparse.Namespace) -> None:
+    given = [word for word in ("mode", "min", "max") if getattr(options, word) is not None]
+    if options.reset and given:
+        raise UsageError(f"set: either --{given[0]} or --reset")
+    if not options.reset and not given:
+        raise UsageError("set: nothing to set: give --mode, --min or --max, or --reset")
+    answer = _ask(
+        options,
+        "set",
+        mode=options.mode,
+        min=options.min,
+        max=options.max,
+        reset=options.reset or None,
+    )
+    name = answer["domain"]
+    if options.reset:
+        text = f"{name}: what was set is taken back, the configuration holds"
+    else:
+        terms = ", ".join(f"{word} {getattr(options, word)}" for word in given)
+        text = f"{name}: {terms}, until `vcpud set {name} --reset`"
+    done(options, text, answer)
+    if answer["in_vain"]:
+        raise PartialError(f"{name}: set, but {answer['in_vain']}")
+
+
 def _pause(options: argparse.Namespace) -> None:
-    _ask(options, "pause", for_ns=options.for_ns, restore=options.restore or None)
-    say(f"paused {options.domain or 'all domains'}{_until(options.for_ns)}")
+    answer = _ask(options, "pause", for_ns=options.for_ns, restore=options.restore or None)
+    done(options, f"paused {options.domain or 'all domains'}{_until(options.for_ns)}", answer)
 
 
 def _resume(options: argparse.Namespace) -> None:
-    _ask(options, "resume")
-    say(f"resumed {options.domain or 'all domains'}")
+    answer = _ask(options, "resume")
+    done(options, f"resumed {options.domain or 'all domains'}", answer)
 
 
 def _release(options: argparse.Namespace) -> None:
     answer = _ask(
         options,
         "release",
-        timeout_s=seconds(options.timeout) + _MARGIN_S,
+        timeout_s=seconds(options.timeout) + CHANGE_S,
         for_ns=options.for_ns,
         wait=options.wait or None,
         wait_ns=options.timeout if options.wait else None,
@@ -181,25 +268,27 @@ def _release(options: argparse.Namespace) -> None:
             f"{seconds(options.timeout):g} s: see `vcpud status`"
         )
     what = "released" if options.wait else "is being released"
-    say(f"{options.domain} {what}{_until(options.for_ns)}")
+    done(options, f"{options.domain} {what}{_until(options.for_ns)}", answer)
 
 
 def _hold(options: argparse.Namespace) -> None:
-    _ask(options, "hold", for_ns=options.duration)
-    say(f"a stop within {seconds(options.duration):g} s keeps the counts")
+    answer = _ask(options, "hold", for_ns=options.duration)
+    done(options, f"a stop within {seconds(options.duration):g} s keeps the counts", answer)
 
 
 def _reload(options: argparse.Namespace) -> None:
-    _ask(options, "reload")
-    say("the configuration was read anew")
+    done(options, "the configuration was read anew", _ask(options, "reload"))
 
 
 def _ask(
-    options: argparse.Namespace, verb: str, *, timeout_s: float = _MARGIN_S, **fields: Any
+    options: argparse.Namespace, verb: str, *, timeout_s: float = CHANGE_S, **fields: Any
 ) -> dict[str, Any]:
     _, runtime_dir = folders(options)
     domain = getattr(options, "domain", None)
-    return ask(runtime_dir, verb, timeout_s=timeout_s, domain=domain, **fields)
+    try:
+        return ask(runtime_dir, verb, timeout_s=timeout_s, domain=domain, **fields)
+    except NotRunningError as error:
+        raise NotRunningError(f"{error}{START_HINT}") from error
 
 
 def _until(for_ns: int | None) -> str:

@@ -18,6 +18,9 @@ EXIT_CODES = (
     "exit codes: 0 ok, 1 failed, 2 wrong usage, 3 wrong configuration, "
     "4 libvirt or vcpud unreachable, 5 done in part"
 )
+_MAX_VCPUS = 4096
+START_HINT = "; `systemctl start vcpud` starts it"
+LOOK_HINT = f"{START_HINT}, and `--backend libvirt` looks without it"
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -75,6 +78,13 @@ def duration(text: str) -> int:
     return duration_ns
 
 
+def count(text: str) -> int:
+    """For argparse: a number of vCPUs."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= _MAX_VCPUS:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MAX_VCPUS}")
+    return int(text)
+
+
 def output_option(parser: argparse.ArgumentParser) -> None:
     """Add `-o`."""
     parser.add_argument(
@@ -94,3 +104,11 @@ def say(line: str) -> None:
 def say_json(document: Any) -> None:
     """A document on standard output."""
     say(json.dumps(document, indent=2, ensure_ascii=True))
+
+
+def done(options: argparse.Namespace, text: str, document: Any) -> None:
+    """What was done, in words or as the daemon answered."""
+    if options.output == "json":
+        say_json(document)
+    else:
+        say(text)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from vcpud import log
 from vcpud.client import NotRunningError, ask
-from vcpud.commands.common import duration, folders, say, settings_to_restore
+from vcpud.commands.common import (
+    duration,
+    folders,
+    output_option,
+    say,
+    say_json,
+    settings_to_restore,
+)
 from vcpud.errors import LedgerError, PartialError, UsageError
 from vcpud.ledger import FileLedger, clear_hold, locked, read_hold
 from vcpud.service import give_back
@@ -41,6 +49,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--timeout", type=duration, default=_WITHIN_NS, help="how long to try (30s)"
     )
+    output_option(restore)
     restore.set_defaults(handler=_restore)
     deadman = subparsers.add_parser(
         "deadman",
@@ -74,13 +83,18 @@ def _restore(options: argparse.Namespace) -> None:
         )
     except NotRunningError:
         log.configure("auto", "warning", environ=os.environ)
-        _directly(settings_to_restore(options), options.timeout, options.domain)
-        return
-    _report(answer["left"])
-    say(f"given back: {options.domain or 'everything'}")
+        result = _directly(settings_to_restore(options), options.timeout, options.domain)
+    else:
+        done = [options.domain or "everything"] if not answer["left"] else []
+        result = _Result(given_back=done, gone=[], left=answer["left"])
+    if options.output == "json":
+        say_json(dataclasses.asdict(result))
+    else:
+        result.say()
+    result.check()
 
 
-def _directly(settings: Settings, within_ns: int, word: str | None = None) -> None:
+def _directly(settings: Settings, within_ns: int, word: str | None = None) -> _Result:
     ledger = FileLedger(settings.state_dir, read_only=True)
     if ledger.fault:
         raise LedgerError(ledger.fault)
@@ -89,18 +103,42 @@ def _directly(settings: Settings, within_ns: int, word: str | None = None) -> No
     lost = _Lost()
     left = give_back(settings, lost, within_ns, uuid)
     kept = {original.uuid for original in left}
-    done = [
-        one.name
-        for one in before
-        if uuid in (None, one.uuid) and one.uuid not in kept and one.name not in lost.names
-    ]
-    if lost.names:
-        say(f"gone or started anew, nothing to give back: {_names(lost.names)}")
-    if done or not (left or lost.names):
-        say(f"given back: {_names(done) or 'nothing was changed'}")
-    _report(original.name for original in left)
-    if word is None:
+    if word is None and not left:
         clear_hold(settings.state_dir)
+    return _Result(
+        given_back=[
+            one.name
+            for one in before
+            if uuid in (None, one.uuid) and one.uuid not in kept and one.name not in lost.names
+        ],
+        gone=sorted(lost.names),
+        left=[original.name for original in left],
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """What became of every domain that was owed something, by name."""
+
+    given_back: list[str]
+    gone: list[str]
+    left: list[str]
+
+    def say(self) -> None:
+        """In words."""
+        if self.gone:
+            say(f"gone or started anew, nothing to give back: {_names(self.gone)}")
+        if self.given_back or not (self.left or self.gone):
+            say(f"given back: {_names(self.given_back) or 'nothing was changed'}")
+
+    def check(self) -> None:
+        """Done in part is not done.
+
+        Raises:
+            PartialError: Something is left; it stays in the ledger.
+        """
+        if self.left:
+            raise PartialError(f"not given back, still in the ledger: {_names(self.left)}")
 
 
 def _deadman(options: argparse.Namespace) -> None:
@@ -114,14 +152,10 @@ def _deadman(options: argparse.Namespace) -> None:
         say("the hold is over, and a vcpud runs")
     else:
         say("the hold is over, and no vcpud has taken over: giving everything back")
-        _directly(settings, _WITHIN_NS)
+        result = _directly(settings, _WITHIN_NS)
+        result.say()
+        result.check()
     clear_hold(settings.state_dir)
-
-
-def _report(left: Iterable[str]) -> None:
-    names = _names(left)
-    if names:
-        raise PartialError(f"not given back, still in the ledger: {names}")
 
 
 def _names(names: Iterable[str]) -> str:
