@@ -13,6 +13,9 @@ import time
 from vcpud.ports import Clock, Wake
 from vcpud.units import NS_PER_MS
 
+_TURN_NS = 100 * NS_PER_MS
+"""How long a request to stop may have to wait while another clock waits."""
+
 
 class MonotonicClock:
     """The `Clock` port over CLOCK_MONOTONIC."""
@@ -57,29 +60,38 @@ class MonotonicClock:
 
 
 class Interruptible:
-    """Another clock (a simulated one) that can be asked to stop as well."""
+    """Another clock (a simulated one) that can be asked to stop, or for an early cycle, as well."""
 
-    __slots__ = ("_inner", "_stops")
+    __slots__ = ("_inner", "_stops", "_woken")
 
     def __init__(self, inner: Clock) -> None:
         self._inner = inner
         self._stops = 0
+        self._woken = False
 
     def now_ns(self) -> int:
         return self._inner.now_ns()
 
     def wait_until(self, deadline_ns: int) -> Wake:
-        wake = Wake.TIMER if self._stops else self._inner.wait_until(deadline_ns)
-        if self._stops:
-            self._stops -= 1
-            return Wake.STOP
-        return wake
+        """Wait in short turns: a clock that keeps pace with the wall clock may take its time."""
+        while True:
+            if self._stops:
+                self._stops -= 1
+                return Wake.STOP
+            if self._woken:
+                self._woken = False
+                return Wake.EVENT
+            turn_ns = min(deadline_ns, self._inner.now_ns() + _TURN_NS)
+            wake = self._inner.wait_until(turn_ns)
+            if wake is not Wake.TIMER or turn_ns >= deadline_ns:
+                return wake
 
     def wake(self) -> None:
-        """Nothing to do: simulated time does not wait."""
+        """Ask for an early cycle; several before the next wait count as one."""
+        self._woken = True
 
     def stop(self) -> None:
-        """Ask the loop to stop at its next wait."""
+        """Ask the loop to stop."""
         self._stops += 1
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from vcpud.model import (
     Change,
@@ -282,6 +282,8 @@ class Book:
                     can = count >= len(self._kernel.online_cpus)
             case SetWeight(weight=weight):
                 can, within = True, weight in WEIGHTS
+            case _:
+                assert_never(change)
         if not can:
             return Refused(Reason.NO_ACTUATOR, f"not with the actuator {self.method}")
         if not within:

@@ -22,6 +22,8 @@ from vcpud.units import NS_PER_MS
 from vcpud_simulator.book import POOL, Book
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vcpud_simulator.world import Resident, World
 
 STEP_NS: Final = 10 * NS_PER_MS
@@ -33,7 +35,6 @@ class SimulatedHypervisor:
 
     Attributes:
         world: The world itself, which no sample leads to.
-        notes: Shown by `status`.
         bell: Set when something happened that is worth an early cycle.
     """
 
@@ -44,6 +45,7 @@ class SimulatedHypervisor:
         terms: TermsBook | None = None,
         boot_id: str = "simulated",
         writable: bool = True,
+        notes: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """Open it.
 
@@ -52,11 +54,13 @@ class SimulatedHypervisor:
             terms: What the operator allows.
             boot_id: This run of the host.
             writable: False where every change is to be refused.
+            notes: What an operator should know besides what the platform is.
         """
         self.world = world
-        self.notes: tuple[str, ...] = (world.platform.note,)
         self.bell = False
         self._terms = terms or TermsBook()
+        self._adopted: TermsBook | None = None
+        self._notes = notes
         self._boot_id = boot_id
         self._writable = writable
         self._events: list[HostEvent] = []
@@ -69,6 +73,10 @@ class SimulatedHypervisor:
     # ------------------------------------------------------------------ the port
 
     def sample(self) -> HostSample:
+        if self._adopted is not None:
+            self._terms, self._adopted = self._adopted, None
+            for book in self._books.values():
+                book.agree(self._terms)
         now_ns = self.world.engine.now_ns
         pcpus = self.world.lab.host.pcpus
         return HostSample(
@@ -77,7 +85,7 @@ class SimulatedHypervisor:
             pools=(Pool(name=POOL, pcpus=len(pcpus)),),
             domains=tuple(self._books[uuid].sample(now_ns) for uuid in sorted(self._books)),
             busy_ns=sum(pcpu.busy_until_ns(now_ns) for pcpu in pcpus),
-            notes=self.notes,
+            notes=(*self._notes(), self.world.platform.note),
         )
 
     def begin(self, change: Change) -> Effect:
@@ -99,10 +107,8 @@ class SimulatedHypervisor:
     # ------------------------------------------------------------------ around the port
 
     def adopt(self, terms: TermsBook) -> None:
-        """Other terms from the next sample on."""
-        self._terms = terms
-        for book in self._books.values():
-            book.agree(terms)
+        """Other terms from the next sample on; may be called from any thread."""
+        self._adopted = terms
 
     def _open(self, resident: Resident) -> Book:
         book = Book(resident, self.world, self._tell)
