@@ -25,15 +25,13 @@ class Timer:
 
     Attributes:
         callback: Called without arguments when the time has come.
-        when_ns: The instant it is or was last armed for.
         sequence: Identity of the live heap entry; 0 when not armed.
     """
 
-    __slots__ = ("callback", "sequence", "when_ns")
+    __slots__ = ("callback", "sequence")
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback = callback
-        self.when_ns = NEVER
         self.sequence = 0
 
     @property
@@ -45,6 +43,10 @@ class Timer:
         self.sequence = 0
 
 
+def _nothing() -> None:
+    """It only ends a run."""
+
+
 class Engine:
     """The event loop.
 
@@ -52,16 +54,18 @@ class Engine:
         now_ns: The simulated instant.
         fired: Timers that have fired so far.
         soon: Callbacks to run at this instant, after the running one, in order.
+        heap: What is armed, and stale entries.
+        sequence: Of the last entry.
     """
 
-    __slots__ = ("_compact_at", "_heap", "_sequence", "fired", "now_ns", "soon")
+    __slots__ = ("_compact_at", "fired", "heap", "now_ns", "sequence", "soon")
 
     def __init__(self) -> None:
         self.now_ns = 0
         self.fired = 0
         self.soon: deque[Callable[[], None]] = deque()
-        self._heap: list[tuple[int, int, Timer]] = []
-        self._sequence = 0
+        self.heap: list[tuple[int, int, Timer]] = []
+        self.sequence = 0
         self._compact_at = _COMPACT_AT
 
     def at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
@@ -82,15 +86,14 @@ class Engine:
         """
         if when_ns < self.now_ns:
             raise ValueError(f"a timer was armed for {when_ns} ns, but it is {self.now_ns} ns")
-        self._sequence = sequence = self._sequence + 1
+        self.sequence = sequence = self.sequence + 1
         timer.sequence = sequence
-        timer.when_ns = when_ns
-        heappush(self._heap, (when_ns, sequence, timer))
+        heappush(self.heap, (when_ns, sequence, timer))
 
     def _compact(self) -> None:
-        self._heap[:] = [entry for entry in self._heap if entry[1] == entry[2].sequence]
-        heapify(self._heap)
-        self._compact_at = max(_COMPACT_AT, 2 * len(self._heap))
+        self.heap[:] = [entry for entry in self.heap if entry[1] == entry[2].sequence]
+        heapify(self.heap)
+        self._compact_at = max(_COMPACT_AT, 2 * len(self.heap))
 
     def run_until(self, deadline_ns: int) -> None:
         """Let everything up to and including the deadline happen; the clock ends there.
@@ -100,20 +103,28 @@ class Engine:
         """
         if deadline_ns < self.now_ns:
             raise ValueError(f"cannot run until {deadline_ns} ns, it is {self.now_ns} ns")
-        heap, soon, fired = self._heap, self.soon, 0
+        heap, soon, next_soon, pop = self.heap, self.soon, self.soon.popleft, heappop
         while soon:
-            soon.popleft()()
-        while heap and heap[0][0] <= deadline_ns:
-            when_ns, sequence, timer = heappop(heap)
-            if timer.sequence != sequence:
-                continue
-            timer.sequence = 0
-            self.now_ns = when_ns
-            fired += 1
-            if not fired & _COMPACT_EVERY and len(heap) > self._compact_at:
-                self._compact()
-            timer.callback()
-            while soon:
-                soon.popleft()()
-        self.fired += fired
-        self.now_ns = deadline_ns
+            next_soon()()
+        end = Timer(_nothing)  # behind whatever else is due at that instant
+        end.sequence = NEVER
+        heappush(heap, (deadline_ns, NEVER, end))
+        fired = 0
+        try:
+            while True:
+                when_ns, sequence, timer = pop(heap)
+                if timer.sequence != sequence:
+                    continue
+                self.now_ns = when_ns
+                if timer is end:
+                    break
+                timer.sequence = 0
+                fired += 1
+                if not fired & _COMPACT_EVERY and len(heap) > self._compact_at:
+                    self._compact()
+                timer.callback()
+                while soon:
+                    next_soon()()
+        finally:
+            end.sequence = 0
+            self.fired += fired

@@ -214,7 +214,7 @@ class Scheduler(Protocol):
         """It has become runnable and is not current anywhere: queue it, tickle a pCPU."""
 
     def sleep(self, vcpu: Vcpu, now_ns: int) -> None:
-        """It is no longer runnable; when it is current, `schedule` follows at this instant."""
+        """A waiting or withheld vCPU is no longer runnable; `schedule` sees that of a current one."""
 
     def yield_(self, vcpu: Vcpu, now_ns: int) -> None:
         """The current vCPU lets others pass; `schedule` follows at this instant."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from heapq import heappush
 from typing import TYPE_CHECKING
 
 from vcpud_simulator.engine import NEVER, Engine, Timer
@@ -74,8 +75,8 @@ class Host:
     """
 
     __slots__ = (
-        "_soon", "chance", "costs", "domains", "engine", "idle_mask", "pause", "pcpus", "scheduler",
-        "trace", "vcpus",
+        "_choose", "_soon", "chance", "costs", "domains", "engine", "idle_mask", "pause", "pcpus",
+        "scheduler", "trace", "vcpus",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - a host has these parts
@@ -99,6 +100,7 @@ class Host:
         self.scheduler = scheduler
         self.domains: list[Domain] = []
         self.vcpus: list[Vcpu] = []
+        self._choose = scheduler.schedule
         self._soon = engine.soon
         phases = chance.stream("host", "phases")
         self.pcpus = [Pcpu(i, phases.below(max(1, scheduler.tick_ns))) for i in range(pcpus)]
@@ -157,7 +159,16 @@ class Host:
 
     def block(self, vcpu: Vcpu) -> None:
         """The running vCPU halts."""
-        self._leave(vcpu, BLOCKED, _BLOCK)
+        now_ns = self.engine.now_ns
+        vcpu.spent_ns[RUNNING] += now_ns - vcpu.since_ns
+        vcpu.since_ns = now_ns
+        vcpu.state = BLOCKED
+        pcpu = vcpu.pcpu
+        if self.trace is not None:
+            self.trace.record(now_ns, _BLOCK, vcpu.number, pcpu.index)
+        if not pcpu.pending:
+            pcpu.pending = True
+            self._soon.append(pcpu.reschedule)
 
     def offline(self, vcpu: Vcpu) -> None:
         """The running or waiting vCPU is taken out of use."""
@@ -228,39 +239,37 @@ class Host:
         vcpu.state = state
         if self.trace is not None:
             self.trace.record(now_ns, kind, vcpu.number, vcpu.pcpu.index)
-        if state != CO_STOPPED:
-            self.scheduler.sleep(vcpu, now_ns)
         pcpu = vcpu.pcpu
-        if pcpu.current is vcpu and not pcpu.pending:
-            pcpu.pending = True
-            self._soon.append(pcpu.reschedule)
+        if pcpu.current is vcpu:
+            if not pcpu.pending:
+                pcpu.pending = True
+                self._soon.append(pcpu.reschedule)
+        elif state != CO_STOPPED:
+            self.scheduler.sleep(vcpu, now_ns)
 
     def _schedule(self, pcpu: Pcpu) -> None:  # noqa: C901, PLR0912 - one path, hot, in one place
         pcpu.pending = False
         engine = self.engine
         now_ns = engine.now_ns
         prev = pcpu.current
-        chosen, until_ns = self.scheduler.schedule(pcpu, now_ns)
-        if chosen is prev:
-            if prev is None:
+        chosen, until_ns = self._choose(pcpu, now_ns)
+        trace = self.trace
+        if prev is None:
+            if chosen is None:
                 self.idle_mask |= 1 << pcpu.index
                 return
-            if prev.state == RUNNING:
+            self._wakes(pcpu, now_ns)
+        elif prev.state == RUNNING:
+            if chosen is prev:
                 engine.arm(pcpu.quantum, until_ns)
                 return
-        if prev is not None:
-            if prev.state == RUNNING:
-                prev.guest.suspend(now_ns)
-                prev.spent_ns[RUNNING] += now_ns - prev.since_ns
-                prev.since_ns = now_ns
-                prev.state = RUNNABLE
-                prev.preemptions += 1
-                if self.trace is not None:
-                    self.trace.record(now_ns, _PREEMPT, prev.number, pcpu.index)
-            pcpu.busy_ns += now_ns - pcpu.since_ns
-        else:
-            pcpu.idle_ns += now_ns - pcpu.since_ns
-        pcpu.since_ns = now_ns
+            prev.guest.suspend(now_ns)
+            prev.spent_ns[RUNNING] += now_ns - prev.since_ns
+            prev.since_ns = now_ns
+            prev.state = RUNNABLE
+            prev.preemptions += 1
+            if trace is not None:
+                trace.record(now_ns, _PREEMPT, prev.number, pcpu.index)
         if chosen is None:
             self._idle(pcpu, now_ns)
             return
@@ -274,30 +283,36 @@ class Host:
             pcpu.last = chosen
             begin_ns += self.costs.context_switch_ns
         if chosen.ran_on is not pcpu:
-            begin_ns = self._migrated(chosen, pcpu, begin_ns)
-        if self.trace is not None:
-            self.trace.record(now_ns, _DISPATCH, chosen.number, pcpu.index)
-        if until_ns < NEVER:
-            engine.arm(pcpu.quantum, until_ns)
+            chosen.pcpu = pcpu
+            if chosen.ran_on is not None:
+                chosen.migrations += 1
+                begin_ns += self.costs.migration_ns
+                if trace is not None:
+                    trace.record(now_ns, _MIGRATE, chosen.number, pcpu.index)
+            chosen.ran_on = pcpu
+        if trace is not None:
+            trace.record(now_ns, _DISPATCH, chosen.number, pcpu.index)
+        quantum = pcpu.quantum
+        if until_ns < NEVER:  # `Engine.arm`, here because this path is as hot as any
+            engine.sequence = sequence = engine.sequence + 1
+            quantum.sequence = sequence
+            heappush(engine.heap, (until_ns, sequence, quantum))
         else:
-            pcpu.quantum.sequence = 0
-        if prev is None and self.scheduler.tick_ns and not pcpu.ticker.sequence:
-            tick_ns = self.scheduler.tick_ns
-            engine.arm(pcpu.ticker, now_ns + tick_ns - (now_ns - pcpu.phase_ns) % tick_ns)
+            quantum.sequence = 0
         chosen.guest.resume(begin_ns)
 
-    def _migrated(self, vcpu: Vcpu, pcpu: Pcpu, begin_ns: int) -> int:
-        vcpu.pcpu = pcpu
-        if vcpu.ran_on is None:
-            vcpu.ran_on = pcpu
-            return begin_ns
-        vcpu.ran_on = pcpu
-        vcpu.migrations += 1
-        if self.trace is not None:
-            self.trace.record(self.engine.now_ns, _MIGRATE, vcpu.number, pcpu.index)
-        return begin_ns + self.costs.migration_ns
+    def _wakes(self, pcpu: Pcpu, now_ns: int) -> None:
+        """A pCPU ceases to idle."""
+        pcpu.idle_ns += now_ns - pcpu.since_ns
+        pcpu.since_ns = now_ns
+        tick_ns = self.scheduler.tick_ns
+        if tick_ns and not pcpu.ticker.sequence:
+            self.engine.arm(pcpu.ticker, now_ns + tick_ns - (now_ns - pcpu.phase_ns) % tick_ns)
 
     def _idle(self, pcpu: Pcpu, now_ns: int) -> None:
+        """A pCPU begins to idle."""
+        pcpu.busy_ns += now_ns - pcpu.since_ns
+        pcpu.since_ns = now_ns
         pcpu.current = None
         self.idle_mask |= 1 << pcpu.index
         pcpu.quantum.sequence = 0

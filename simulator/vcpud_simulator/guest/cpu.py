@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from vcpud_simulator.engine import NEVER, Timer
 from vcpud_simulator.entities import BLOCKED, CO_STOPPED, RUNNABLE, Vcpu
 from vcpud_simulator.guest.runqueue import RunQueue
-from vcpud_simulator.guest.task import CURRENT, DONE, NO_LIMIT, QUEUED, SLEEPING, Task, Waitable
+from vcpud_simulator.guest.task import (
+    CURRENT,
+    DONE,
+    NO_LIMIT,
+    QUEUED,
+    SLEEPING,
+    Compute,
+    Task,
+    Waitable,
+)
 from vcpud_simulator.trace import Kind
 
 if TYPE_CHECKING:
@@ -141,8 +150,12 @@ class GuestCpu:
 
     def stolen_ns(self) -> int:
         """Time the vCPU was runnable without a pCPU."""
-        vcpu, now_ns = self.vcpu, self.engine.now_ns
-        return vcpu.in_state_ns(RUNNABLE, now_ns) + vcpu.in_state_ns(CO_STOPPED, now_ns)
+        vcpu = self.vcpu
+        spent_ns = vcpu.spent_ns
+        stolen_ns = spent_ns[RUNNABLE] + spent_ns[CO_STOPPED]
+        if vcpu.state == RUNNABLE or vcpu.state == CO_STOPPED:  # noqa: PLR1714 - hot
+            stolen_ns += self.engine.now_ns - vcpu.since_ns
+        return stolen_ns
 
     def idle_until_ns(self) -> int:
         """Idle time until now."""
@@ -224,12 +237,12 @@ class GuestCpu:
     # ------------------------------------------------------------------ the loop
 
     def _event(self) -> None:
+        now_ns = self.engine.now_ns
         self._in_loop = True
-        self._advance(self.engine.now_ns)
-        self._execute(self.engine.now_ns)
+        self._advance(now_ns)
+        self._execute(now_ns)
         self._in_loop = False
-        if self.running:
-            self.refresh()
+        self.refresh()
 
     def _execute(self, now_ns: int) -> None:  # noqa: C901, PLR0912 - one loop, hot
         """Do everything that is due at this instant, until time has to pass."""
@@ -263,7 +276,12 @@ class GuestCpu:
                 then(self, task)
                 continue
             operation = next(task.program, None)
-            if operation is None:
+            if operation.__class__ is Compute:  # nearly all are: its `begin`, without the detour
+                task.in_kernel = operation.in_kernel
+                task.left_ns = operation.work_ns
+                if task.left_ns > 0:
+                    return
+            elif operation is None:
                 self.exit(task)
             else:
                 operation.begin(self, task)

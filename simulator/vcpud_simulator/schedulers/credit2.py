@@ -110,8 +110,6 @@ class Credit2(BaseScheduler):
 
     def sleep(self, vcpu: Vcpu, now_ns: int) -> None:
         unit: Unit = vcpu.sched
-        if vcpu.pcpu.current is vcpu:
-            return
         if vcpu in unit.queue.waiting:
             unit.queue.waiting.remove(vcpu)
             self._count(vcpu, -1, now_ns)

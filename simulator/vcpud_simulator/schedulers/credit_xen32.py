@@ -152,7 +152,7 @@ class CreditXen32(BaseScheduler):
 
     def sleep(self, vcpu: Vcpu, now_ns: int) -> None:  # noqa: ARG002
         waiting: list[Vcpu] = vcpu.pcpu.sched.waiting
-        if vcpu.pcpu.current is not vcpu and vcpu in waiting:
+        if vcpu in waiting:
             waiting.remove(vcpu)
 
     def _enqueue(self, vcpu: Vcpu) -> None:

@@ -54,7 +54,7 @@ class EsxRelaxed4(EsxStrict):
         )
         return max(0, own_ns - slowest_ns)
 
-    def _judge(self, domain: Domain, now_ns: int) -> None:
+    def _judge(self, domain: Domain, leader_ns: int, now_ns: int) -> None:  # noqa: ARG002
         for vcpu in domain.vcpus:
             if vcpu.state <= RUNNABLE:
                 if self.lead_ns(vcpu) > self.costop_ns:

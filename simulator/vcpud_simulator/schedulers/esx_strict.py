@@ -111,17 +111,19 @@ class EsxStrict(BaseScheduler):
         self._stopped: list[Domain] = []
         self._promised: dict[Pcpu, Vcpu] = {}
         self._least_ns = 0
+        self._entitled = False
 
     def insert(self, vcpu: Vcpu, now_ns: int) -> None:  # noqa: ARG002
         vcpu.sched = World()
         vcpu.domain.sched = _PCPU
 
     def adjust(self, domain: Domain, now_ns: int) -> None:  # noqa: ARG002
-        self._entitle()
+        self._entitled = False
 
     # ------------------------------------------------------------------ queue
 
     def wake(self, vcpu: Vcpu, now_ns: int) -> None:
+        self._entitled = False
         world: World = vcpu.sched
         saved_ns = 0 if world.fresh else BOUND_LAG_QUANTA * self.quantum_ns
         world.used_ns = max(world.used_ns, self._least_ns - saved_ns)
@@ -133,8 +135,7 @@ class EsxStrict(BaseScheduler):
             self._place(vcpu, now_ns)
 
     def sleep(self, vcpu: Vcpu, now_ns: int) -> None:  # noqa: ARG002
-        if vcpu.pcpu.current is vcpu:
-            return
+        self._entitled = False
         if vcpu in self._queue:
             self._queue.remove(vcpu)
         for pcpu in [pcpu for pcpu, promised in self._promised.items() if promised is vcpu]:
@@ -200,6 +201,8 @@ class EsxStrict(BaseScheduler):
             self._charge(current, now_ns)
             if current.state <= RUNNABLE:
                 self._enqueue(current)
+            elif current.state != CO_STOPPED:
+                self._entitled = False
         chosen = self._promised.pop(pcpu, None)
         if chosen is None and self._stopped:
             self._start_domains(now_ns, pcpu)
@@ -222,25 +225,35 @@ class EsxStrict(BaseScheduler):
 
     def account(self, now_ns: int) -> None:
         """One poll: who lags whom, who has to stop, who may start."""
-        self._running(now_ns)  # charged before entitlements change
-        self._entitle()
+        if not self._entitled:
+            self._running(now_ns)  # charged before entitlements change
+            self._entitle()
+            self._entitled = True
         for domain in self.host.domains:
             if len(domain.vcpus) > 1:
-                self._measure(domain, now_ns)
-                self._judge(domain, now_ns)
+                leader_ns = self._measure(domain, now_ns)
+                self._judge(domain, leader_ns, now_ns)
         if self._stopped:
             self._start_domains(now_ns, None)
 
-    def _measure(self, domain: Domain, now_ns: int) -> None:
-        """Progress since the last poll; the idle keep up with the leader."""
+    def _measure(self, domain: Domain, now_ns: int) -> int:
+        """Progress since the last poll; the idle keep up with the leader, which is returned."""
+        leader_ns, idle = 0, []
         for vcpu in domain.vcpus:
-            made_ns = vcpu.in_state_ns(RUNNING, now_ns) + vcpu.in_state_ns(BLOCKED, now_ns)
-            vcpu.sched.progress_ns += made_ns - vcpu.sched.seen_ns
-            vcpu.sched.seen_ns = made_ns
-        leader_ns = self._leader_ns(domain)
-        for vcpu in domain.vcpus:
-            if vcpu.state in {BLOCKED, OFFLINE}:
-                vcpu.sched.progress_ns = leader_ns
+            world: World = vcpu.sched
+            spent_ns, state = vcpu.spent_ns, vcpu.state
+            made_ns = spent_ns[RUNNING] + spent_ns[BLOCKED]
+            if state in {RUNNING, BLOCKED}:
+                made_ns += now_ns - vcpu.since_ns
+            world.progress_ns += made_ns - world.seen_ns
+            world.seen_ns = made_ns
+            if state in {BLOCKED, OFFLINE}:
+                idle.append(world)
+            elif world.progress_ns > leader_ns:
+                leader_ns = world.progress_ns
+        for world in idle:
+            world.progress_ns = leader_ns
+        return leader_ns
 
     @staticmethod
     def _leader_ns(domain: Domain) -> int:
@@ -254,11 +267,14 @@ class EsxStrict(BaseScheduler):
         behind_ns: int = self._leader_ns(vcpu.domain) - vcpu.sched.progress_ns
         return max(0, behind_ns)
 
-    def _judge(self, domain: Domain, now_ns: int) -> None:  # noqa: ARG002
+    def _judge(self, domain: Domain, leader_ns: int, now_ns: int) -> None:  # noqa: ARG002
         """Stop a domain one of whose vCPUs waits, too far behind, while another runs."""
-        if domain in self._stopped or not any(v.state == RUNNING for v in domain.vcpus):
+        waiting = [vcpu for vcpu in domain.vcpus if vcpu.state == RUNNABLE]
+        if not waiting or domain in self._stopped:
             return
-        if any(v.state == RUNNABLE and self.skew_ns(v) > self.costop_ns for v in domain.vcpus):
+        if not any(vcpu.state == RUNNING for vcpu in domain.vcpus):
+            return
+        if any(leader_ns - vcpu.sched.progress_ns > self.costop_ns for vcpu in waiting):
             self._stopped.append(domain)
             for vcpu in domain.vcpus:
                 self._stop(vcpu)

@@ -44,8 +44,7 @@ class RoundRobin(BaseScheduler):
             host.tickle(host.pcpus[(idle_mask & -idle_mask).bit_length() - 1])
 
     def sleep(self, vcpu: Vcpu, now_ns: int) -> None:  # noqa: ARG002
-        if vcpu.pcpu.current is not vcpu:
-            self._queue.remove(vcpu)
+        self._queue.remove(vcpu)
 
     def yield_to(self, vcpu: Vcpu, target: Vcpu, now_ns: int) -> bool:  # noqa: ARG002
         self._queue.remove(target)
@@ -55,7 +54,7 @@ class RoundRobin(BaseScheduler):
     def schedule(self, pcpu: Pcpu, now_ns: int) -> Dispatch:
         current = pcpu.current
         queue = self._queue
-        until_ns = now_ns + self.slice_ns if self.slice_ns < NEVER else NEVER
+        until_ns = now_ns + self.slice_ns
         if current is not None and current.state <= 1:
             if not queue:
                 return current, until_ns

@@ -40,10 +40,11 @@ class AmmpLike:
         criticals: Critical sections a thread enters per region (neighbour list updates).
         critical_ns: Length of one, 200 ns: a few additions to shared forces.
         kernel_sections: Sections under a spinlock of the kernel that a thread enters per region;
-            0, but for the variant whose threads fault in memory they share: 200 per millisecond of
+            0, but for the variant whose threads fault in fresh memory: 20 per millisecond of
             grain, then, are a fifth of the time in the kernel.
-        kernel_gap_ns: Mean time between them, in the kernel: 1 us, the rest of a page fault.
-        kernel_hold_ns: Length of one: 150 ns, a page-table update.
+        kernel_gap_ns: Mean time between them, in the kernel: 10 us, sixteen page faults.
+        kernel_hold_ns: Length of one: 1.5 us, refilling a CPU's cache of free pages under the
+            lock of the zone (`rmqueue_bulk`).
         lock: Kind of that spinlock.
     """
 
@@ -55,8 +56,8 @@ class AmmpLike:
     criticals: int = 1
     critical_ns: int = 200
     kernel_sections: int = 0
-    kernel_gap_ns: int = 1_000
-    kernel_hold_ns: int = 150
+    kernel_gap_ns: int = 10_000
+    kernel_hold_ns: int = 1_500
     lock: type[Spinlock] = QueuedLock
 
     def start(self, kernel: GuestKernel) -> Progress:

@@ -6,30 +6,34 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vcpud_simulator.guest.kernel import GuestKernel
+    from vcpud_simulator.guest.task import Task
 
 
 class Progress:
     """What a workload has got done: for the laboratory only, never shown to a policy.
 
     Attributes:
-        iterations: Units of work finished, in the workload's own unit, its phases' excluded.
+        iterations: Units of work counted one by one, in the workload's own unit.
+        metered: Tasks whose CPU time is progress by itself, and how much of it is a unit.
         responses_ns: Response times of requests, where there are any.
         phases: What each phase has got done, in order, for a workload of phases.
         stopped: Whether the world outside should leave it alone.
     """
 
-    __slots__ = ("iterations", "phases", "responses_ns", "stopped")
+    __slots__ = ("iterations", "metered", "phases", "responses_ns", "stopped")
 
     def __init__(self) -> None:
         self.iterations = 0
+        self.metered: list[tuple[Task, int]] = []
         self.responses_ns: list[int] = []
         self.phases: list[Progress] = []
         self.stopped = False
 
     @property
     def total(self) -> int:
-        """Units of work finished, those of all phases included."""
-        return self.iterations + sum(phase.total for phase in self.phases)
+        """Units of work finished, metered ones and those of all phases included."""
+        metered = sum(task.work_ns // unit_ns for task, unit_ns in self.metered)
+        return self.iterations + metered + sum(phase.total for phase in self.phases)
 
     def stop(self) -> None:
         """Its guest does something else from now on."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vcpud_simulator.guest.task import Compute, Program
+from vcpud_simulator.engine import NEVER
+from vcpud_simulator.guest.task import Compute
 from vcpud_simulator.workloads.base import Progress
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ class GobmkLike:
     def start(self, kernel: GuestKernel) -> Progress:
         progress = Progress()
         for number in range(self.copies or len(kernel.cpus)):
-            kernel.spawn(f"gobmk-{number}", self._program(progress))
+            task = kernel.spawn(f"gobmk-{number}", iter([Compute(NEVER)]))
+            progress.metered.append((task, self.unit_ns))
         return progress
-
-    def _program(self, progress: Progress) -> Program:
-        unit = Compute(self.unit_ns)
-        while True:
-            yield unit
-            progress.iterations += 1

@@ -60,7 +60,7 @@ def test_stale_entries_do_not_pile_up() -> None:
 
     engine.at(0, again)
     engine.run_until(50_000)
-    assert len(engine._heap) < 10_000
+    assert len(engine.heap) < 10_000
 
 
 def test_time_does_not_go_backwards() -> None:

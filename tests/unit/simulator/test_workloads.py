@@ -115,7 +115,7 @@ def test_phases_follow_each_other_and_are_counted_apart() -> None:
     lab = Laboratory(pcpus=2, scheduler=Cfs(), costs=FREE)
     guest = lab.add("guest", Phased(phases=phases), vcpus=2)
     lab.run_for(159 * MS)
-    counts = [phase.iterations for phase in guest.progress.phases]
+    counts = [phase.total for phase in guest.progress.phases]
     assert counts == [pytest.approx(98, abs=3), 0, pytest.approx(98, abs=3), 0]
     assert guest.progress.total == sum(counts)
 
