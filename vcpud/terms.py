@@ -10,6 +10,8 @@ from vcpud.model import Mode, Terms, Uuid
 
 NAMESPACE = "https://vcpud.org/xmlns/domain/1.0"
 """XML namespace of the per-domain metadata element `<vcpud:policy mode= min= max=>`."""
+NOTE_NAMESPACE = "https://vcpud.org/xmlns/note/1.0"
+"""XML namespace of the note that says what a domain is owed while vCPUs are parked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,9 +28,11 @@ from vcpud.hypervisor.link import (
     Row,
 )
 from vcpud.model import Uuid
+from vcpud.terms import NOTE_NAMESPACE
 
 T = TypeVar("T")
 
+_NOTE_PREFIX: Final = "vcpud-note"
 _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
 _STOP_S: Final = 1.0
@@ -193,6 +195,12 @@ class LibvirtLink:
     def hypervisor_version(self) -> int:
         return int(self._ask(self._connection.getVersion))
 
+    def library_version(self) -> int:
+        return int(self._ask(self._connection.getLibVersion))
+
+    def driver(self) -> str:
+        return str(self._ask(self._connection.getType))
+
     def bulk(self, *, counters: bool) -> list[Row]:
         groups = libvirt.VIR_DOMAIN_STATS_STATE
         if counters:
@@ -254,6 +262,11 @@ class LibvirtLink:
     def set_live_vcpus(self, uuid: Uuid, count: int) -> None:
         live = libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._of(uuid, lambda domain: domain.setVcpusFlags(count, live))
+
+    def set_note(self, uuid: Uuid, note: str | None) -> None:
+        kind, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+        key = None if note is None else _NOTE_PREFIX
+        self._of(uuid, lambda domain: domain.setMetadata(kind, note, key, NOTE_NAMESPACE, live))
 
     def set_weight(self, uuid: Uuid, weight: int) -> None:
         live = libvirt.VIR_DOMAIN_AFFECT_LIVE

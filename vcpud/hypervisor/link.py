@@ -83,6 +83,12 @@ class Link(Protocol):
     def hypervisor_version(self) -> int:
         """QEMU's version, 1000000 * major + 1000 * minor + micro; 0 when it has none."""
 
+    def library_version(self) -> int:
+        """libvirt's own version, spelt the same way."""
+
+    def driver(self) -> str:
+        """What libvirt calls this kind of hypervisor: QEMU, Xen, TEST."""
+
     def bulk(self, *, counters: bool) -> list[Row]:
         """States of all running and paused domains, and with `counters` their vCPUs'."""
 
@@ -115,6 +121,9 @@ class Link(Protocol):
 
     def set_live_vcpus(self, uuid: Uuid, count: int) -> None:
         """Plug or unplug vCPUs in the live domain."""
+
+    def set_note(self, uuid: Uuid, note: str | None) -> None:
+        """Write vcpud's hand-over note into the live domain's metadata, or with None remove it."""
 
     def set_weight(self, uuid: Uuid, weight: int) -> None:
         """Set the live domain's `cpu_shares`."""

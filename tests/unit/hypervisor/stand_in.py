@@ -17,7 +17,7 @@ from typing import Any
 from vcpud.backend import BackendOptions
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.kvm import KvmHypervisor
-from vcpud.hypervisor.link import Control, ControlState, Listener, RawEvent, Row
+from vcpud.hypervisor.link import Control, ControlState, Happening, Listener, RawEvent, Row
 from vcpud.hypervisor.options import LibvirtOptions
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.model import Mode, Terms
@@ -60,6 +60,9 @@ class Guest:
     weight: int = 1024
     run_ns: int = 1_000_000_000
     commands: list[str] = field(default_factory=list)
+    note: str = ""
+    note_error: CallFailed | None = None
+    notes: list[str | None] = field(default_factory=list)
     handles: set[int] = field(default_factory=set)
     next_handle: int = 1000
 
@@ -76,7 +79,7 @@ class Guest:
         return (
             f"<domain type='{kind}'><name>n-{self.uuid}</name>"
             f"<vcpu current='{self.live}'>{self.vcpus}</vcpu>"
-            f"<vcpus>{entries}</vcpus>{devices}<metadata>{self.metadata}</metadata></domain>"
+            f"<vcpus>{entries}</vcpus>{devices}<metadata>{self.metadata}{self.note}</metadata></domain>"
         )
 
     def row(self, *, counters: bool) -> Row:
@@ -194,6 +197,12 @@ class StandInLink:
     def hypervisor_version(self) -> int:
         return self._library.version
 
+    def library_version(self) -> int:
+        return 9_000_000
+
+    def driver(self) -> str:
+        return "QEMU"
+
     def bulk(self, *, counters: bool) -> list[Row]:
         if self._library.down:
             raise CallFailed(Meaning.LOST, "Connection reset by peer")
@@ -241,6 +250,15 @@ class StandInLink:
         if guest.unplug_error is not None and count < guest.live:
             raise guest.unplug_error
         guest.live = count
+
+    def set_note(self, uuid: str, note: str | None) -> None:
+        assert self._writable
+        guest = self._guest(uuid)
+        if guest.note_error is not None:
+            raise guest.note_error
+        guest.note = note or ""
+        guest.notes.append(note)
+        self._library.tell(RawEvent(Happening.METADATA, uuid))
 
     def set_weight(self, uuid: str, weight: int) -> None:
         self._guest(uuid).weight = weight

@@ -1,0 +1,67 @@
+"""`doctor`: what is in the way of vcpud on this host and in its guests, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vcpud.commands.common import output_option, say, say_json, settings_of
+from vcpud.doctor.findings import Severity
+from vcpud.errors import ConfigError, LedgerError, PartialError, UsageError, VcpudError
+from vcpud.overrides import Overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud.hypervisor.link import Library
+
+_DEFAULT_URI = "qemu:///system"
+
+
+def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    doctor = subparsers.add_parser(
+        "doctor",
+        parents=[parent],
+        help="find what is in the way, on the host and in guests, each with its remedy",
+        description="Find what is in the way of vcpud on this host and in its guests, each with "
+        "its remedy. Works without the daemon, and as far as it may without root; what it could "
+        "not look at it says. Guests are asked through their agent where they are enforced, or "
+        "named; nothing is changed. Exit code: 0 nothing in the way, 1 an error was found, 5 no "
+        "error, but not everything could be looked at.",
+    )
+    doctor.add_argument("domain", nargs="?", help="only this domain: name or UUID")
+    output_option(doctor)
+    doctor.set_defaults(handler=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from vcpud.doctor.collect import Doctor  # noqa: PLC0415  only where libvirt is wanted
+
+    settings = settings_of(options)
+    with contextlib.suppress(LedgerError):
+        settings = replace(settings, terms=Overrides(settings.state_dir).over(settings.terms))
+    name, _, argument = settings.backend.partition(":")
+    if name != "libvirt":
+        raise UsageError(f"doctor looks at libvirt, not at the backend {name!r}")
+    uri = argument or settings.backend_options.get("uri", _DEFAULT_URI)
+    found = Doctor(settings, uri, _opener()).examine(options.domain)
+    if options.output == "json":
+        say_json(found.document())
+    else:
+        say(found.text())
+    errors = sum(finding.severity is Severity.ERROR for finding in found.findings)
+    if errors:
+        raise VcpudError(f"{errors} thing{'s' * (errors > 1)} in the way")
+    if found.unseen:
+        raise PartialError("nothing in the way, but not everything could be looked at")
+
+
+def _opener() -> Callable[[str], Library]:
+    try:
+        from vcpud.hypervisor.connection import LibvirtLibrary  # noqa: PLC0415  see above
+    except ImportError as error:
+        raise ConfigError(f"the Python bindings of libvirt are missing: {error}") from error
+    return LibvirtLibrary

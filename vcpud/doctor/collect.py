@@ -1,0 +1,315 @@
+"""Collecting facts: /proc, /sys, libvirt, agents, the running daemon. Reads only, never for long.
+
+Every call to libvirt runs on a thread of its own and is given up past its deadline: a doctor
+must say that something hangs, not hang with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from vcpud.client import ask as ask_daemon
+from vcpud.doctor.facts import DomainFacts, Features, GuestFacts, HostFacts
+from vcpud.doctor.features import parse_features
+from vcpud.doctor.findings import Examination, Finding, Unseen
+from vcpud.doctor.guest import Interview
+from vcpud.doctor.probes import examine_domain, examine_host
+from vcpud.errors import UnreachableError, UsageError
+from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.proc import ProcFiles
+from vcpud.hypervisor.xml import AgentPort, UnreadableError, parse_cpuset, parse_description
+from vcpud.ledger import FileLedger
+from vcpud.model import Mode
+from vcpud.text import meant
+
+if TYPE_CHECKING:
+    from vcpud.hypervisor.link import Library, Link
+    from vcpud.settings import Settings
+
+T = TypeVar("T")
+
+DEADLINE_S: Final = 10.0
+"""Longest wait for one call; an agent in a collapsed guest needs several seconds."""
+AGENT_S: Final = 5
+_DAEMON_S: Final = 5.0
+_POLICY_FIELD: Final = 41
+_REALTIME_POLICIES: Final = frozenset({1, 2})
+_CONTROLLERS: Final = {
+    "momd": "oVirt MOM (momd)",
+    "numad": "numad",
+    "cpuplugd": "cpuplugd",
+    "virt-handler": "KubeVirt (virt-handler)",
+    "autoscale.py": "a Proxmox autoscaler (autoscale.py)",
+    "vm_autoscale.py": "a Proxmox autoscaler (vm_autoscale.py)",
+}
+
+
+class Doctor:
+    """One examination."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        uri: str,
+        open_library: Callable[[str], Library],
+        *,
+        root: Path = Path("/"),
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            settings: The configuration, with what `vcpud set` has set.
+            uri: Which libvirt.
+            open_library: Opens it.
+            root: Where /proc and /sys are, which tests replace.
+            deadline_s: Longest wait for one call.
+        """
+        self._settings = settings
+        self._uri = uri
+        self._open_library = open_library
+        self._root = root
+        self._proc = ProcFiles(root)
+        self._deadline_s = deadline_s
+        self._unseen: list[Unseen] = []
+        self._writable = False
+        self._hung = False
+
+    def examine(self, word: str | None = None) -> Examination:
+        """Look at the host, and at every running domain or at one.
+
+        Args:
+            word: A domain's name or UUID, or None for all.
+
+        Raises:
+            UsageError: There is no such domain.
+            UnreachableError: A domain was named, and libvirt does not answer.
+        """
+        link, why = self._connect()
+        host = self._host(link, why)
+        findings = list(examine_host(host))
+        if link is None:
+            if word is not None:
+                raise UnreachableError(f"libvirt does not answer on {self._uri}: {why}")
+            self._missed("host", "the domains", "libvirt does not answer")
+            return Examination(findings=tuple(findings), unseen=tuple(self._unseen), domains=())
+        names = []
+        for uuid, name in self._running(link, word):
+            names.append(name)
+            findings += self._domain(link, uuid, name, host, asked=word is not None)
+        if not self._hung:
+            self._within(link.close)
+        return Examination(
+            findings=tuple(findings), unseen=tuple(self._unseen), domains=tuple(names)
+        )
+
+    # ------------------------------------------------------------------------------ the host
+
+    def _connect(self) -> tuple[Link | None, str]:
+        """A connection that may change, else one that may look, else None and why not."""
+        try:
+            library = self._open_library(self._uri)
+            try:
+                link = self._within(lambda: library.open(writable=True))
+            except CallFailed as failure:
+                self._denied: str | None = failure.message
+                return self._within(lambda: library.open(writable=False)), ""
+        except CallFailed as failure:
+            return None, failure.message
+        self._writable, self._denied = True, None
+        return link, ""
+
+    def _host(self, link: Link | None, why: str) -> HostFacts:
+        daemon: str | None = ""
+        try:
+            ask_daemon(self._settings.runtime_dir, "status", timeout_s=_DAEMON_S)
+        except UnreachableError as error:
+            daemon = str(error)
+        return HostFacts(
+            uri=self._uri,
+            unreachable=None if link is not None else why,
+            denied=None if link is None else self._denied,
+            driver=None if link is None else self._told(link.driver),
+            libvirt_version=None if link is None else self._told(link.library_version),
+            hypervisor_version=None if link is None else self._told(link.hypervisor_version),
+            daemon=daemon,
+            killed=os.path.lexists(self._settings.kill_switch),
+            ledger=self._ledger(),
+            cgroup_unified=self._unified(),
+            pcpus=self._proc.online_pcpus(),
+            isolated=self._cpus("sys/devices/system/cpu/isolated"),
+            nohz_full=self._cpus("sys/devices/system/cpu/nohz_full"),
+            numa=self._numa(),
+            ple_gap=self._number("sys/module/kvm_intel/parameters/ple_gap"),
+            controllers=self._controllers(),
+        )
+
+    def _ledger(self) -> str | None:
+        folder = self._settings.state_dir
+        if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+            self._missed("host", "the ledger", f"{folder} may not be read: run as root")
+            return None
+        return FileLedger(folder, read_only=True).fault
+
+    def _unified(self) -> bool | None:
+        mounted = self._root / "sys/fs/cgroup"
+        if not mounted.is_dir() or not any(mounted.iterdir()):
+            return None
+        return (mounted / "cgroup.controllers").exists()
+
+    def _numa(self) -> tuple[frozenset[int], ...]:
+        nodes = sorted((self._root / "sys/devices/system/node").glob("node[0-9]*"))
+        cells = [self._cpus(f"sys/devices/system/node/{node.name}/cpulist") for node in nodes]
+        return tuple(cell for cell in cells if cell)
+
+    def _controllers(self) -> tuple[str, ...]:
+        found = set()
+        for path in (self._root / "proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes()[:4096].decode(errors="replace").split("\0")[:3]
+                found |= {Path(word).name for word in words} & set(_CONTROLLERS)
+        return tuple(sorted(_CONTROLLERS[name] for name in found))
+
+    def _text(self, path: str) -> str | None:
+        try:
+            return (self._root / path).read_text(errors="replace").strip()
+        except OSError:
+            return None
+
+    def _cpus(self, path: str) -> frozenset[int]:
+        text = self._text(path)
+        try:
+            return parse_cpuset(text) if text else frozenset()
+        except ValueError:
+            return frozenset()
+
+    def _number(self, path: str) -> int | None:
+        text = self._text(path) or ""
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    # --------------------------------------------------------------------------- the domains
+
+    def _running(self, link: Link, word: str | None) -> list[tuple[str, str]]:
+        try:
+            rows = self._within(lambda: link.bulk(counters=False))
+            named = [(row.uuid, self._within(lambda row=row: link.name(row.uuid))) for row in rows]  # type: ignore[misc]
+        except CallFailed as failure:
+            self._missed("host", "the domains", failure.message)
+            return []
+        if word is None:
+            return sorted(named, key=lambda one: one[1])
+        chosen = [one for one in named if word in one or word.lower() == one[0]]
+        if not chosen:
+            names = [name for _, name in named]
+            raise UsageError(f"there is no running domain {word!r}{meant(word, names)}")
+        return chosen
+
+    def _domain(
+        self, link: Link, uuid: str, name: str, host: HostFacts, *, asked: bool
+    ) -> tuple[Finding, ...]:
+        try:
+            text = self._within(lambda: link.xml(uuid))
+        except CallFailed as failure:
+            self._missed(name, "its description", failure.message)
+            return ()
+        description, error, features = None, None, Features()
+        try:
+            description, features = parse_description(text), parse_features(text)
+        except UnreadableError as wrong:
+            error = str(wrong)
+        wishes = None if description is None else description.wishes
+        terms = self._settings.terms.terms(uuid, name, wishes)
+        pid = self._proc.qemu_pids().get(uuid)
+        if pid is None and host.driver == "QEMU":
+            why = "its QEMU cannot be found in /proc (hidepid, or another host)"
+            self._missed(name, "its process", why)
+        guest = None
+        if description is not None and description.agent is AgentPort.CONNECTED:
+            wanted = asked or terms.mode is Mode.ENFORCE or terms.guest_signals
+            guest = self._guest(link, uuid, name, description.max_vcpus, wanted=wanted)
+        facts = DomainFacts(
+            name=name,
+            uuid=uuid,
+            terms=terms,
+            description=description,
+            error=error,
+            features=features,
+            share_unit=None if pid is None else self._proc.share_unit(pid),
+            realtime=None if pid is None else self._realtime(pid),
+            guest=guest,
+        )
+        return examine_domain(facts, host)
+
+    def _guest(
+        self, link: Link, uuid: str, name: str, max_vcpus: int, *, wanted: bool
+    ) -> GuestFacts | None:
+        if not self._writable:
+            self._missed(name, "its guest", "asking an agent needs the right to change: as root")
+            return None
+        if not wanted:
+            self._missed(name, "its guest", f"only observed: `vcpud doctor {name}` asks its agent")
+            return None
+        interview = Interview(
+            ask=lambda command: self._within(lambda: link.agent(uuid, command, AGENT_S)),
+            max_vcpus=max_vcpus,
+        )
+        try:
+            guest = interview.hold()
+        except CallFailed as failure:
+            self._missed(name, "its guest", failure.message)
+            return None
+        for refusal in interview.refusals:
+            what, _, why = refusal.partition(": ")
+            self._missed(name, f"in the guest, {what}", why)
+        return guest
+
+    def _realtime(self, pid: int) -> bool | None:
+        policies = set()
+        for path in (self._root / "proc" / str(pid) / "task").glob("*/stat"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                fields = path.read_text(errors="replace").rpartition(")")[2].split()
+                policies.add(int(fields[_POLICY_FIELD - 3]))
+        return bool(policies & _REALTIME_POLICIES) if policies else None
+
+    # -------------------------------------------------------------------------------- calls
+
+    def _told(self, ask: Callable[[], T]) -> T | None:
+        try:
+            return self._within(ask)
+        except CallFailed as failure:
+            self._missed("host", "a version", failure.message)
+            return None
+
+    def _within(self, call: Callable[[], T]) -> T:
+        """Make a call on a thread that can be given up.
+
+        Raises:
+            CallFailed: It failed, or has not been answered.
+        """
+        box: list[Any] = []
+
+        def run() -> None:
+            try:
+                box.append(("ok", call()))
+            except CallFailed as failure:
+                box.append(("failed", failure))
+
+        thread = threading.Thread(target=run, name="doctor", daemon=True)
+        thread.start()
+        thread.join(self._deadline_s)
+        if not box:
+            self._hung = True
+            raise CallFailed(Meaning.HUNG, f"no answer within {self._deadline_s:g} s")
+        kind, value = box[0]
+        if kind == "failed":
+            raise value
+        result: T = value
+        return result
+
+    def _missed(self, subject: str, what: str, why: str) -> None:
+        self._unseen.append(Unseen(subject=subject, what=what, why=why))

@@ -1,0 +1,130 @@
+"""What was seen of the host, a domain and its guest; None stands for "could not be looked at"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vcpud.hypervisor.agent import GuestVcpu
+    from vcpud.hypervisor.xml import Description
+    from vcpud.model import ShareUnit, Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """The host and its hypervisor.
+
+    Attributes:
+        uri: Which libvirt.
+        unreachable: Why libvirt does not answer, None when it does.
+        denied: Why no connection that may change anything can be had; None when it can.
+        driver: As libvirt calls it: QEMU, Xen, TEST.
+        libvirt_version: 1000000 * major + 1000 * minor + micro, None when not told.
+        hypervisor_version: The same of QEMU or Xen.
+        daemon: Why the running vcpud does not answer, "" when it does, None when not asked.
+        killed: The kill switch is thrown.
+        ledger: Why the ledger cannot be used, None when it can.
+        cgroup_unified: cgroup version 2 is in charge.
+        pcpus: pCPUs online.
+        isolated: Taken from the scheduler by `isolcpus=`.
+        nohz_full: Without a tick.
+        numa: pCPUs of each NUMA node.
+        ple_gap: KVM's pause-loop exiting on Intel; 0 is off, None elsewhere.
+        controllers: Programs running here that change vCPUs or where they run, by name.
+    """
+
+    uri: str
+    unreachable: str | None = None
+    denied: str | None = None
+    driver: str | None = None
+    libvirt_version: int | None = None
+    hypervisor_version: int | None = None
+    daemon: str | None = None
+    killed: bool = False
+    ledger: str | None = None
+    cgroup_unified: bool | None = None
+    pcpus: frozenset[int] = frozenset({0})
+    isolated: frozenset[int] = frozenset()
+    nohz_full: frozenset[int] = frozenset()
+    numa: tuple[frozenset[int], ...] = ()
+    ple_gap: int | None = None
+    controllers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What a domain's XML says beyond what the daemon itself reads.
+
+    Attributes:
+        kind: The domain's type: kvm, qemu, xen, test.
+        os_type: hvm, xen (PV), xenpvh.
+        pvspinlock: `<features><pvspinlock state=>`; None when it is not there.
+        hint_dedicated: `<kvm><hint-dedicated state='on'/>`: the guest leaves paravirtual locks.
+        host_passthrough: The guest has all of the host's CPU features.
+        numa_cells: Cells of the guest's own NUMA topology.
+        emulator_pin: `<emulatorpin cpuset=>`.
+        words: What names and describes it for people: title, description, metadata.
+        os_id: libosinfo's name of the operating system.
+        hyperv: Hyper-V enlightenments are on.
+    """
+
+    kind: str = ""
+    os_type: str = ""
+    pvspinlock: bool | None = None
+    hint_dedicated: bool = False
+    host_passthrough: bool = False
+    numa_cells: int = 0
+    emulator_pin: str | None = None
+    words: str = ""
+    os_id: str = ""
+    hyperv: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFacts:
+    """What the guest's agent told.
+
+    Attributes:
+        version: The agent's.
+        commands: Commands it has, and whether each is enabled.
+        os_id: `guest-get-osinfo`.
+        vcpus: CPUs as the guest lists them.
+        files: Content of the files that were read, None where a file is not there; a path that
+            could not be asked for is absent.
+    """
+
+    version: str | None = None
+    commands: Mapping[str, bool] | None = None
+    os_id: str | None = None
+    vcpus: tuple[GuestVcpu, ...] | None = None
+    files: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainFacts:
+    """One running domain.
+
+    Attributes:
+        name: For people.
+        uuid: The key.
+        terms: What the configuration and its metadata allow.
+        description: As the daemon reads its XML, None where it cannot.
+        error: Why not.
+        features: What else its XML says.
+        share_unit: What the scheduler's weight counts, None when its process cannot be seen.
+        realtime: Threads of its QEMU run with a real-time policy set from outside.
+        guest: What its agent told, None when it was not asked.
+    """
+
+    name: str
+    uuid: str
+    terms: Terms
+    description: Description | None = None
+    error: str | None = None
+    features: Features = Features()
+    share_unit: ShareUnit | None = None
+    realtime: bool | None = None
+    guest: GuestFacts | None = None
