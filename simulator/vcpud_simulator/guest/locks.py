@@ -53,6 +53,7 @@ class Spinlock(Platform):
         self.waiters: list[Task] = []
         self.acquisitions = 0
         self.contentions = 0
+        self._pending: Task | None = None
 
     @property
     def quiet(self) -> bool:
@@ -69,6 +70,8 @@ class Spinlock(Platform):
             self._take(task)
             return True
         self.contentions += 1
+        if self.queued and not self.waiters:
+            self._pending = task
         self.waiters.append(task)
         cpu.spin(task, self, in_kernel=True, limit_ns=self._limit_ns(task))
         return False
@@ -99,7 +102,9 @@ class Spinlock(Platform):
         kernel = self.kernel
         self.waiters.remove(task)
         self._take(task)
-        if self.queued:
+        if task is self._pending:
+            self._pending = None  # its wait never reached the queue, where the tracepoint is
+        elif self.queued:
             kernel.lock_waits += 1
             kernel.lock_wait_ns += kernel.host.engine.now_ns - task.spin_began_ns
         task.cpu.stop_spin(task, kernel.config.handoff_ns)
