@@ -212,6 +212,8 @@ class DomainSample:
         in_flight: A change begun and not yet answered.
         booted_for_ns: Time since the guest started or rebooted, None when unknown.
         vcpus: Host-side counters.
+        cycles: Unhalted cycles of all its vCPUs, where libvirt's perf statistics are on.
+        instructions: Instructions retired in them: few a cycle are work, next to none are waiting.
         guest: What the guest says.
         troubles: What is missing or wrong, each named once.
         handed_over: What a vcpud on another host, or before a save, still owed it when it came.
@@ -237,6 +239,8 @@ class DomainSample:
     in_flight: Change | None = None
     booted_for_ns: int | None = None
     vcpus: tuple[VcpuSample, ...] = ()
+    cycles: int | None = None
+    instructions: int | None = None
     guest: GuestReading | None = None
     troubles: frozenset[Trouble] = frozenset()
     handed_over: Original | None = None

@@ -32,7 +32,14 @@ from vcpud.terms import TermsBook, Wishes
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
 from vcpud_simulator.entities import RUNNABLE, RUNNING
-from vcpud_simulator.platform import GUEST_SIGNALS, Signal
+from vcpud_simulator.platform import (
+    CYCLES_PER_NS,
+    GUEST_SIGNALS,
+    KERNEL_IPC,
+    SPIN_IPC,
+    WORK_IPC,
+    Signal,
+)
 from vcpud_simulator.reporter import Answer, Reporter
 from vcpud_simulator.signals import Counted, Feed, blurred, lied
 
@@ -49,7 +56,7 @@ PROMPT_NS: Final = NS_PER_S
 """Spacing of the readings that follow a change."""
 PROMPT_READINGS: Final = 2
 UP_FOR_NS: Final = 3600 * NS_PER_S
-"""How long domains have been up that are there from the start."""
+"""How long domains have been up that are there within the first second."""
 WEIGHTS: Final = range(1, 65_536)
 
 
@@ -92,7 +99,7 @@ class Book:
         self._period_ns = world.scenario.signals.agent_period_ns
         self._by_domain = world.lab.host.scheduler.weight_per_domain
         self._incarnation = f"{resident.number}:{resident.inhabitant.started_ns}"
-        up_ns = UP_FOR_NS if resident.inhabitant.started_ns == 0 else 0
+        up_ns = UP_FOR_NS if resident.inhabitant.started_ns <= NS_PER_S else 0
         self._booted_at_ns = resident.inhabitant.started_ns - up_ns
         self._signals = world.platform.signals - frozenset(plan.missing)
         self._asked = tuple(signal for signal in GUEST_SIGNALS if signal in self._signals)
@@ -204,6 +211,7 @@ class Book:
         """The latest complete readings."""
         taken_at_ns, runs = self._look(Signal.RUN, now_ns, RUNNING)
         _, delays = self._look(Signal.RUN_DELAY, now_ns, RUNNABLE)
+        cycles, instructions = self._perf(now_ns)
         guest = self._guest(now_ns)
         knows_online = self.method is Method.AGENT
         vcpus = self._kernel.domain.vcpus
@@ -232,6 +240,8 @@ class Book:
                 )
                 for vcpu in vcpus
             ),
+            cycles=cycles,
+            instructions=instructions,
             guest=guest,
             troubles=self._troubles(now_ns),
         )
@@ -255,6 +265,30 @@ class Book:
         feed.take(now_ns, times)
         taken_at_ns, found = feed.latest(now_ns)
         return max(taken_at_ns, 0), found
+
+    def _perf(self, now_ns: int) -> tuple[int | None, int | None]:
+        """Cycles and instructions of all vCPUs, as the hardware counts them."""
+        if Signal.PERF not in self._signals:
+            return None, None
+
+        def count(counted: Counted) -> tuple[int, int]:
+            cpus = self._kernel.cpus
+            for cpu in cpus:
+                cpu.advance()
+            work_ns = sum(cpu.true_work_ns for cpu in cpus)
+            spin_ns = sum(cpu.true_spin_ns for cpu in cpus)
+            kernel_ns = sum(cpu.true_overhead_ns for cpu in cpus)
+            retired = WORK_IPC * work_ns + SPIN_IPC * spin_ns + KERNEL_IPC * kernel_ns
+            cycles_ns = work_ns + spin_ns + kernel_ns
+            return (
+                counted("cycles", round(CYCLES_PER_NS * cycles_ns)),
+                counted("instructions", round(CYCLES_PER_NS * retired)),
+            )
+
+        feed = self._feeds[Signal.PERF]
+        feed.take(now_ns, count)
+        found: tuple[int, int] | None = feed.latest(now_ns)[1]
+        return (None, None) if found is None else found
 
     def _troubles(self, now_ns: int) -> frozenset[Trouble]:
         conditions = {

@@ -166,7 +166,9 @@ class Laboratory:
 
     def remove(self, name: str) -> None:
         """A domain is destroyed: none of its vCPUs ever runs again."""
-        self._stop(self.inhabitants.pop(name).kernel.domain)
+        inhabitant = self.inhabitants.pop(name)
+        inhabitant.progress.stop()
+        self._stop(inhabitant.kernel.domain)
 
     def _stop(self, domain: Domain) -> None:
         stopped = [vcpu for vcpu in domain.vcpus if vcpu.state == CO_STOPPED]

@@ -30,6 +30,15 @@ class Signal(StrEnum):
 GUEST_SIGNALS: Final = (Signal.ACCOUNTING, Signal.LOCKS, Signal.RUN_QUEUE, Signal.RUNNABLE)
 """Those that the guest itself must be asked for."""
 
+CYCLES_PER_NS: Final = 2.5
+"""A server's clock; only ratios of counters mean anything."""
+WORK_IPC: Final = 1.2
+"""Instructions per cycle of compiled code that computes (SPEC CPU: 0.5 to 2)."""
+KERNEL_IPC: Final = 0.5
+"""Of switches, interrupts and wake-ups: cold caches, serialising instructions."""
+SPIN_IPC: Final = 5 / 140
+"""Of a loop of five instructions with one PAUSE, which takes 140 cycles since Skylake."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:

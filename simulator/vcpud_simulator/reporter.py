@@ -84,7 +84,7 @@ class Reporter:
         self._done: Callable[[], None] = _nothing
         self._asleep = False
         self._asked_ns = 0
-        self._task = kernel.spawn("qemu-ga-read", self._serve())
+        self._task = kernel.spawn("qemu-ga-read", self._serve(), system=True)
 
     def ask(
         self,

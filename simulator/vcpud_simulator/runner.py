@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vcpud.record import ChangeRecord, CycleRecord
     from vcpud.requests import Request
     from vcpud_simulator.scenario import Scenario
+    from vcpud_simulator.workloads.base import Progress
     from vcpud_simulator.world import Resident
 
 PERCENTILES: Final = (50, 95, 99)
@@ -143,6 +144,7 @@ def run(  # noqa: PLR0913 - a run has these parts
     assignment: Mapping[str, int] | None = None,
     trace: Sink | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Mapping[str, Point]], None] | None = None,
     recorder: Recorder | None = None,
 ) -> RunResult:
     """Run a scenario.
@@ -158,6 +160,7 @@ def run(  # noqa: PLR0913 - a run has these parts
         assignment: CPUs in use from the start, by domain, instead of the scenario's own.
         trace: Also gets every event.
         progress: Called with simulated time so far and in all, once a simulated second.
+        watch: Called with what each domain that is there did, once a simulated second.
         recorder: Also gets every cycle.
 
     Raises:
@@ -168,7 +171,7 @@ def run(  # noqa: PLR0913 - a run has these parts
     world = World(scenario, seed=seed, trace=sink, assignment=assignment)
     begin_ns = scenario.warmup_ns
     end_ns = begin_ns + (scenario.duration_ns if duration_ns is None else duration_ns)
-    meter = Meter(world, begin_ns, end_ns, progress)
+    meter = Meter(world, begin_ns, end_ns, progress, watch)
     notes = Notes(recorder)
     name = UNMANAGED
     if policy is not None:
@@ -219,14 +222,16 @@ class Meter:
         begin_ns: int,
         end_ns: int,
         progress: Callable[[int, int], None] | None,
+        watch: Callable[[Mapping[str, Point]], None] | None,
     ) -> None:
         self.timeline: dict[str, list[Point]] = {}
         self._world = world
         self._begin_ns = begin_ns
         self._end_ns = end_ns
         self._progress = progress
+        self._watch = watch
         self._last: dict[str, tuple[int, Totals]] = {}
-        self._at_begin: dict[str, tuple[Totals, int]] = {}
+        self._at_begin: dict[str, tuple[Totals, list[int]]] = {}
         instants = {*range(NS_PER_S, end_ns + 1, NS_PER_S), begin_ns, end_ns} - {0}
         self._instants = iter(sorted(instants))
         if begin_ns == 0:
@@ -247,13 +252,16 @@ class Meter:
                 self._point(resident, now_ns)
             if self._progress is not None:
                 self._progress(now_ns, self._end_ns)
+            if self._watch is not None:
+                there = self.timeline.keys() & self._world.residents.keys()
+                self._watch({name: self.timeline[name][-1] for name in sorted(there)})
         self._next()
 
     def _begin(self) -> None:
         for resident in self._world.residents.values():
-            progress = resident.inhabitant.progress
-            name = resident.plan.name
-            self._at_begin[name] = (resident.inhabitant.totals(), len(progress.responses_ns))
+            inhabitant = resident.inhabitant
+            counts = [len(responses) for responses in _responses(inhabitant.progress)]
+            self._at_begin[resident.plan.name] = (inhabitant.totals(), counts)
 
     def _point(self, resident: Resident, now_ns: int) -> None:
         name, inhabitant = resident.plan.name, resident.inhabitant
@@ -284,7 +292,10 @@ class Meter:
             name, inhabitant = resident.plan.name, resident.inhabitant
             if name not in shares:
                 continue
-            then, responses = self._at_begin.get(name, (Totals(), 0))
+            then, counts = self._at_begin.get(name, (Totals(), []))
+            phases = _responses(inhabitant.progress)
+            counts += [0] * (len(phases) - len(counts))
+            responses = [one for part, at in zip(phases, counts, strict=True) for one in part[at:]]
             now = inhabitant.totals()
             vcpus_ns = resident.plan.vcpus * (
                 self._end_ns - max(self._begin_ns, inhabitant.started_ns)
@@ -292,7 +303,7 @@ class Meter:
             found[name] = DomainResult(
                 iterations=now.iterations - then.iterations,
                 rate=(now.iterations - then.iterations) * NS_PER_S / window_ns,
-                responses_ns=percentiles(inhabitant.progress.responses_ns[responses:]),
+                responses_ns=percentiles(responses),
                 run_pcpus=(now.run_ns - then.run_ns) / window_ns,
                 run_delay_pcpus=(now.run_delay_ns - then.run_delay_ns) / window_ns,
                 useful_pcpus=(now.useful_ns - then.useful_ns) / window_ns,
@@ -345,6 +356,14 @@ class Meter:
             left -= shares[name]
             total -= weights[name]
         return shares
+
+
+def _responses(progress: Progress) -> list[list[int]]:
+    """Response times of a workload and of each of its phases, in an order that stays."""
+    found = [progress.responses_ns]
+    for phase in progress.phases:
+        found += _responses(phase)
+    return found
 
 
 def percentiles(responses_ns: list[int]) -> dict[int, int]:
