@@ -1,0 +1,217 @@
+"""Whole vCPUs from fractional entitlements, so that those whom contention hurts fit the pool.
+
+Units: amounts of processor are pCPUs; gains are natural logarithms of a ratio of progress.
+
+Problem
+    A pool of P pCPUs runs at most P vCPUs at once. Where more are runnable, some are preempted,
+    and a guest whose vCPUs wait for each other pays nearly the same whether few or many are in
+    excess. So the whole numbers must add up to P, entitlements do not come in whole numbers, and
+    vCPUs of those who do not care count like any other.
+
+Approach
+    Progress of a domain on n vCPUs is min(n, E), divided by 1 + its cost while vCPUs of its pool
+    are in excess; a domain on one vCPU has no sibling to wait for and pays nothing. Sensitive
+    domains start at their entitlement rounded to what the host can keep running; neighbours that
+    do not care are, where the rest does not fit, brought to their entitlement rounded up, largest
+    saving first. Then single vCPUs are given or taken where the weighted sum of log progress
+    gains most or loses least, until the sum fits. Where it cannot fit, each sensitive domain
+    takes the better of one vCPU and its entitlement for itself. Greedy is exact here: the
+    objective is separable and concave in each count.
+
+References:
+    The step penalty follows the rotation law of docs/policies.md, apportionment by marginal gain
+    is M. L. Balinski, H. P. Young, "Fair Representation" (1982), with log in place of quotient.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vcpud.model import Uuid
+
+ROUNDING_PCPUS = 0.25
+"""A host is never wholly free: 1.9 pCPUs can keep two vCPUs running, most of the time."""
+KEPT_RATIO = 0.97
+"""No neighbour gets fewer vCPUs than this share of its entitlement."""
+HYSTERESIS_PCPUS = 0.15
+"""An entitlement must move by so much beyond a whole number before a neighbour follows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One domain's claim on its pool.
+
+    Attributes:
+        uuid: Whose.
+        weight: Relative share.
+        active: vCPUs now.
+        least: Never fewer.
+        home: Never more.
+        entitled: pCPUs it is entitled to.
+        want: pCPUs it would keep busy if it had them.
+        cost: What contention costs it; 0 for one that does not care.
+        contended: Whether it suffers contention now.
+        made: Its progress now over what of its use can be progress, None where not known.
+        movable: It may be changed now.
+        lends: It may be brought to its entitlement for the sake of others.
+    """
+
+    uuid: Uuid
+    weight: float
+    active: int
+    least: int
+    home: int
+    entitled: float
+    want: float
+    cost: float
+    contended: bool
+    made: float | None = None
+    movable: bool = True
+    lends: bool = False
+
+    @property
+    def sensitive(self) -> bool:
+        return self.movable and self.cost > 0
+
+    def occupies(self, vcpus: int) -> float:
+        """pCPUs it keeps busy or asks for on that many vCPUs."""
+        return min(float(vcpus), self.want)
+
+    def progress(self, vcpus: int, *, fits: bool) -> float:
+        """Progress on that many vCPUs."""
+        runs = max(min(float(vcpus), self.entitled), 1e-3)
+        return runs if fits or vcpus == 1 else runs / (1 + self.cost)
+
+    def gain(self, vcpus: int, *, fits: bool) -> float:
+        """Log of progress on that many vCPUs over progress now."""
+        now = self.progress(self.active, fits=not self.contended)
+        if self.made is not None and self.contended:
+            now = max(now, self.made)
+        return math.log(self.progress(vcpus, fits=fits) / now)
+
+    @property
+    def share(self) -> int:
+        """Its entitlement in vCPUs that the host can keep running."""
+        return self.within(math.floor(self.entitled + ROUNDING_PCPUS))
+
+    @property
+    def kept(self) -> int:
+        """Its entitlement in vCPUs, rounded up; the present number where that is near enough."""
+        exact = KEPT_RATIO * self.entitled
+        above = math.ceil(exact - 1e-9)
+        if above < self.active <= math.ceil(exact + HYSTERESIS_PCPUS):
+            above = self.active
+        return self.within(above)
+
+    def within(self, vcpus: int) -> int:
+        return min(max(vcpus, self.least, 1), self.home)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allotment:
+    """Numbers of vCPUs for a pool.
+
+    Attributes:
+        vcpus: By domain; those that cannot be changed keep theirs.
+        fits: What they keep busy does not exceed the pool.
+        gain: Weighted mean of the log gain of those whom contention hurts.
+    """
+
+    vcpus: Mapping[Uuid, int]
+    fits: bool
+    gain: float
+
+
+def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
+    """The best numbers of vCPUs for a pool.
+
+    Args:
+        capacity: pCPUs there are for these domains.
+        claims: One a domain, in any order.
+    """
+    room = math.floor(capacity + ROUNDING_PCPUS)
+    hurt = sorted((c for c in claims if c.sensitive), key=lambda c: c.uuid)
+    calm = sorted((c for c in claims if not c.sensitive), key=lambda c: c.uuid)
+    vcpus = {c.uuid: c.home if c.movable else c.active for c in calm}
+    if not hurt:
+        return Allotment(vcpus=vcpus, fits=_busy(calm, vcpus) <= room, gain=0.0)
+    shares = {c.uuid: c.share for c in hurt}
+    left = room - sum(c.occupies(vcpus[c.uuid]) for c in calm)
+    left = _lend(calm, vcpus, left, _busy(hurt, shares))
+    counts = _fit(hurt, shares, left)
+    fits = _busy(hurt, counts) <= left + ROUNDING_PCPUS
+    if not fits:
+        counts = {c.uuid: _alone(c, shares[c.uuid]) for c in hurt}
+    weight = sum(c.weight for c in hurt)
+    gain = sum(c.weight * c.gain(counts[c.uuid], fits=fits) for c in hurt) / weight
+    if not fits or all(count == 1 for count in counts.values()):
+        # Nobody is spared by what others gave up: they keep what they have.
+        vcpus = {c.uuid: c.home if c.movable else c.active for c in calm}
+    return Allotment(vcpus=vcpus | counts, fits=fits, gain=gain)
+
+
+def _busy(claims: Sequence[Claim], vcpus: Mapping[Uuid, int]) -> float:
+    return sum(c.occupies(vcpus[c.uuid]) for c in claims)
+
+
+def _lend(calm: Sequence[Claim], vcpus: dict[Uuid, int], left: float, needed: float) -> float:
+    """Bring neighbours to their entitlement until there is room; what is left then."""
+    savings = sorted(
+        (
+            (c.occupies(vcpus[c.uuid]) - c.occupies(c.kept), c)
+            for c in calm
+            if c.lends and c.movable
+        ),
+        key=lambda pair: (-pair[0], pair[1].uuid),
+    )
+    for saving, claim in savings:
+        if left + ROUNDING_PCPUS >= needed or saving <= 0:
+            break
+        vcpus[claim.uuid] = claim.kept
+        left += saving
+    return left
+
+
+def _fit(hurt: Sequence[Claim], shares: Mapping[Uuid, int], left: float) -> dict[Uuid, int]:
+    """Give or take single vCPUs where the weighted sum of log progress gains most, loses least."""
+    counts = dict(shares)
+    busy = _busy(hurt, counts)
+    over = [
+        (c.weight * math.log(n / (n - 1)), c.uuid, c)
+        for c in hurt
+        if (n := counts[c.uuid]) > max(c.least, 1)
+    ]
+    heapq.heapify(over)
+    while over and busy > left + ROUNDING_PCPUS:
+        _, uuid, claim = heapq.heappop(over)
+        busy -= claim.occupies(counts[uuid]) - claim.occupies(counts[uuid] - 1)
+        counts[uuid] -= 1
+        n = counts[uuid]
+        if n > max(claim.least, 1):
+            heapq.heappush(over, (claim.weight * math.log(n / (n - 1)), uuid, claim))
+    under = [
+        (-c.weight * math.log((n + 1) / n), c.uuid, c)
+        for c in hurt
+        if (n := counts[c.uuid]) < c.home
+    ]
+    heapq.heapify(under)
+    while under:
+        _, uuid, claim = heapq.heappop(under)
+        n = counts[uuid] + 1
+        grown = claim.occupies(n) - claim.occupies(n - 1)
+        if n > math.ceil(claim.entitled - 1e-9) or busy + grown > left + ROUNDING_PCPUS:
+            continue
+        busy += grown
+        counts[uuid] = n
+        if n < claim.home:
+            heapq.heappush(under, (-claim.weight * math.log((n + 1) / n), uuid, claim))
+    return counts
+
+
+def _alone(claim: Claim, share: int) -> int:
+    """The better number for a domain whose pool stays overfull."""
+    choices = {claim.active, share, claim.within(1)}
+    return max(sorted(choices), key=lambda n: (claim.progress(n, fits=False), n == claim.active))

@@ -1,0 +1,214 @@
+"""What is believed of a domain, and how readings and verdicts change that.
+
+Units: amounts of processor are pCPUs; `cost_ratio` is progress without contention over progress
+with it, at the same use of the processor, minus 1: 0 is indifferent, 9 is ten times faster alone.
+
+Problem
+    What contention costs a guest cannot be read anywhere. Waiting for locks hints at it, so does a
+    guest that makes less of its share than its share is worth; both have innocent explanations.
+
+Approach
+    The prior is that contention costs nothing. A reading of the lock wait w while the domain's
+    vCPUs wait for pCPUs says at most w / (1 - w), less what it waits when they do not (its own
+    contention). What it makes of its entitlement bounds the gain from above, whatever it says. That
+    bound alone, without lock waits, is worth half of itself, less with every failure. A verdict
+    replaces guesses: what helped is proven and its cost measured, what did not halves the trust.
+    A signal that is missing moves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vcpud.demand import DomainDemand
+from vcpud.plan import Outcome
+from vcpud.units import NS_PER_S
+
+LEARN_RATIO = 0.3
+"""Weight of one reading in what is believed: three agree before half is believed."""
+WORST_WAIT_RATIO = 0.98
+"""A wait longer than this cannot be told from a longer one: cost is believed up to 49."""
+QUEUED_LOCK_VCPUS = 2
+"""With so few active vCPUs a queued lock has no queue, and the tracepoint sees nothing."""
+HINT_TRUST_RATIO = 0.5
+"""An unexplained shortfall is as likely contention as not."""
+HINT_WINDOWS = 4
+"""Windows of progress in a row that show it before it counts."""
+CALM_DELAY_RATIO = 0.05
+"""Run delay per active vCPU below which a host does not stand in the way."""
+LEAST_PCPUS = 1e-3
+"""Progress below this cannot be told from none."""
+RETRY_NS = 600 * NS_PER_S
+RETRY_MAX_NS = 6 * 3600 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """What is believed of one domain.
+
+    Attributes:
+        home_vcpus: Active vCPUs it came with, and goes back to.
+        cost_ratio: What contention costs it, from its lock waits or as measured by a verdict.
+        calm_wait_ratio: Lock wait when no pCPU is waited for: its own contention.
+        calm_user_ratio: Share of its busy time in user mode then: what of its use can be progress.
+        trust_ratio: How far its hints are believed; halved by each move that did not help.
+        proven: A verdict confirmed the cost.
+        failures: Moves in a row that did not help.
+        locks_at_ns: The lock reading last learned from.
+        progress_at_ns: The window of progress last learned from.
+        rate_pcpus: Its progress then.
+        short_windows: Windows in a row in which it made much less of its share than possible.
+        contended_since_ns: Since when its vCPUs wait for pCPUs, None while they do not.
+        not_before_ns: No attempt before this.
+        lent_not_before_ns: Not brought to its entitlement for the sake of others before this.
+        lent_failures: How often that harmed it.
+        owed_pcpu_s: Entitlement it went short of for want of whole vCPUs, less what it had beyond.
+        short_since_ns: Since when it could use more vCPUs and there is room for them.
+    """
+
+    home_vcpus: int
+    cost_ratio: float = 0.0
+    calm_wait_ratio: float = 0.0
+    calm_user_ratio: float = 1.0
+    trust_ratio: float = 1.0
+    proven: bool = False
+    failures: int = 0
+    locks_at_ns: int | None = None
+    progress_at_ns: int | None = None
+    rate_pcpus: float | None = None
+    short_windows: int = 0
+    contended_since_ns: int | None = None
+    not_before_ns: int = 0
+    lent_not_before_ns: int = 0
+    lent_failures: int = 0
+    owed_pcpu_s: float = 0.0
+    short_since_ns: int | None = None
+
+
+def look(belief: Belief, domain: DomainDemand, *, contended: bool, now_ns: int) -> Belief:
+    """Take in what is newly read of a domain whose data is good.
+
+    Args:
+        belief: So far.
+        domain: As it is now.
+        contended: Its vCPUs wait for pCPUs that others of its pool use.
+        now_ns: Now.
+    """
+    home = domain.home_vcpus or max(belief.home_vcpus, domain.active_vcpus)
+    since_ns = (belief.contended_since_ns or now_ns) if contended else None
+    if home != belief.home_vcpus or since_ns != belief.contended_since_ns:
+        belief = replace(belief, home_vcpus=home, contended_since_ns=since_ns)
+    if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
+        belief = _locks(belief, domain, contended=contended)
+    window = domain.progress
+    if window is not None and window.ended_at_ns != belief.progress_at_ns:
+        belief = _progress(belief, domain, contended=contended)
+    return belief
+
+
+def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> Belief:
+    wait, cost, calm = domain.lock_wait_ratio, belief.cost_ratio, belief.calm_wait_ratio
+    if wait is not None and contended:
+        if domain.active_vcpus > QUEUED_LOCK_VCPUS:
+            excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
+            cost += LEARN_RATIO * (excess / (1 - excess) - cost)
+    elif wait is not None and _calm(domain):
+        calm += LEARN_RATIO * (wait - calm)
+    return replace(
+        belief, locks_at_ns=domain.lock_wait_at_ns, cost_ratio=cost, calm_wait_ratio=calm
+    )
+
+
+def _progress(belief: Belief, domain: DomainDemand, *, contended: bool) -> Belief:
+    window = domain.progress
+    if window is None:
+        return belief
+    user = belief.calm_user_ratio
+    if domain.system_ratio is not None and not contended and _calm(domain):
+        seen = 1 - domain.system_ratio
+        user = seen if user == 1.0 else user + LEARN_RATIO * (seen - user)
+    short = shortfall(belief, domain) if comparable(belief, domain) else None
+    return replace(
+        belief,
+        progress_at_ns=window.ended_at_ns,
+        rate_pcpus=window.rate_pcpus,
+        calm_user_ratio=user,
+        short_windows=belief.short_windows + 1 if short else 0,
+    )
+
+
+def _calm(domain: DomainDemand) -> bool:
+    delay = domain.run_delay_pcpus
+    return delay is not None and delay < CALM_DELAY_RATIO * domain.active_vcpus
+
+
+def comparable(belief: Belief, domain: DomainDemand) -> bool:
+    """Whether the latest window of progress was seen under the present conditions."""
+    window, since_ns = domain.progress, belief.contended_since_ns
+    return (
+        window is not None
+        and since_ns is not None
+        and window.began_at_ns >= since_ns
+        and window.active_vcpus == domain.active_vcpus
+    )
+
+
+def shortfall(belief: Belief, domain: DomainDemand) -> float | None:
+    """How much more it could make of its entitlement than it makes, at most: a ratio from 0."""
+    if domain.progress is None or domain.entitled_pcpus is None:
+        return None
+    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * belief.calm_user_ratio
+    return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
+
+
+def believed_cost(belief: Belief, domain: DomainDemand) -> float:
+    """What contention is believed to cost a domain now; 0 without evidence."""
+    bound = shortfall(belief, domain) if comparable(belief, domain) else None
+    if belief.proven:
+        return belief.cost_ratio if bound is None else bound
+    if bound is None:
+        return 0.0
+    cost = min(belief.cost_ratio * belief.trust_ratio, bound)
+    if belief.short_windows >= HINT_WINDOWS:
+        cost = max(cost, HINT_TRUST_RATIO * 0.5**belief.failures * bound)
+    return cost
+
+
+def judged(
+    belief: Belief, outcome: Outcome, *, shrunk: bool, measured: float | None, now_ns: int
+) -> Belief:
+    """Learn from the verdict on a move that was made for this domain's own sake.
+
+    Args:
+        belief: So far.
+        outcome: Of the move as a whole.
+        shrunk: It was given fewer vCPUs; a verdict on more says nothing new.
+        measured: The cost that its own progress before and after amounts to, where known.
+        now_ns: Now.
+    """
+    if not shrunk:
+        return belief
+    if outcome is Outcome.HELPED:
+        cost = belief.cost_ratio if measured is None else max(measured, 0.0)
+        return replace(
+            belief, proven=True, failures=0, trust_ratio=1.0, not_before_ns=0, cost_ratio=cost
+        )
+    pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
+    return replace(
+        belief,
+        proven=False,
+        failures=belief.failures + 1,
+        trust_ratio=belief.trust_ratio / 2,
+        not_before_ns=now_ns + pause_ns,
+        short_windows=0,
+    )
+
+
+def lent(belief: Belief, *, harmed: bool, now_ns: int) -> Belief:
+    """Learn from a move that brought this domain to its entitlement for the sake of others."""
+    if not harmed:
+        return belief if belief.lent_failures == 0 else replace(belief, lent_failures=0)
+    pause_ns = min(RETRY_NS << min(belief.lent_failures, 10), RETRY_MAX_NS)
+    return replace(
+        belief, lent_failures=belief.lent_failures + 1, lent_not_before_ns=now_ns + pause_ns
+    )

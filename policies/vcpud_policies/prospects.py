@@ -1,0 +1,118 @@
+"""How `adaptive` sees a domain, in words and figures: for `vcpud explain`, reasons and the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vcpud.demand import DomainDemand, PoolDemand
+from vcpud.plan import Outlook, Prospect
+from vcpud_policies.apportion import Allotment, Claim
+from vcpud_policies.belief import Belief
+
+
+def reason(pool: PoolDemand, claims: Sequence[Claim], allotment: Allotment) -> str:
+    """Why a pool is brought to an allotment, in one line."""
+    hurt = [claim for claim in claims if claim.sensitive]
+    lent = len(claims) - len(hurt)
+    cost = max((claim.cost for claim in hurt), default=0.0)
+    also = f", {lent} neighbours at their entitlement" if lent else ""
+    return (
+        f"contention is believed to cost up to {cost:.2f} of progress; "
+        f"{sum(allotment.vcpus[c.uuid] for c in claims)} vCPUs instead of "
+        f"{sum(c.active for c in claims)} for {pool.available_pcpus:.2f} pCPUs{also}; "
+        f"predicted gain {math.expm1(allotment.gain):.2f}"
+    )
+
+
+def outlook(  # noqa: PLR0913 - what a domain is seen by
+    domain: DomainDemand,
+    belief: Belief,
+    claim: Claim,
+    allotment: Allotment,
+    *,
+    min_gain: float,
+    overfull: bool,
+) -> Outlook:
+    """How one domain is seen now."""
+    wanted = allotment.vcpus[claim.uuid]
+    counts = {claim.active, wanted, claim.within(1), claim.home}
+    if claim.sensitive:
+        counts.add(claim.share)
+    return Outlook(
+        uuid=claim.uuid,
+        wanted_vcpus=wanted,
+        inputs=(
+            ("used_pcpus", domain.used_pcpus),
+            ("run_delay_pcpus", domain.run_delay_pcpus),
+            ("queued_tasks", domain.queued_tasks),
+            ("entitled_pcpus", domain.entitled_pcpus),
+            ("lock_wait_ratio", domain.lock_wait_ratio),
+            ("progress_pcpus", None if domain.progress is None else domain.progress.rate_pcpus),
+            ("contention_cost_ratio", claim.cost if claim.movable else belief.cost_ratio),
+            ("trust_ratio", belief.trust_ratio),
+        ),
+        prospects=tuple(
+            Prospect(
+                vcpus=count,
+                gain_ratio=_gain(claim, count, allotment, overfull=overfull),
+                note=_note(claim, count, wanted),
+            )
+            for count in sorted(counts)
+        ),
+        why_not_more="" if wanted > claim.active else _why_not_more(claim),
+        why_not_fewer="" if wanted < claim.active else _why_not_fewer(claim, overfull=overfull),
+        would_change=_would_change(domain, belief, claim, min_gain),
+    )
+
+
+def _gain(claim: Claim, count: int, allotment: Allotment, *, overfull: bool) -> float | None:
+    if claim.entitled <= 0:
+        return None
+    if count == claim.active:
+        return 0.0
+    spared = allotment.fits and count <= allotment.vcpus[claim.uuid]
+    return math.expm1(claim.gain(count, fits=spared or not overfull))
+
+
+def _note(claim: Claim, count: int, wanted: int) -> str:
+    marks = []
+    if count == claim.active:
+        marks.append("as it is")
+    if count == wanted:
+        marks.append("best for the pool")
+    if count == claim.home:
+        marks.append("what it came with")
+    return ", ".join(marks)
+
+
+def _why_not_more(claim: Claim) -> str:
+    if claim.active >= claim.home:
+        return "it has all it came with"
+    if claim.sensitive:
+        return f"entitled to {claim.entitled:.2f} pCPUs: more vCPUs would be preempted"
+    return "its neighbours need the room"
+
+
+def _why_not_fewer(claim: Claim, *, overfull: bool) -> str:
+    if not claim.movable:
+        return "it cannot be changed now"
+    if claim.active <= max(claim.least, 1):
+        return "it is at its floor"
+    if not claim.sensitive:
+        return "no evidence that contention costs it anything"
+    if not overfull:
+        return "its pool has room for all that is runnable"
+    return "it is at its entitlement"
+
+
+def _would_change(domain: DomainDemand, belief: Belief, claim: Claim, min_gain: float) -> str:
+    if domain.hold is not None:
+        return f"its data: {domain.hold}"
+    if domain.engaged is not None:
+        return domain.engaged
+    if claim.sensitive:
+        return "a larger entitlement, or less work of its neighbours"
+    if belief.failures:
+        return f"time: {belief.failures} attempts did not help"
+    return f"evidence, while its vCPUs wait for pCPUs, of a gain above {min_gain:g}"
