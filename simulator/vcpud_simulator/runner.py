@@ -253,8 +253,8 @@ class Meter:
             if self._progress is not None:
                 self._progress(now_ns, self._end_ns)
             if self._watch is not None:
-                there = self.timeline.keys() & self._world.residents.keys()
-                self._watch({name: self.timeline[name][-1] for name in sorted(there)})
+                there = (name for name in self._world.residents if name in self.timeline)
+                self._watch({name: self.timeline[name][-1] for name in there})
         self._next()
 
     def _begin(self) -> None:
