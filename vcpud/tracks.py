@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
+from operator import attrgetter
+from typing import Any
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand, Progress, entitlements
 from vcpud.model import (
@@ -22,6 +24,7 @@ from vcpud.model import (
     Trouble,
     Uuid,
 )
+from vcpud.swift import maker
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 SMOOTH_NS = 3 * NS_PER_S
@@ -30,6 +33,8 @@ GUEST_STALE_NS = 60 * NS_PER_S
 """A guest's word older than this is no evidence any more."""
 KEPT_NS = 120 * NS_PER_S
 """How far back host readings are kept, to match a guest's window with the host's."""
+SPARE_NS = 30 * NS_PER_S
+"""How much longer they may stay: letting go of one at each sample would cost more than it saves."""
 RUN_TICK_NS = 20 * NS_PER_MS
 """`vcpu.N.time` counts in ticks of 10 ms, off by one at either end of a window."""
 MIN_AVAILABLE_RATIO = 0.1
@@ -105,12 +110,7 @@ def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
     }
     unmanaged_pcpus = _unmanaged(before, sample, tracks)
     pools, entitled = _pools(sample, tracks, unmanaged_pcpus)
-    demands = tuple(
-        track.demand
-        if track.demand.entitled_pcpus == entitled.get(uuid)
-        else replace(track.demand, entitled_pcpus=entitled.get(uuid))
-        for uuid, track in tracks.items()
-    )
+    demands = tuple(_entitled(track.demand, entitled.get(uuid)) for uuid, track in tracks.items())
     window_ns = 0 if before.taken_at_ns is None else sample.taken_at_ns - before.taken_at_ns
     after = Tracks(
         domains=tracks,
@@ -128,51 +128,77 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
         sample.incarnation,
         sample.boots,
     ):
-        before = Track(sample=sample, demand=_demand(sample, None))
-    track = _host_side(before, sample)
-    track = _guest_side(track, sample.guest)
-    return replace(track, sample=sample, demand=_demand(sample, track))
+        before = Track(sample=sample, demand=_demand(sample, None, _NOTHING))
+        heard = None
+    else:
+        heard = before.sample.guest
+    host = _host_side(before, sample)
+    guest = sample.guest
+    track = before
+    if guest is not heard or (guest is not None and guest.accounting is not before.accounting):
+        track = _guest_side(replace(before, points=host.points), guest)
+    return _make_track(
+        sample,
+        _demand(sample, track, host),
+        host.points,
+        track.accounting,
+        track.locks,
+        track.run_queue,
+        host.used_pcpus,
+        host.run_delay_pcpus,
+        track.lock_wait_ratio,
+        track.queued_tasks,
+        track.system_ratio,
+        track.steal_ratio,
+        track.progress,
+        host.absurd,
+    )
 
 
-def _host_side(track: Track, sample: DomainSample) -> Track:
+@dataclass(frozen=True, slots=True)
+class _HostSide:
+    """What the host's counters say of one domain."""
+
+    points: tuple[Point, ...]
+    used_pcpus: float | None
+    run_delay_pcpus: float | None
+    absurd: bool
+
+
+def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     """Run time and run delay per unit of time, smoothed."""
-    if track.points and sample.taken_at_ns <= track.points[-1].at_ns:
-        return track
-    runs = [vcpu.run_ns for vcpu in sample.vcpus]
-    if not runs or any(run is None for run in runs):
-        return replace(track, absurd=False)
-    delays = [vcpu.run_delay_ns for vcpu in sample.vcpus]
-    point = Point(
-        at_ns=sample.taken_at_ns,
-        run_ns=sum(run for run in runs if run is not None),
-        delay_ns=None
-        if any(delay is None for delay in delays)
-        else sum(delay for delay in delays if delay is not None),
-    )
-    if not track.points:
-        return replace(track, points=(point,), absurd=False)
-    last = track.points[-1]
-    window_ns = point.at_ns - last.at_ns
-    run_ns = point.run_ns - last.run_ns
+    points, used, delay_pcpus = track.points, track.used_pcpus, track.run_delay_pcpus
+    now_ns = sample.taken_at_ns
+    if points and now_ns <= points[-1].at_ns:
+        return _make_host_side(points, used, delay_pcpus, track.absurd)
+    vcpus = sample.vcpus
+    runs: list[Any] = [vcpu.run_ns for vcpu in vcpus]
+    if not runs or None in runs:
+        return _make_host_side(points, used, delay_pcpus, False)
+    delays: list[Any] = [vcpu.run_delay_ns for vcpu in vcpus]
+    total_ns: int = sum(runs)
+    delay_ns: int | None = None if None in delays else sum(delays)
+    point = _make_point(now_ns, total_ns, delay_ns)
+    if not points:
+        return _make_host_side((point,), used, delay_pcpus, False)
+    last = points[-1]
+    window_ns = now_ns - last.at_ns
+    run_ns = total_ns - last.run_ns
+    count = len(runs)
     # An unplugged vCPU takes its counters away, a plugged one brings new ones: start over.
-    replugged = [v.index for v in sample.vcpus] != [v.index for v in track.sample.vcpus]
-    if replugged or run_ns < 0 or run_ns > window_ns * len(runs) * 1.25 + RUN_TICK_NS * len(runs):
-        return replace(track, points=(point,), absurd=not replugged)
-    delay_pcpus = track.run_delay_pcpus
-    if point.delay_ns is None or last.delay_ns is None:
+    old = track.sample.vcpus
+    replugged = vcpus is not old and [v.index for v in vcpus] != [v.index for v in old]
+    if replugged or run_ns < 0 or run_ns > window_ns * count * 1.25 + RUN_TICK_NS * count:
+        return _make_host_side((point,), used, delay_pcpus, not replugged)
+    if delay_ns is None or last.delay_ns is None:
         delay_pcpus = None
-    elif point.delay_ns >= last.delay_ns:
-        delay = min((point.delay_ns - last.delay_ns) / window_ns, float(len(runs)))
-        delay_pcpus = _smooth(track.run_delay_pcpus, delay, window_ns)
-    recent = (p for p in track.points if p.at_ns >= point.at_ns - KEPT_NS)
-    points = (*recent, point)
-    return replace(
-        track,
-        points=points,
-        used_pcpus=_smooth(track.used_pcpus, run_ns / window_ns, window_ns),
-        run_delay_pcpus=delay_pcpus,
-        absurd=False,
-    )
+    elif delay_ns >= last.delay_ns:
+        delay = min((delay_ns - last.delay_ns) / window_ns, float(count))
+        delay_pcpus = _smooth(delay_pcpus, delay, window_ns)
+    if points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
+        points = tuple(one for one in points if one.at_ns >= now_ns - KEPT_NS)
+    used = _smooth(used, run_ns / window_ns, window_ns)
+    return _make_host_side((*points, point), used, delay_pcpus, False)
 
 
 def _guest_side(track: Track, guest: GuestReading | None) -> Track:
@@ -277,37 +303,58 @@ def _smooth(before: float | None, now: float, window_ns: int) -> float:
     return keep * before + (1 - keep) * now
 
 
-def _demand(sample: DomainSample, track: Track | None) -> DomainDemand:
+def _demand(sample: DomainSample, track: Track | None, host: _HostSide) -> DomainDemand:
+    terms = sample.terms
     ceiling = sample.max_vcpus
-    if sample.terms.max_vcpus is not None:
-        ceiling = min(ceiling, sample.terms.max_vcpus)
-    hold = next((trouble for trouble in HOLDS if trouble in sample.troubles), None)
-    if hold is None and track is not None and track.absurd:
+    if terms.max_vcpus is not None:
+        ceiling = min(ceiling, terms.max_vcpus)
+    hold = None
+    if sample.troubles:
+        hold = next((trouble for trouble in HOLDS if trouble in sample.troubles), None)
+    if hold is None and host.absurd:
         hold = Trouble.COUNTER_ABSURD
     lock_at_ns = None if track is None or track.locks is None else track.locks.taken_at_ns
     fresh = lock_at_ns is not None and sample.taken_at_ns - lock_at_ns <= GUEST_STALE_NS
-    guest = sample.guest
-    return DomainDemand(
-        uuid=sample.uuid,
-        name=sample.name,
-        mode=sample.terms.mode,
-        pool=sample.pool,
-        weight=sample.weight,
-        active_vcpus=len(sample.active),
-        min_vcpus=min(sample.terms.min_vcpus, sample.max_vcpus),
-        max_vcpus=ceiling,
-        method=sample.method,
-        used_pcpus=None if track is None else track.used_pcpus,
-        run_delay_pcpus=None if track is None else track.run_delay_pcpus,
-        lock_wait_ratio=track.lock_wait_ratio if track is not None and fresh else None,
-        lock_wait_at_ns=lock_at_ns,
-        queued_tasks=None if track is None else track.queued_tasks,
-        runnable_tasks=guest.runnable.runnable if guest and guest.runnable else None,
-        system_ratio=None if track is None else track.system_ratio,
-        steal_ratio=None if track is None else track.steal_ratio,
-        progress=None if track is None else track.progress,
-        hold=hold,
+    guest, online = sample.guest, sample.online
+    return _make_demand(
+        sample.uuid,
+        sample.name,
+        terms.mode,
+        sample.pool,
+        sample.weight,
+        sample.live_vcpus if online is None else len(online),
+        min(terms.min_vcpus, sample.max_vcpus),
+        ceiling,
+        sample.method,
+        host.used_pcpus,
+        host.run_delay_pcpus,
+        None,  # what it is entitled to follows when all domains are known
+        track.lock_wait_ratio if track is not None and fresh else None,
+        lock_at_ns,
+        None if track is None else track.queued_tasks,
+        guest.runnable.runnable if guest and guest.runnable else None,
+        None if track is None else track.system_ratio,
+        None if track is None else track.steal_ratio,
+        None if track is None else track.progress,
+        hold,
     )
+
+
+def _entitled(demand: DomainDemand, pcpus: float | None) -> DomainDemand:
+    if demand.entitled_pcpus == pcpus:
+        return demand
+    values = _DEMAND(demand)
+    return _make_demand(*values[:_ENTITLED], pcpus, *values[_ENTITLED + 1 :])
+
+
+_make_track = maker(Track)
+_make_point = maker(Point)
+_make_demand = maker(DomainDemand)
+_make_host_side = maker(_HostSide)
+_NOTHING = _HostSide(points=(), used_pcpus=None, run_delay_pcpus=None, absurd=False)
+_FIELDS = [one.name for one in fields(DomainDemand)]
+_DEMAND = attrgetter(*_FIELDS)
+_ENTITLED = _FIELDS.index("entitled_pcpus")
 
 
 def _unmanaged(before: Tracks, sample: HostSample, tracks: Mapping[Uuid, Track]) -> float:
