@@ -1,0 +1,352 @@
+"""Host samples as differences from the one before.
+
+Problem: an hour of a hundred domains is a third of a million samples, each with dozens of
+counters, and replaying it is to take seconds. Approach: whatever has not changed its kind since
+the last cycle (the same domains in the same order, the same vCPUs with the same counters) is one
+short list of integers; all else is written in full. JSON reads such lists in C.
+
+A domain that only counted on is
+    [taken, booted_for, online_taken, guest, counter, counter, ...]
+each the difference to the sample before; counters are left out where none has changed. `guest` is
+0 where nothing new was read, else its parts in order, each 0, a list of differences, or in full.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from operator import attrgetter
+from typing import Any
+
+from vcpud.model import (
+    CpuAccounting,
+    CpuTimes,
+    DomainSample,
+    GuestReading,
+    HostSample,
+    LockWait,
+    RunnableTasks,
+    RunQueue,
+    RunQueueWait,
+    VcpuSample,
+)
+from vcpud.recording.codec import UnreadableError, plain, read
+from vcpud.swift import maker
+
+COUNTERS = ("run_ns", "run_delay_ns", "halt_poll_ns", "preemptions", "directed_yields")
+_HOT = ("taken_at_ns", "booted_for_ns", "online_taken_at_ns", "vcpus", "guest")
+_NAMES = tuple(field.name for field in dataclasses.fields(DomainSample))
+_SLOW = attrgetter(*(name for name in _NAMES if name not in _HOT))
+_HOST = attrgetter(
+    *(
+        field.name
+        for field in dataclasses.fields(HostSample)
+        if field.name not in ("taken_at_ns", "busy_ns", "domains")
+    )
+)
+_ALL = attrgetter(*_NAMES)
+_PLACES = {name: _NAMES.index(name) for name in _HOT}
+_COUNTS = attrgetter(*COUNTERS)
+
+_domain = maker(DomainSample)
+_vcpu = maker(VcpuSample)
+_guest = maker(GuestReading)
+_accounting = maker(CpuAccounting)
+_times = maker(CpuTimes)
+_locks = maker(LockWait)
+_queue = maker(RunQueue)
+_queue_wait = maker(RunQueueWait)
+_runnable = maker(RunnableTasks)
+
+_PARTS = tuple(field.name for field in dataclasses.fields(GuestReading))
+_GUEST = attrgetter(*_PARTS)
+_KINDS = (CpuAccounting, LockWait, RunQueue, RunnableTasks, None, None)
+if _PARTS != ("accounting", "locks", "run_queue", "runnable", "latency_ns", "agent_cost_ns"):
+    raise TypeError("GuestReading has changed: its parts are written by position")
+
+
+# ------------------------------------------------------------------------------------ writing
+
+
+def difference(was: HostSample, now: HostSample) -> list[Any] | None:
+    """What changed from one sample to the next; None where it must be written in full."""
+    if (
+        _HOST(was) != _HOST(now)
+        or (was.busy_ns is None) != (now.busy_ns is None)
+        or [domain.uuid for domain in was.domains] != [domain.uuid for domain in now.domains]
+    ):
+        return None
+    return [
+        now.taken_at_ns - was.taken_at_ns,
+        0 if was.busy_ns is None or now.busy_ns is None else now.busy_ns - was.busy_ns,
+        [
+            0
+            if after is before
+            else _domain_difference(before, after, was.taken_at_ns, now.taken_at_ns)
+            or plain(after)
+            for before, after in zip(was.domains, now.domains, strict=True)
+        ],
+    ]
+
+
+def _domain_difference(
+    was: DomainSample, now: DomainSample, was_ns: int, now_ns: int
+) -> list[Any] | None:
+    if _SLOW(was) != _SLOW(now):
+        return None
+    booted = _change(was.booted_for_ns, now.booted_for_ns)
+    online = _change(was.online_taken_at_ns, now.online_taken_at_ns)
+    guest = _guest_difference(was.guest, now.guest)
+    counters = _counter_differences(was.vcpus, now.vcpus)
+    if booted is None or online is None or guest is None or counters is None:
+        return None
+    step_ns = now_ns - was_ns
+    # Time passes by the step of the whole sample almost always, and zeros are short.
+    taken = now.taken_at_ns - was.taken_at_ns - step_ns
+    booted = 0 if now.booted_for_ns is None else booted - step_ns
+    return [taken, booted, online, guest, *(counters if any(counters) else ())]
+
+
+def _counter_differences(
+    was: tuple[VcpuSample, ...], now: tuple[VcpuSample, ...]
+) -> list[int] | None:
+    if len(was) != len(now):
+        return None
+    changes = []
+    for before, after in zip(was, now, strict=True):
+        if before.index != after.index:
+            return None
+        for old, new in zip(_COUNTS(before), _COUNTS(after), strict=True):
+            if old is None or new is None:
+                if old is not new:
+                    return None
+            else:
+                changes.append(new - old)
+    return changes
+
+
+def _change(was: int | None, now: int | None) -> int | None:
+    """The difference; None where one of two is missing, 0 where both are."""
+    if was is None or now is None:
+        return 0 if was is now else None
+    return now - was
+
+
+def _guest_difference(was: GuestReading | None, now: GuestReading | None) -> Any:
+    if was == now:
+        return 0
+    if was is None or now is None:
+        return None
+    return [
+        0 if old == new else _part_difference(old, new) or [plain(new)]
+        for old, new in zip(_GUEST(was), _GUEST(now), strict=True)
+    ]
+
+
+def _part_difference(was: Any, now: Any) -> list[int] | None:
+    """At least two numbers, or None: a list of one holds the part in full."""
+    if type(was) is not type(now):
+        return None
+    old, new = _numbers(was), _numbers(now)
+    if old is None or new is None or len(old) != len(new) or _order(was) != _order(now):
+        return None
+    return [after - before for before, after in zip(old, new, strict=True)]
+
+
+def _numbers(part: Any) -> list[int] | None:
+    match part:
+        case CpuAccounting(taken_at_ns=taken_at_ns, cpus=cpus):
+            if any(cpu.steal_ns is None for cpu in cpus):
+                return None
+            counts = [
+                count
+                for cpu in cpus
+                for count in (cpu.user_ns, cpu.system_ns, cpu.idle_ns, cpu.steal_ns or 0)
+            ]
+            return [taken_at_ns, *counts] if counts else None
+        case RunQueue(taken_at_ns=taken_at_ns, cpus=queues):
+            return [taken_at_ns, *(one.wait_ns for one in queues)] if queues else None
+        case LockWait(taken_at_ns=taken_at_ns, waits=waits, wait_ns=wait_ns):
+            return [taken_at_ns, waits, wait_ns]
+        case RunnableTasks(taken_at_ns=taken_at_ns, runnable=runnable):
+            return [taken_at_ns, runnable]
+        case _:
+            return None
+
+
+def _order(part: Any) -> list[int]:
+    return [cpu.index for cpu in getattr(part, "cpus", ())]
+
+
+# ------------------------------------------------------------------------------------ reading
+
+
+class SampleReader:
+    """Samples in their order, each from the one before.
+
+    A recording that is told again goes on where it ended: `shift_ns` later, in another `life` of
+    every domain, because its counters begin anew. All but what was written in full follows from
+    the sample before, so only that is ever shifted.
+    """
+
+    def __init__(self, shift_ns: int = 0, life: str = "") -> None:
+        self._shift_ns = shift_ns
+        self._life = life
+        self._now: HostSample | None = None
+
+    def next(self, seen: Any) -> HostSample:
+        """The next sample.
+
+        Args:
+            seen: In full, or what `difference` said.
+
+        Raises:
+            UnreadableError: It does not fit what came before.
+        """
+        if type(seen) is dict:
+            sample: HostSample = read(HostSample, seen)
+            if self._shift_ns or self._life:
+                sample = dataclasses.replace(
+                    sample,
+                    taken_at_ns=sample.taken_at_ns + self._shift_ns,
+                    domains=tuple(map(self._later, sample.domains)),
+                )
+        elif self._now is None:
+            raise UnreadableError("a change before there is anything to change")
+        else:
+            sample = self._changed(self._now, seen)
+        self._now = sample
+        return sample
+
+    def _changed(self, was: HostSample, change: Any) -> HostSample:
+        step_ns, busy_ns, changes = change
+        if type(step_ns) is not int or type(busy_ns) is not int:
+            raise UnreadableError("times must be whole")
+        domains = [
+            before
+            if entry == 0
+            else self._domain(before, entry, step_ns)
+            if type(entry) is list
+            else self._later(read(DomainSample, entry))
+            for before, entry in zip(was.domains, changes, strict=True)
+        ]
+        return dataclasses.replace(
+            was,
+            taken_at_ns=was.taken_at_ns + step_ns,
+            busy_ns=None if was.busy_ns is None else was.busy_ns + busy_ns,
+            domains=tuple(domains),
+        )
+
+    def _domain(self, was: DomainSample, entry: list[Any], step_ns: int) -> DomainSample:
+        fields = list(_ALL(was))
+        fields[_TAKEN] += entry[0] + step_ns
+        if fields[_BOOTED] is not None:
+            fields[_BOOTED] += entry[1] + step_ns
+        if entry[2] and fields[_ONLINE] is not None:
+            fields[_ONLINE] += entry[2]
+        if entry[3]:
+            fields[_GUEST_AT] = self._guest(was.guest, entry[3])
+        if len(entry) > _FIRST:
+            fields[_VCPUS] = _vcpus_applied(was.vcpus, entry)
+        return _domain(*fields)
+
+    def _guest(self, was: GuestReading | None, entry: list[Any]) -> GuestReading:
+        if was is None:
+            raise UnreadableError("a change of a guest that never spoke")
+        return _guest(
+            *(
+                old
+                if change == 0
+                else self._part(kind, change[0])
+                if len(change) == 1
+                else _part_applied(old, change)
+                for old, kind, change in zip(_GUEST(was), _KINDS, entry, strict=True)
+            )
+        )
+
+    def _part(self, kind: Any, data: Any) -> Any:
+        return self._later_part(read(int | None if kind is None else kind | None, data))
+
+    def _later_part(self, part: Any) -> Any:
+        if not self._shift_ns or part is None or type(part) is int:
+            return part
+        return dataclasses.replace(part, taken_at_ns=part.taken_at_ns + self._shift_ns)
+
+    def _later(self, domain: DomainSample) -> DomainSample:
+        if not self._shift_ns and not self._life:
+            return domain
+        online_ns, guest = domain.online_taken_at_ns, domain.guest
+        return dataclasses.replace(
+            domain,
+            incarnation=domain.incarnation + self._life,
+            taken_at_ns=domain.taken_at_ns + self._shift_ns,
+            online_taken_at_ns=None if online_ns is None else online_ns + self._shift_ns,
+            guest=None if guest is None else _guest(*map(self._later_part, _GUEST(guest))),
+        )
+
+
+_TAKEN, _BOOTED, _ONLINE, _VCPUS, _GUEST_AT = (_PLACES[name] for name in _HOT)
+_FIRST = 4
+"""Where counters begin."""
+
+
+def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, ...]:
+    if len(entry) - _FIRST == len(COUNTERS) * len(was):
+        changes = iter(entry[_FIRST:])
+        return tuple(
+            _vcpu(
+                vcpu.index,
+                vcpu.run_ns + run,
+                vcpu.run_delay_ns + delay,
+                vcpu.halt_poll_ns + poll,
+                vcpu.preemptions + preempted,
+                vcpu.directed_yields + yields,
+            )
+            if run or delay or poll or preempted or yields
+            else vcpu
+            for vcpu, run, delay, poll, preempted, yields in zip(
+                was, changes, changes, changes, changes, changes, strict=True
+            )
+        )
+    left = iter(entry[_FIRST:])
+    now = tuple(
+        _vcpu(
+            vcpu.index,
+            *(None if count is None else count + next(left) for count in _COUNTS(vcpu)),
+        )
+        for vcpu in was
+    )
+    if next(left, None) is not None:
+        raise UnreadableError("counters of other vCPUs")
+    return now
+
+
+def _part_applied(was: Any, change: list[int]) -> Any:
+    first = change[0]
+    match was:
+        case CpuAccounting(taken_at_ns=taken_at_ns, cpus=cpus):
+            parts = zip(cpus, change[1::4], change[2::4], change[3::4], change[4::4], strict=True)
+            return _accounting(
+                taken_at_ns + first,
+                tuple(
+                    _times(
+                        cpu.index,
+                        cpu.user_ns + user,
+                        cpu.system_ns + system,
+                        cpu.idle_ns + idle,
+                        (cpu.steal_ns or 0) + steal,
+                    )
+                    for cpu, user, system, idle, steal in parts
+                ),
+            )
+        case RunQueue(taken_at_ns=taken_at_ns, cpus=queues):
+            waits = zip(queues, change[1:], strict=True)
+            return _queue(
+                taken_at_ns + first,
+                tuple(_queue_wait(one.index, one.wait_ns + wait) for one, wait in waits),
+            )
+        case LockWait(taken_at_ns=taken_at_ns, waits=count, wait_ns=wait_ns):
+            return _locks(taken_at_ns + first, count + change[1], wait_ns + change[2])
+        case RunnableTasks(taken_at_ns=taken_at_ns, runnable=runnable):
+            return _runnable(taken_at_ns + first, runnable + change[1])
+        case _:
+            raise UnreadableError("a change of what the guest never said")
