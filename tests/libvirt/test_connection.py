@@ -15,8 +15,8 @@ from vcpud.hypervisor import open_backend
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent
-from vcpud.hypervisor.xml import parse_description
-from vcpud.model import EventKind, Mode, Reason, Refused, SetOnline
+from vcpud.hypervisor.xml import format_note, parse_description
+from vcpud.model import EventKind, Mode, Original, Reason, Refused, SetOnline
 from vcpud.terms import NAMESPACE, TermsBook
 from vcpud.units import NS_PER_S
 
@@ -162,3 +162,23 @@ def test_the_whole_backend_samples_a_host(backend: Backend) -> None:
     effect = backend.hypervisor.begin(change)
     assert isinstance(effect, Refused)
     assert effect.reason is Reason.DENIED
+
+
+def test_a_note_is_kept_beside_the_domains_own_metadata_until_it_is_removed(
+    link: LibvirtLink,
+) -> None:
+    owed = Original(
+        boot_id="b", uuid=FIRST, name="first", incarnation="1:2", online=None, live_vcpus=2
+    )
+    link.set_note(FIRST, format_note(owed))
+    note = parse_description(link.xml(FIRST)).note
+    assert note is not None
+    assert (note.boot_id, note.incarnation, note.live_vcpus) == ("b", "1:2", 2)
+    link.set_note(FIRST, None)
+    assert parse_description(link.xml(FIRST)).note is None
+    link.set_note(FIRST, None)
+
+
+def test_the_library_says_what_it_is(link: LibvirtLink) -> None:
+    assert link.library_version() >= 7_002_000
+    assert link.driver() == "TEST"

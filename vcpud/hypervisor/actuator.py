@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vcpud.hypervisor import agent
+from vcpud.hypervisor.conversation import BUSY
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.model import Change, Reason, SetLive, SetOnline
+from vcpud.hypervisor.xml import format_note
+from vcpud.model import Change, Reason, SetLive, SetOnline, SetWeight
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ Asking for what is already so is harmless, so this only decides how much is aske
 """
 UNPLUG_S: Final = 7.0
 """libvirt waits 5 s for the guest to let a vCPU go, on some machines 10."""
+NOTE_S: Final = 32.0
+"""libvirt waits 30 s for a domain that another client is changing."""
 _CHANGE_PATIENCE: Final = 2
 _ATTEMPTS: Final = 2
 
@@ -89,6 +93,7 @@ class Actuation:
         patience: Patience,
         now_ns: Callable[[], int],
         report: Report,
+        notes: bool = True,
     ) -> None:
         self._change = change
         self._uuid = change.uuid
@@ -97,6 +102,7 @@ class Actuation:
         self._patience = patience
         self._now_ns = now_ns
         self._report = report
+        self._notes = notes
         self._reported = False
 
     def run(self, hand: Hand) -> None:
@@ -126,10 +132,13 @@ class Actuation:
 
     def _carried_out(self, hand: Hand) -> Outcome:
         # A migration carries the count along and a save freezes it: neither may be raced.
+        # What only gives back is no race: the agent answers as long as the guest runs.
         job = self._conversation.find_job(hand)
-        if job is not None:
-            return self._outcome(Reason.JOB, f"busy with {job}")
         change = self._change
+        if job is not None and (job == BUSY or not self._gives()):
+            return self._outcome(Reason.JOB, f"busy with {job}")
+        if job is None:
+            self._leave_note(hand)
         if isinstance(change, SetOnline):
             return self._set_online(hand, change.online)
         if isinstance(change, SetLive):
@@ -139,6 +148,36 @@ class Actuation:
             lambda link: link.set_weight(self._uuid, change.weight),
         )
         return self._outcome(None)
+
+    def _gives(self) -> bool:
+        change, online = self._change, self._situation.online
+        return isinstance(change, SetOnline) and online is not None and change.online >= online
+
+    def _leave_note(self, hand: Hand) -> None:
+        """Before anything is taken away: what is owed, written where it travels along.
+
+        Whoever receives the domain then gives it back. It is a help and no condition: the ledger
+        of this host has it too, and a job gets everything back before the domain leaves.
+        """
+        change = self._change
+        if isinstance(change, SetWeight) or change.original is None or not self._notes:
+            return
+        original = change.original
+        if isinstance(change, SetLive):
+            parks = change.count < original.live_vcpus
+        else:
+            parks = original.online is not None and not change.online >= original.online
+        text = format_note(original)
+        if not parks or self._conversation.note == text:
+            return
+        try:
+            hand.call(NOTE_S, lambda link: link.set_note(self._uuid, text))
+        except CallFailed as failure:
+            if failure.meaning in {Meaning.GONE, Meaning.LOST, Meaning.HUNG}:
+                raise
+            self._conversation.noted(None, failure.message)
+        else:
+            self._conversation.noted(text, "")
 
     # ------------------------------------------------------------------ in the guest
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.hypervisor.conversation import Conversation, View
 from vcpud.hypervisor.stats import Counters, RunState, parse_counters
-from vcpud.hypervisor.xml import AgentPort
+from vcpud.hypervisor.xml import AgentPort, Note
 from vcpud.model import (
     Change,
     DomainSample,
     Method,
     Mode,
+    Original,
     ShareUnit,
     Terms,
     Trouble,
@@ -40,6 +41,7 @@ class Book:
         "_touched",
         "_unplug_emulated",
         "agent",
+        "begun",
         "booted_at_ns",
         "boots",
         "conversation",
@@ -58,6 +60,7 @@ class Book:
         "taken_at_ns",
         "terms",
         "terms_error",
+        "tidying",
         "unplug_asked_at_ns",
         "unplug_from",
         "uuid",
@@ -95,6 +98,8 @@ class Book:
             self.booted_at_ns = facts.taken_at_ns - facts.process.age_ns
         self.job: str | None = None
         self.in_flight: Change | None = None
+        self.begun = 0
+        self.tidying = False
         self.unplug_asked_at_ns: int | None = None
         self.unplug_from = 0
         self._unplug_emulated = unplug_emulated
@@ -114,6 +119,7 @@ class Book:
         """Newly asked facts of the same run."""
         self.facts = facts
         self.agent = _port(facts)
+        self.tidying = False
         self.touch()
 
     def agree(self, book: TermsBook) -> None:
@@ -193,6 +199,34 @@ class Book:
         return max(reported or 1, self.live_vcpus)
 
     @property
+    def note(self) -> Note | None:
+        """What is written down in its metadata that it is owed."""
+        return self.facts.description.note if self.facts.description is not None else None
+
+    @property
+    def note_is_settled(self) -> bool:
+        """Whether the guest, asked since the note was seen, has all that it says."""
+        note, view = self.note, self.view
+        if note is None or note.online is None or view.online is None:
+            return False
+        read_at_ns = view.online_taken_at_ns or 0
+        return read_at_ns > self.facts.taken_at_ns and view.online >= note.online
+
+    def handed_over(self, boot_id: str) -> Original | None:
+        """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""
+        note = self.note
+        if note is None or (note.boot_id, note.incarnation) == (boot_id, self.incarnation):
+            return None
+        return Original(
+            boot_id=note.boot_id,
+            uuid=self.uuid,
+            name=self.facts.name,
+            incarnation=note.incarnation,
+            online=note.online,
+            live_vcpus=note.live_vcpus,
+        )
+
+    @property
     def incarnation(self) -> str:
         """Names this run of the domain: libvirt's id and the start of its QEMU."""
         process = self.facts.process
@@ -246,7 +280,7 @@ class Book:
 
     # ------------------------------------------------------------------ what goes out
 
-    def make_sample(self, now_ns: int, boot_grace_ns: int) -> DomainSample:
+    def make_sample(self, now_ns: int, boot_grace_ns: int, boot_id: str = "") -> DomainSample:
         """The domain as the loop sees it."""
         view = self.view
         method = self.method(now_ns)
@@ -275,6 +309,7 @@ class Book:
             vcpus=self.vcpus,
             guest=view.reading,
             troubles=self._troubles(view, method, booted_for_ns, boot_grace_ns),
+            handed_over=self.handed_over(boot_id),
         )
         return self.sample
 

@@ -305,6 +305,7 @@ class LibvirtLink:
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, simple(Happening.REBOOT)),
             (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, simple(Happening.METADATA)),
+            (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, simple(Happening.JOB_PROGRESS)),
             (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, simple(Happening.JOB_COMPLETED)),
             (libvirt.VIR_DOMAIN_EVENT_ID_TUNABLE, simple(Happening.STATE)),
             (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),

@@ -7,6 +7,7 @@ change waiting for the same domain interrupts a reading after the current comman
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ SYNC_S: Final = 5.0
 """libvirt first synchronises with the agent and waits so long for it, whatever the timeout."""
 _JOB_QUEUE_S: Final = 6.0
 """Somebody else's unplug keeps a domain's job for 5 s: that is busy, not hung."""
+JOB_LOOK_NS: Final = 5 * NS_PER_S
+"""While vCPUs are parked a job must be noticed, however rarely the agent may be asked."""
 _RETRY_NS: Final = 5 * NS_PER_S
 _MS_PER_S: Final = 1000
 BUSY: Final = "another client's change"
@@ -73,6 +76,7 @@ class View:
         troubles: What is missing or wrong.
         absurdities: What was absurd, for people.
         job: A job in progress.
+        note_failure: Why no hand-over note could be left, empty when one could.
     """
 
     reading: GuestReading | None = None
@@ -82,6 +86,7 @@ class View:
     troubles: frozenset[Trouble] = frozenset()
     absurdities: tuple[str, ...] = ()
     job: str | None = None
+    note_failure: str = ""
 
 
 @dataclass(slots=True)
@@ -120,6 +125,8 @@ class Conversation:
         self._online: frozenset[int] | None = None
         self._online_taken_at_ns: int | None = None
         self._job: str | None = None
+        self._note_failure = ""
+        self.note: str | None = None
         self.view = View()
 
     # ------------------------------------------------------------------ from the loop
@@ -139,6 +146,15 @@ class Conversation:
             self.view = View(job=self.view.job)
         if self._orders.under_way:
             self._schedule(self._now_ns())
+
+    def look_for_job(self) -> None:
+        """Something was said of a job: look at once, on a thread that may wait."""
+
+        def look(hand: Hand) -> None:
+            with contextlib.suppress(CallFailed):  # the next reading finds it, too
+                self.find_job(hand)
+
+        self._crew.submit(Errand(uuid=self._uuid, run=look, given_up=lambda: None, urgent=True))
 
     # ------------------------------------------------------------------ on a worker's thread
 
@@ -206,6 +222,11 @@ class Conversation:
         self._reader.lacks(command)
         self._publish()
 
+    def noted(self, note: str | None, failure: str) -> None:
+        """What the hand-over note says now, or why there is none."""
+        self.note, self._note_failure = note, failure
+        self._publish()
+
     def hurry(self) -> None:
         """After a change: two readings at once."""
         self._reader.hurry()
@@ -227,13 +248,17 @@ class Conversation:
             orders.under_way = False
             return
         now_ns = self._now_ns()
-        if self._reader.due_ns(now_ns) > now_ns:
+        due = self._reader.due_ns(now_ns) <= now_ns
+        if not due and self.note is None:
             self._again()
             return
         try:
             self.find_job(hand)
         except CallFailed as failure:
             self._refused(failure)
+            return
+        if not due:
+            self._again()
             return
         self._reader.begin(now_ns)
         whole = True
@@ -290,7 +315,10 @@ class Conversation:
 
     def _again(self) -> None:
         now_ns = self._now_ns()
-        self._schedule(now_ns if self._orders.renew else self._reader.due_ns(now_ns))
+        at_ns = self._reader.due_ns(now_ns)
+        if self.note is not None:
+            at_ns = min(at_ns, now_ns + JOB_LOOK_NS)
+        self._schedule(now_ns if self._orders.renew else at_ns)
 
     def _schedule(self, at_ns: int) -> None:
         """Read at this time; whatever was scheduled before finds its ticket out of date."""
@@ -319,4 +347,5 @@ class Conversation:
             troubles=troubles,
             absurdities=reader.absurdities,
             job=self._job,
+            note_failure=self._note_failure,
         )

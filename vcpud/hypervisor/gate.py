@@ -45,7 +45,8 @@ def refuse(book: Book, change: Change, stance: Stance) -> Refused | None:
         ),
         (book.in_flight is not None, Reason.IN_FLIGHT, "another change is under way"),
         (bool(stance.why_hung), Reason.HUNG, stance.why_hung),
-        (bool(job), Reason.JOB, f"busy with {job}"),
+        # What only gives back goes through the agent, which a job leaves free.
+        (bool(job) and not _gives(book, change), Reason.JOB, f"busy with {job}"),
     )
     for present, reason, detail in obstacles:
         if present:
@@ -57,6 +58,11 @@ def refuse(book: Book, change: Change, stance: Stance) -> Refused | None:
     if change.weight not in _WEIGHTS:
         return Refused(Reason.OUT_OF_BOUNDS, f"a weight of {change.weight}")
     return None
+
+
+def _gives(book: Book, change: Change) -> bool:
+    online = book.view.online
+    return isinstance(change, SetOnline) and online is not None and change.online >= online
 
 
 def _refuse_online(book: Book, change: SetOnline, now_ns: int) -> Refused | None:

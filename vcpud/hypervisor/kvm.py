@@ -11,15 +11,16 @@ import queue
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vcpud.hypervisor.actuator import Actuation, Outcome, Situation
+from vcpud.hypervisor.actuator import NOTE_S, Actuation, Outcome, Situation
 from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.conversation import Conversation, Patience
+from vcpud.hypervisor.failures import CallFailed
 from vcpud.hypervisor.gate import Stance, refuse
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.poller import Facts, Poll, Poller
 from vcpud.hypervisor.pools import Division, divide
 from vcpud.hypervisor.reader import Pace
-from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Losses
+from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Hand, Losses
 from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import (
     Accepted,
@@ -29,6 +30,7 @@ from vcpud.model import (
     EventKind,
     HostEvent,
     HostSample,
+    Mode,
     Reason,
     Refused,
     SetLive,
@@ -51,6 +53,10 @@ SLOW_NOTE: Final = (
 NO_PROCESS_NOTE: Final = (
     "QEMU processes cannot be seen in /proc: restarts are told by libvirt's ids alone, "
     "and the unit of shares is unknown"
+)
+_NOT_OURS: Final = (
+    "a vcpud elsewhere had parked vCPUs of it; it is not enforced here, so they stay parked until "
+    "it is, or until somebody brings them back"
 )
 _WAIT_SHARE: Final = 0.8
 _BULK_SHARE: Final = 0.75
@@ -196,8 +202,10 @@ class KvmHypervisor:
             patience=self._patience,
             now_ns=self._now_ns,
             report=self._report,
+            notes=self._options.handover_notes,
         )
         book.in_flight = change
+        book.begun += 1
         book.touch()
         if isinstance(change, SetLive) and change.count < book.live_vcpus:
             book.unplug_from = book.live_vcpus
@@ -315,8 +323,12 @@ class KvmHypervisor:
             book.agent = AgentPort.CONNECTED
             if book.conversation is not None:
                 book.conversation.renew(rebooted=False)
+        elif happening is Happening.JOB_PROGRESS and book.conversation is not None:
+            book.conversation.look_for_job()
         elif happening is Happening.JOB_COMPLETED:
             book.job = None
+            if book.conversation is not None:
+                book.conversation.look_for_job()
         book.touch()
         if happening in _TOLD:
             self._tell(_TOLD[happening], book, at_ns=at_ns)
@@ -467,7 +479,9 @@ class KvmHypervisor:
                 continue
             if self._backend.writable:
                 self._steer_agent(book)
-            book.make_sample(now_ns, self._options.boot_grace_ns)
+                if book.note_is_settled:
+                    self._remove_note(book)
+            book.make_sample(now_ns, self._options.boot_grace_ns, self._boot_id)
         self._touched.clear()
         samples = [book.sample for book in self._books.values() if book.sample is not None]
         self._domains = tuple(sorted(samples, key=lambda sample: sample.uuid))
@@ -483,6 +497,11 @@ class KvmHypervisor:
             if book.hung:
                 notes.append(f"{book.facts.name}: {self._crew.hung_because(book.uuid)}")
             notes.extend(f"{book.facts.name}: agent: {text}" for text in book.view.absurdities)
+            if book.view.note_failure:
+                failure = book.view.note_failure
+                notes.append(f"{book.facts.name}: no hand-over note can be left: {failure}")
+            if book.terms.mode is not Mode.ENFORCE and book.handed_over(self._boot_id):
+                notes.append(f"{book.facts.name}: {_NOT_OURS}")
         return tuple(notes)
 
     def _divide(self) -> None:
@@ -511,6 +530,24 @@ class KvmHypervisor:
                 now_ns=self._now_ns,
             )
         return known
+
+    def _remove_note(self, book: Book) -> None:
+        """The guest has all that its note says, here or after a migration: nothing is owed."""
+        if book.tidying or book.in_flight is not None or book.terms.mode is not Mode.ENFORCE:
+            return
+        book.tidying = True
+        begun, conversation = book.begun, self._conversation(book)
+
+        def remove(hand: Hand) -> None:
+            if book.begun != begun:
+                return  # a change has begun since, and has left a note of its own
+            try:
+                hand.call(NOTE_S, lambda link: link.set_note(book.uuid, None))
+            except CallFailed:
+                return  # tried again when the domain is described next
+            conversation.noted(None, "")
+
+        self._crew.submit(Errand(uuid=book.uuid, run=remove, given_up=lambda: None))
 
     def _steer_agent(self, book: Book) -> None:
         if book.wants_agent:

@@ -51,6 +51,7 @@ class Happening(StrEnum):
     STOPPED = "stopped"
     STATE = "state"
     REBOOT = "reboot"
+    JOB_PROGRESS = "job_progress"
     JOB_COMPLETED = "job_completed"
     METADATA = "metadata"
     AGENT_UP = "agent_up"

@@ -14,13 +14,14 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from vcpud.hypervisor.stats import VCPU_LIMIT
-from vcpud.model import Mode
-from vcpud.terms import NAMESPACE, Wishes
+from vcpud.model import Mode, Original
+from vcpud.terms import NAMESPACE, NOTE_NAMESPACE, Wishes
 
 XML_LIMIT: Final = 4 * 1024 * 1024
 """Characters; libvirt itself refuses to store much more."""
 
 _POLICY: Final = f"{{{NAMESPACE}}}policy"
+_NOTE: Final = f"{{{NOTE_NAMESPACE}}}owed"
 _AGENT_PORT: Final = "org.qemu.guest_agent.0"
 _REALTIME: Final = frozenset({"fifo", "rr"})
 _PCPU_LIMIT: Final = 16384
@@ -42,6 +43,23 @@ class AgentPort(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a domain is owed, written where it travels with the domain.
+
+    Attributes:
+        boot_id: Boot of the host that it was written on.
+        incarnation: The run of the domain that it was written for.
+        online: Guest CPUs to be online, None where vCPUs were taken out as devices.
+        live_vcpus: vCPUs to be present.
+    """
+
+    boot_id: str
+    incarnation: str
+    online: frozenset[int] | None
+    live_vcpus: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
     """What the XML says of one running domain.
 
@@ -58,6 +76,7 @@ class Description:
         quota_pcpus_per_vcpu: `<quota>` over `<period>`, None when unlimited.
         wishes: What vcpud's own metadata element asks for, None when there is none.
         wishes_error: Why that element cannot be followed.
+        note: What a vcpud, here or elsewhere, has written down that it owes the domain.
     """
 
     name: str
@@ -72,6 +91,7 @@ class Description:
     quota_pcpus_per_vcpu: float | None
     wishes: Wishes | None
     wishes_error: str | None
+    note: Note | None = None
 
 
 def parse_description(text: str) -> Description:
@@ -101,6 +121,7 @@ def parse_description(text: str) -> Description:
         quota_pcpus_per_vcpu=_quota(root),
         wishes=wishes,
         wishes_error=wishes_error,
+        note=_note(root),
     )
 
 
@@ -122,6 +143,17 @@ def parse_cpuset(text: str) -> frozenset[int]:
         high = _index(last) if dash else low
         (excluded if part.startswith("^") else chosen).update(range(low, high + 1))
     return frozenset(chosen - excluded)
+
+
+def format_note(original: Original) -> str:
+    """The metadata element that says what a domain is owed."""
+    element = ET.Element(
+        "owed",
+        {"boot": original.boot_id, "run": original.incarnation, "live": str(original.live_vcpus)},
+    )
+    if original.online is not None:
+        element.set("online", format_cpuset(original.online))
+    return ET.tostring(element, encoding="unicode")
 
 
 def format_cpuset(cpus: frozenset[int]) -> str:
@@ -264,3 +296,23 @@ def _policy(element: ET.Element) -> Wishes:
     if floor is not None and ceiling is not None and floor > ceiling:
         raise ValueError(f"min={floor} is more than max={ceiling}")
     return Wishes(mode=None if mode is None else Mode(mode), min_vcpus=floor, max_vcpus=ceiling)
+
+
+def _note(root: ET.Element) -> Note | None:
+    """A note that makes no sense is none: it only ever asks for what a domain has anyway."""
+    element = root.find(f"metadata/{_NOTE}")
+    if element is None:
+        return None
+    online, live = element.get("online"), _positive((element.get("live") or "")[:_SHOWN])
+    if live is None or live > VCPU_LIMIT:
+        return None
+    try:
+        cpus = None if online is None else parse_cpuset(online)
+    except ValueError:
+        return None
+    return Note(
+        boot_id=(element.get("boot") or "")[:_SHOWN],
+        incarnation=(element.get("run") or "")[:_SHOWN],
+        online=cpus,
+        live_vcpus=live,
+    )

@@ -21,7 +21,7 @@ from vcpud.hypervisor.link import Control, ControlState, Happening, Listener, Ra
 from vcpud.hypervisor.options import LibvirtOptions
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.model import Mode, Terms
-from vcpud.terms import TermsBook
+from vcpud.terms import NOTE_NAMESPACE, TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 
@@ -256,7 +256,8 @@ class StandInLink:
         guest = self._guest(uuid)
         if guest.note_error is not None:
             raise guest.note_error
-        guest.note = note or ""
+        space = f"<vcpud-note:owed xmlns:vcpud-note='{NOTE_NAMESPACE}'"
+        guest.note = (note or "").replace("<owed", space)
         guest.notes.append(note)
         self._library.tell(RawEvent(Happening.METADATA, uuid))
 

@@ -1,0 +1,164 @@
+"""Hand-over notes in a domain's metadata, and what is still done while a job is on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from unit.hypervisor.stand_in import Guest, Rig
+from unit.hypervisor.test_hypervisor import carry_out, only, refused, until
+from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.link import Happening, RawEvent
+from vcpud.hypervisor.xml import Note, format_note, parse_description
+from vcpud.model import EventKind, Mode, Original, Reason, SetLive, SetOnline, Terms
+from vcpud.terms import NOTE_NAMESPACE, TermsBook
+
+Make = Callable[..., Rig]
+ALL = frozenset(range(4))
+
+
+def original(**more: object) -> Original:
+    words = {
+        "boot_id": "boot",
+        "uuid": "a",
+        "name": "n-a",
+        "incarnation": "1:?",
+        "online": ALL,
+        "live_vcpus": 4,
+    }
+    return Original(**(words | more))  # type: ignore[arg-type]
+
+
+def noted(one: Original) -> str:
+    """As libvirt gives it back: under the prefix it was stored with."""
+    return format_note(one).replace("<owed", f"<x:owed xmlns:x='{NOTE_NAMESPACE}'")
+
+
+def shrink(online: frozenset[int]) -> SetOnline:
+    return SetOnline(uuid="a", online=online, original=original())
+
+
+def test_a_note_is_read_back_as_it_was_written() -> None:
+    guest = Guest("a", metadata=noted(original(online=frozenset({0, 2, 3}))))
+    assert parse_description(guest.xml()).note == Note(
+        boot_id="boot", incarnation="1:?", online=frozenset({0, 2, 3}), live_vcpus=4
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "live='x'", "live='0'", "live='4' online='3-'", "live='4' online='99999999'"],
+)
+def test_a_note_without_sense_is_none(content: str) -> None:
+    guest = Guest("a", metadata=f"<x:owed xmlns:x='{NOTE_NAMESPACE}' {content}/>")
+    assert parse_description(guest.xml()).note is None
+
+
+def test_before_anything_is_taken_away_it_is_written_down_what_is_owed(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    assert carry_out(one, shrink(frozenset({0, 1}))).kind is EventKind.CHANGE_DONE
+    assert guest.notes == [format_note(original())]
+    carry_out(one, shrink(frozenset({0})))
+    assert len(guest.notes) == 1, "once for all steps"
+    sample = until(one, lambda sample: only(sample).online == {0})
+    assert only(sample).handed_over is None, "its own note is no hand-over"
+
+
+def test_once_everything_is_back_the_note_is_removed(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    carry_out(one, shrink(ALL))
+    until(one, lambda _: guest.notes[-1] is None, step_s=1.0)
+    assert guest.note == ""
+
+
+def test_a_note_that_cannot_be_written_prevents_nothing_and_is_told(rig: Make) -> None:
+    guest = Guest("a", note_error=CallFailed(Meaning.DENIED, "access denied"))
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    assert carry_out(one, shrink(frozenset({0}))).kind is EventKind.CHANGE_DONE
+    sample = one.hypervisor.sample()
+    assert "n-a: no hand-over note can be left: access denied" in sample.notes
+
+
+def test_where_notes_are_switched_off_none_is_written(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest, handover_notes=False)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    assert guest.notes == []
+
+
+def test_taking_devices_away_is_written_down_too(rig: Make) -> None:
+    guest = Guest("a", agent="")
+    one = rig(guest)
+    one.hypervisor.sample()
+    owed = original(online=None)
+    carry_out(one, SetLive(uuid="a", count=3, original=owed))
+    assert guest.notes == [format_note(owed)]
+
+
+@pytest.mark.parametrize("words", [{"boot_id": "elsewhere"}, {"incarnation": "7:1"}])
+def test_a_note_of_another_host_or_another_run_is_a_hand_over(
+    rig: Make, words: dict[str, str]
+) -> None:
+    guest = Guest("a", online={0}, metadata=noted(original(**words)))
+    sample = rig(guest).hypervisor.sample()
+    handed_over = only(sample).handed_over
+    assert handed_over is not None
+    assert (handed_over.online, handed_over.live_vcpus) == (ALL, 4)
+
+
+def test_a_hand_over_to_where_it_is_only_observed_is_told(rig: Make) -> None:
+    guest = Guest("a", online={0}, metadata=noted(original(boot_id="elsewhere")))
+    one = rig(guest, terms=TermsBook(default=Terms(mode=Mode.OBSERVE)))
+    sample = one.hypervisor.sample()
+    assert any("a vcpud elsewhere had parked" in note for note in sample.notes)
+    assert guest.notes == []
+
+
+def test_what_has_already_come_back_elsewhere_leaves_no_note_behind(rig: Make) -> None:
+    guest = Guest("a", note=noted(original(boot_id="elsewhere")))
+    one = rig(guest)
+    until(one, lambda _: guest.notes == [None], step_s=1.0)
+
+
+# ------------------------------------------------------------------------------------ jobs
+
+
+def test_under_a_job_cpus_come_back_online_but_none_is_taken(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    guest.job = "migration_out"
+    until(one, lambda sample: only(sample).job == "migration_out", step_s=1.0)
+    assert refused(one, SetOnline(uuid="a", online=frozenset())) is Reason.JOB
+    assert refused(one, SetLive(uuid="a", count=3)) is Reason.JOB
+    assert carry_out(one, shrink(ALL)).kind is EventKind.CHANGE_DONE
+    assert guest.online == set(ALL)
+    assert len(guest.notes) == 1, "metadata cannot be changed under a job"
+
+
+def test_a_migration_is_noticed_as_soon_as_libvirt_tells_of_it(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    guest.job = "migration_out"
+    one.library.tell(RawEvent(Happening.JOB_PROGRESS, "a"))
+    until(one, lambda sample: only(sample).job == "migration_out")
+    guest.job = None
+    one.library.tell(RawEvent(Happening.JOB_COMPLETED, "a"))
+    until(one, lambda sample: only(sample).job is None)
+
+
+def test_other_terms_hold_from_the_next_sample_on(rig: Make) -> None:
+    one = rig(Guest("a"))
+    one.hypervisor.sample()
+    one.hypervisor.adopt(TermsBook(default=Terms(mode=Mode.OFF)))
+    assert only(one.hypervisor.sample()).terms.mode is Mode.OFF
