@@ -18,12 +18,16 @@ INSTALL_PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap lint types imports unit test test-root lab lab-quick bench format lock install uninstall clean
+.PHONY: help bootstrap demo lint types imports unit test report-check test-root lab lab-quick bench format lock install uninstall clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 bootstrap: $(VENV)/.project ## make .venv, installing missing Debian build packages
+
+demo: $(VENV)/.project ## two simulated domains collapse, vcpud is switched on, they recover: build/demo.html
+	@mkdir -p build
+	@$(BIN)/vcpud demo --report build/demo.html
 
 $(VENV)/bin/python:
 	requirements/need-debian requirements/debian-build.txt </dev/null
@@ -57,10 +61,14 @@ types: $(VENV)/.project ## mypy, strict
 imports: $(VENV)/.project ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.project ## every test that needs no root, in random order
-	$(BIN)/python -m pytest -m "not root"
+unit: $(VENV)/.project ## every test that needs no root and no browser, in random order
+	$(BIN)/python -m pytest -m "not root and not browser"
 
 test: lint types imports unit ## all of the above: what must pass before every commit
+
+report-check: $(VENV)/.project ## the report in a real Chromium, wide and narrow, light and dark
+	requirements/need-debian requirements/debian-browser.txt </dev/null
+	VCPUD_NOTHING_SKIPPED=1 $(BIN)/python -m pytest -m browser tests/browser
 
 test-root: $(VENV)/.project ## the units under a real systemd in a container; needs root
 	requirements/need-debian requirements/debian-systemd.txt </dev/null
