@@ -57,6 +57,7 @@ class Vcpu:
         spent_ns: Time spent in each state before `since_ns`.
         pcpu: Where it is queued or runs; where it was last while it is neither.
         ran_on: The pCPU it last ran on.
+        due_ns: What it has to pay when it is dispatched, beside switch and migration.
         in_kernel: Whether the guest executes in kernel mode (what a PAUSE exit can see).
         spinning: Whether it left the pCPU in a PAUSE loop (KVM's in_spin_loop).
         preemptions: Times the host took the pCPU away.
@@ -66,8 +67,8 @@ class Vcpu:
     """
 
     __slots__ = (
-        "domain", "guest", "in_kernel", "index", "migrations", "number", "pause_exits", "pcpu",
-        "preemptions", "ran_on", "sched", "since_ns", "spent_ns", "spinning", "state",
+        "domain", "due_ns", "guest", "in_kernel", "index", "migrations", "number", "pause_exits",
+        "pcpu", "preemptions", "ran_on", "sched", "since_ns", "spent_ns", "spinning", "state",
     )  # fmt: skip
 
     guest: VcpuGuest
@@ -84,6 +85,7 @@ class Vcpu:
         self.spent_ns = [0, 0, 0, 0, 0]
         self.pcpu = pcpu
         self.ran_on = None
+        self.due_ns = 0
         self.in_kernel = False
         self.spinning = False
         self.preemptions = 0

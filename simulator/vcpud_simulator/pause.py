@@ -40,6 +40,7 @@ class PauseLoop:
         window_ns: Uninterrupted spinning until the first exit.
         grow: Factor on the window after each exit while the vCPU stays loaded; 1 for Xen.
         user_mode: Whether spins in user mode are seen (AMD).
+        yields: Whether the hypervisor does anything about it; emulation just exits.
         directed: KVM's directed yield; otherwise an undirected one (Xen).
         exit_ns: What an exit costs the vCPU.
     """
@@ -47,6 +48,7 @@ class PauseLoop:
     window_ns: int = WINDOW_NS
     grow: int = GROW
     user_mode: bool = False
+    yields: bool = True
     directed: bool = True
     exit_ns: int = EXIT_NS
     _boosted: dict[Domain, int] | None = None
@@ -54,6 +56,8 @@ class PauseLoop:
 
     def exited(self, host: Host, vcpu: Vcpu) -> None:
         """One exit of a running vCPU."""
+        if not self.yields:
+            return
         if not self.directed:
             host.yield_(vcpu)
             return

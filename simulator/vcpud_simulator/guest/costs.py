@@ -31,9 +31,13 @@ class GuestConfig:
         syscall_ns: A system call that does little.
         ipi_send_ns: Writing the ICR: an exit of about 2,000 to 5,000 cycles.
         ipi_receive_ns: Taking an interrupt: injection, entry and EOI.
-        halt_ns: Going idle: HLT exit.
+        halt_ns: Going idle and coming back: exit for HLT, entry; paid on the way back.
         handoff_ns: A contended cache line moves to the next owner of a lock.
         kick_ns: Hypercall that kicks a halted vCPU (paravirtual locks).
+        exit_lock_ns: Work under the emulator's lock at each exit (`emulator`); 0: no emulator.
+        monitor_ratio: Part of the run time that the monitor takes for itself, taken at ticks: 0;
+            binary translation and shadow page tables of ESX 3 cost CPU-bound guests 0.02 to 0.1
+            (Adams and Agesen, ASPLOS 2006, SPECint: 4 % on average).
     """
 
     hz: int = 250
@@ -53,6 +57,8 @@ class GuestConfig:
     halt_ns: int = 1_500
     handoff_ns: int = 80
     kick_ns: int = 1_500
+    exit_lock_ns: int = 0
+    monitor_ratio: float = 0.0
 
     @property
     def jiffy_ns(self) -> int:

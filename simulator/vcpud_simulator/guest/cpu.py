@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from vcpud_simulator.engine import NEVER, Timer
-from vcpud_simulator.entities import BLOCKED, CO_STOPPED, RUNNABLE, Vcpu
+from vcpud_simulator.entities import BLOCKED, CO_STOPPED, RUNNABLE, RUNNING, Vcpu
 from vcpud_simulator.guest.runqueue import RunQueue
 from vcpud_simulator.guest.task import (
     CURRENT,
@@ -26,6 +26,7 @@ from vcpud_simulator.guest.task import (
 from vcpud_simulator.trace import Kind
 
 if TYPE_CHECKING:
+    from vcpud_simulator.guest.emulator import ExitLock
     from vcpud_simulator.guest.kernel import GuestKernel
 
 Interrupt: TypeAlias = Callable[["GuestCpu"], None]
@@ -47,6 +48,7 @@ class GuestCpu:
         queue: Tasks that wait for it.
         need_resched: Whether to choose another task as soon as that is allowed.
         overhead_ns: Kernel work to be done before anything else.
+        in_line: Whether its vCPU sleeps until the emulator's lock is free.
         quiescent_ns: When it last passed a quiescent state (RCU).
         user_ns: As the guest accounts it: whole ticks, to the mode the tick found.
         system_ns: Likewise.
@@ -60,11 +62,11 @@ class GuestCpu:
 
     __slots__ = (
         "_begun_ns", "_idle_since_ns", "_in_loop", "_next_balance_ns", "_pause_left_ns",
-        "_pause_window_ns", "_stolen_at_charge_ns", "_stolen_at_tick_ns", "_timer", "_waker",
-        "config", "current", "engine", "host", "idle_ns", "index", "interrupts", "kernel",
-        "need_resched", "next_tick_ns", "online", "overhead_ns", "queue", "queue_wait_ns",
-        "quiescent_ns", "running", "steal_ns", "system_ns", "true_overhead_ns", "true_spin_ns",
-        "true_work_ns", "user_ns", "vcpu",
+        "_pause_window_ns", "_run_at_tick_ns", "_stolen_at_charge_ns", "_stolen_at_tick_ns",
+        "_timer", "_trips", "_waker", "config", "current", "engine", "host", "idle_ns", "in_line",
+        "index", "interrupts", "kernel", "need_resched", "next_tick_ns", "online", "overhead_ns",
+        "queue", "queue_wait_ns", "quiescent_ns", "running", "steal_ns", "system_ns",
+        "true_overhead_ns", "true_spin_ns", "true_work_ns", "user_ns", "vcpu",
     )  # fmt: skip
 
     def __init__(self, kernel: GuestKernel, vcpu: Vcpu, phase_ns: int) -> None:
@@ -92,7 +94,9 @@ class GuestCpu:
         self._in_loop = False
         self._next_balance_ns = now_ns + kernel.config.balance_ns
         self._pause_window_ns = self._pause_left_ns = NO_LIMIT
-        self._stolen_at_charge_ns = self._stolen_at_tick_ns = 0
+        self._stolen_at_charge_ns = self._stolen_at_tick_ns = self._run_at_tick_ns = 0
+        self._trips = 0
+        self.in_line = False
         self._timer = Timer(self._event)
         self._waker = Timer(self._idle_tick)
 
@@ -112,6 +116,7 @@ class GuestCpu:
         if task is None and self._idle_since_ns >= 0:
             self.idle_ns += self.engine.now_ns - self._idle_since_ns
             self._idle_since_ns = -1
+            self.charge_exit(self.config.halt_ns)
             self._waker.sequence = 0
             if self.next_tick_ns < begin_ns and self.config.nohz_idle:
                 jiffy_ns = self.config.jiffy_ns
@@ -121,6 +126,24 @@ class GuestCpu:
         self.refresh()
         if self.interrupts or (task is None and not self.overhead_ns):
             self.engine.arm(self._timer, begin_ns)
+
+    def charge_exit(self, cost_ns: int) -> None:
+        """Kernel work that leaves the guest: emulated, it takes the emulator's lock besides."""
+        self.charge(cost_ns)
+        if self.kernel.exit_lock is not None:
+            self._trips += 1
+
+    def _travel(self, lock: ExitLock) -> None:
+        """Through the emulator's lock: take it and work under it, or release it, or wait."""
+        if lock.holder is self:
+            self._trips -= 1
+            lock.release()
+        elif lock.take(self):
+            self.overhead_ns += self.config.exit_lock_ns
+        else:
+            self.in_line = True
+            self._stop_executing()
+            self.host.block(self.vcpu)
 
     def suspend(self, now_ns: int) -> None:
         """The vCPU has lost its pCPU (`entities.VcpuGuest`)."""
@@ -211,7 +234,9 @@ class GuestCpu:
             return
         when_ns = self._begun_ns + self.overhead_ns
         task = self.current
-        if task is not None and (task.preempt_count or not self.need_resched):
+        if self._trips:
+            pass
+        elif task is not None and (task.preempt_count or not self.need_resched):
             if task.spinning:
                 when_ns = self._spin_ends_ns(task, when_ns)
             else:
@@ -253,6 +278,9 @@ class GuestCpu:
                 self._tick(now_ns)
             if self.overhead_ns:
                 return
+            if self._trips and self.kernel.exit_lock is not None:
+                self._travel(self.kernel.exit_lock)
+                continue
             task = self.current
             if task is None:
                 if not self._pick(now_ns):
@@ -301,7 +329,7 @@ class GuestCpu:
             if self._pause_window_ns < pause.window_ns << 16:
                 self._pause_window_ns *= pause.grow
             self._pause_left_ns = self._pause_window_ns
-            self.overhead_ns += pause.exit_ns
+            self.charge_exit(pause.exit_ns)
             self.host.pause_exit(self.vcpu)
             return True
         return False
@@ -309,7 +337,7 @@ class GuestCpu:
     def _interrupt(self) -> None:
         interrupts, self.interrupts = self.interrupts, []
         for interrupt in interrupts:
-            self.charge(self.config.ipi_receive_ns)
+            self.charge_exit(self.config.ipi_receive_ns)
             interrupt(self)
 
     def interrupt(self, interrupt: Interrupt) -> None:
@@ -321,13 +349,13 @@ class GuestCpu:
         if self.running:
             if not self._in_loop:
                 self.engine.arm(self._timer, max(self.engine.now_ns, self._begun_ns))
-        elif self.vcpu.state == BLOCKED:
+        elif self.vcpu.state == BLOCKED and not self.in_line:
             self.host.wake(self.vcpu)
 
     # ------------------------------------------------------------------ ticks
 
     def _idle_tick(self) -> None:
-        if not self.running and self.vcpu.state == BLOCKED:
+        if not self.running and self.vcpu.state == BLOCKED and not self.in_line:
             self.host.wake(self.vcpu)
 
     def _tick(self, now_ns: int) -> None:
@@ -347,7 +375,11 @@ class GuestCpu:
                 self.user_ns += ticked_ns
             if not task.in_kernel:
                 self.quiescent_ns = now_ns
-        self.charge(config.tick_ns)
+        self.charge_exit(config.tick_ns)
+        if config.monitor_ratio:
+            run_ns = self.vcpu.in_state_ns(RUNNING, now_ns)
+            self.charge(round((run_ns - self._run_at_tick_ns) * config.monitor_ratio))
+            self._run_at_tick_ns = run_ns
         if task is None:
             return
         self.charge_task(task)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.cpu import GuestCpu
+from vcpud_simulator.guest.emulator import ExitLock
 from vcpud_simulator.guest.task import DONE, SLEEPING, Program, Task
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class GuestKernel:
         cpus: All CPUs, offline ones included.
         tasks: Tasks that have not ended.
         chance: Its stream of random numbers.
+        exit_lock: What its vCPUs go through when they leave the guest, where it is emulated.
         latency_ns: Scaled scheduling latency, likewise the granularities.
         lock_holder_preemptions: vCPUs preempted while they held a kernel spinlock.
         lock_waiter_preemptions: vCPUs preempted while next in line for one.
@@ -47,6 +49,7 @@ class GuestKernel:
         self.name = domain.name
         self.config = config or GuestConfig()
         self.chance: Stream = host.chance.stream("guest", domain.name)
+        self.exit_lock = ExitLock() if self.config.exit_lock_ns else None
         self.tasks: dict[Task, None] = {}
         self.lock_holder_preemptions = 0
         self.lock_waiter_preemptions = 0
@@ -177,7 +180,7 @@ class GuestKernel:
             cpu.need_resched = True
         if waker is not cpu:
             if waker is not None:
-                waker.charge(self.config.ipi_send_ns)
+                waker.charge_exit(self.config.ipi_send_ns)
             cpu.interrupt(reschedule)
 
     # ------------------------------------------------------------------ balancing
@@ -236,7 +239,7 @@ class GuestKernel:
             return
         for cpu in self.cpus:
             if cpu.online and cpu.idle and not cpu.running:
-                busy.charge(self.config.ipi_send_ns)
+                busy.charge_exit(self.config.ipi_send_ns)
                 cpu.interrupt(reschedule)
                 return
 

@@ -211,7 +211,7 @@ class ParavirtualLock(Spinlock):
             self._grant(first)
         elif first in self._halted:
             self._halted.discard(first)
-            cpu.charge(self.kernel.config.kick_ns)
+            cpu.charge_exit(self.kernel.config.kick_ns)
             self.kernel.host.wake(first.cpu.vcpu)
 
     def resumed(self, cpu: GuestCpu, task: Task) -> None:  # noqa: ARG002

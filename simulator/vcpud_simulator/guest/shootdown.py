@@ -39,8 +39,8 @@ class Shootdown:
             return
         self._task = task
         self._left = len(others)
-        cpu.charge(cpu.config.ipi_send_ns * len(others))
         for other in others:
+            cpu.charge_exit(cpu.config.ipi_send_ns)
             other.interrupt(self._flush)
         task.preempt_count += 1
         cpu.spin(task, self, in_kernel=True)
