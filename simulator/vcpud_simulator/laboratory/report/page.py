@@ -54,11 +54,19 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A column."""
+    """A column.
+
+    Attributes:
+        text: Its name.
+        meaning: What that means, where it needs to be said.
+        figure: Whether it holds figures.
+        short: Whether its words are not to be broken.
+    """
 
     text: str
     meaning: str = ""
     figure: bool = False
+    short: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +349,11 @@ def _decisions(decisions: Sequence[Decision], colours: Mapping[str, int]) -> Tab
             )
     left = len(decisions) - _MOST_DECISIONS
     return Table(
-        heads=tuple(map(_head, ("Domain", "When", "What", "Why", "How it ended"))),
+        heads=(
+            Head(text="Domain"),
+            Head(text="When", short=True),
+            *map(_head, ("What", "Why", "How it ended")),
+        ),
         rows=tuple(rows),
         note=f"{left} more are not shown." if left > 0 else "",
     )
@@ -360,11 +372,19 @@ def _outcome(decision: Decision) -> str:
     verdict = decision.verdict
     if verdict is None:
         return "not judged" if decision.purpose is Purpose.DECIDE else ""
-    gain = "" if verdict.gain_ratio is None else f" ({verdict.gain_ratio:+.0%})"
+    gain = "" if verdict.gain_ratio is None else f" ({gain_text(verdict.gain_ratio)})"
     return printable(
         f"{verdict.outcome}{gain}, {'kept' if verdict.kept else 'taken back'}: {verdict.detail}",
         400,
     )
+
+
+def gain_text(gain_ratio: float) -> str:
+    """A gain as a share, or as a factor where it is large."""
+    factor = 1 + gain_ratio
+    if factor > 1_000:  # noqa: PLR2004 - what it began with was next to nothing
+        return "more than ×1,000"  # noqa: RUF001 - the sign
+    return f"×{factor:.3g}" if factor >= 3 else f"{gain_ratio:+.0%}"  # noqa: PLR2004, RUF001
 
 
 def _blocks(blocks: Sequence[Block]) -> Table:

@@ -12,7 +12,7 @@ import pytest
 from fakes.material import EVIL, S, domain, journal, material, result
 from vcpud.errors import VcpudError
 from vcpud_simulator.laboratory import report
-from vcpud_simulator.laboratory.report.page import figure, page, times
+from vcpud_simulator.laboratory.report.page import figure, gain_text, page, times
 
 
 class Parts(HTMLParser):
@@ -86,7 +86,7 @@ def test_decisions_are_listed_with_their_reasons_and_how_they_ended() -> None:
         "23.0 s",
         "4 → 1 vCPUs, took 1.00 s",
         "lock wait",
-        "helped (+3120%), kept: lock wait",
+        "helped (×32.2), kept: lock wait",  # noqa: RUF001
     )
     assert second.cells[0] == "build"
 
@@ -144,6 +144,12 @@ def test_a_figure_has_three_digits() -> None:
         "-", "0.00", "0.012", "1.23", "12.3", "1,234,568",
     ]  # fmt: skip
     assert times(1.0, 0.0) == "-"
+
+
+def test_a_gain_is_told_in_a_form_that_can_be_read() -> None:
+    assert [gain_text(gain) for gain in (-0.05, 0.25, 31.2, 5e8)] == [
+        "-5%", "+25%", "×32.2", "more than ×1,000",  # noqa: RUF001
+    ]  # fmt: skip
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
