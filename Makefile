@@ -9,16 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt
 SHELL_FILES := .ci/run requirements/need-debian deploy/guest/vcpud-lock-histogram \
+	deploy/debian/root deploy/debian/build deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm \
 	tests/lab/guest/init tests/lab/guest/online-new-cpu
 UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service
 UNITDIR := $(PREFIX)/lib/systemd/system
 PROGRAM := $(PREFIX)/lib/vcpud
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 # `make install` needs a Python that every user of the host may run; one under somebody's home will not do.
 INSTALL_PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap demo lint types imports unit test report-check test-root lab lab-quick bench format lock install uninstall clean
+.PHONY: help bootstrap demo lint types imports unit test report-check test-root lab lab-quick bench format lock deb man install install-files \
+	uninstall clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -70,7 +73,7 @@ report-check: $(VENV)/.project ## the report in a real Chromium, wide and narrow
 	requirements/need-debian requirements/debian-browser.txt </dev/null
 	VCPUD_NOTHING_SKIPPED=1 $(BIN)/python -m pytest -m browser tests/browser
 
-test-root: $(VENV)/.project ## the units under a real systemd in a container; needs root
+test-root: $(VENV)/.project ## the package and its units under a real systemd in a container; needs root
 	requirements/need-debian requirements/debian-systemd.txt </dev/null
 	$(BIN)/python -m pytest -m root tests/packaging
 
@@ -85,6 +88,13 @@ lab-quick: $(VENV)/.project ## the short form of it, at most 10 minutes
 bench: $(VENV)/.project ## time the simulator against SimPy; needs two packages more, figures of this machine only
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements/bench.txt
 	$(VENV)/bin/python -m pytest tests/bench
+
+deb: $(VENV)/.project ## build/vcpud_VERSION_ARCHITECTURE.deb, built in a bare Debian 12; needs root
+	requirements/need-debian requirements/debian-systemd.txt </dev/null
+	deploy/debian/build
+
+man: $(VENV)/.project ## man pages and shell completion in build/man, from the program itself
+	$(BIN)/python deploy/man/generate.py build/man
 
 format: $(VENV)/.project ## let ruff put the sources in order
 	$(BIN)/ruff check --fix
@@ -110,10 +120,17 @@ install: $(VENV)/.packages ## install program, units and a default configuration
 	sed -i '1s|^#!.*|#!$(PROGRAM)/bin/python3|' "$(DESTDIR)$(PROGRAM)/bin/vcpud"
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	ln -sf ../lib/vcpud/bin/vcpud "$(DESTDIR)$(PREFIX)/bin/vcpud"
-	install -d "$(DESTDIR)$(UNITDIR)"
+	@$(MAKE) --no-print-directory install-files
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers && systemd-tmpfiles --create vcpud.conf && systemctl daemon-reload && \
+		echo "installed, not started: systemctl enable --now vcpud.service vcpud-deadman.path"; fi
+
+# Everything but the program itself: `make install` and the Debian package have it in common.
+install-files: $(VENV)/.project
+	install -d "$(DESTDIR)$(UNITDIR)" build/units
 	@for unit in $(UNITS); do \
-		sed 's|/usr/bin/vcpud|$(PREFIX)/bin/vcpud|' "systemd/$$unit" > "build/wheel/$$unit" && \
-		install -m 644 "build/wheel/$$unit" "$(DESTDIR)$(UNITDIR)/" || exit 1; \
+		sed 's|/usr/bin/vcpud|$(PREFIX)/bin/vcpud|' "systemd/$$unit" > "build/units/$$unit" && \
+		install -m 644 "build/units/$$unit" "$(DESTDIR)$(UNITDIR)/" || exit 1; \
 	done
 	install -D -m 644 systemd/sandbox.conf "$(DESTDIR)$(UNITDIR)/vcpud.service.d/50-sandbox.conf"
 	install -D -m 644 systemd/sandbox.conf "$(DESTDIR)$(UNITDIR)/vcpud-.service.d/50-sandbox.conf"
@@ -121,13 +138,17 @@ install: $(VENV)/.packages ## install program, units and a default configuration
 	install -D -m 644 systemd/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/vcpud.conf"
 	install -D -m 644 deploy/vcpud.yaml "$(DESTDIR)$(PREFIX)/share/vcpud/vcpud.yaml"
 	install -D -m 644 README.md "$(DESTDIR)$(PREFIX)/share/vcpud/README.md"
+	install -D -m 644 systemd/xen.conf "$(DESTDIR)$(PREFIX)/share/vcpud/systemd/xen.conf"
 	install -D -m 644 deploy/polkit/50-vcpud.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/50-vcpud.rules"
 	install -d "$(DESTDIR)$(SYSCONFDIR)/vcpud/conf.d"
 	[ -e "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml" ] || \
 		install -m 644 deploy/vcpud.yaml "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml"
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemd-sysusers && systemd-tmpfiles --create vcpud.conf && systemctl daemon-reload && \
-		echo "installed, not started: systemctl enable --now vcpud.service vcpud-deadman.path"; fi
+	$(BIN)/python deploy/man/generate.py build/man
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man5"
+	gzip -9n <build/man/vcpud.1 >"$(DESTDIR)$(PREFIX)/share/man/man1/vcpud.1.gz"
+	gzip -9n <build/man/vcpud.yaml.5 >"$(DESTDIR)$(PREFIX)/share/man/man5/vcpud.yaml.5.gz"
+	install -D -m 644 build/man/vcpud.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/vcpud"
+	install -D -m 644 build/man/_vcpud "$(DESTDIR)$(ZSHDIR)/_vcpud"
 
 uninstall: ## take away what install brought; configuration and state stay
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
@@ -136,6 +157,9 @@ uninstall: ## take away what install brought; configuration and state stay
 		"$(DESTDIR)$(UNITDIR)/vcpud.service.d/50-sandbox.conf" "$(DESTDIR)$(UNITDIR)/vcpud-.service.d/50-sandbox.conf"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/vcpud" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/vcpud.conf" \
 		"$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/vcpud.conf" \
+		"$(DESTDIR)$(PREFIX)/share/man/man1/vcpud.1.gz" "$(DESTDIR)$(PREFIX)/share/man/man5/vcpud.yaml.5.gz" \
+		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/vcpud" \
+		"$(DESTDIR)$(ZSHDIR)/_vcpud" \
 		$(addprefix "$(DESTDIR)$(UNITDIR)"/,$(UNITS))
 	-rmdir "$(DESTDIR)$(UNITDIR)/vcpud.service.d" "$(DESTDIR)$(UNITDIR)/vcpud-.service.d"
 

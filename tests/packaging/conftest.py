@@ -1,4 +1,4 @@
-"""One booted systemd with vcpud installed, for all tests that need it."""
+"""The package, and one booted systemd with it installed, for all tests that need them."""
 
 import os
 import shutil
@@ -13,46 +13,94 @@ import nspawn
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = ("vcpud.service", "vcpud-deadman.path", "vcpud-deadman.service", "vcpud-restore.service")
+PLUGINS = "usr/local/lib/vcpud/plugins"
 
 
 @pytest.fixture(scope="session")
-def stage() -> Iterator[Path]:
-    """What `make install` puts under DESTDIR.
-
-    Skips where no systemd can be booted, unless VCPUD_NOTHING_SKIPPED says that this is a failure.
-    """
+def able() -> None:
+    """Skips where no systemd can be booted, unless VCPUD_NOTHING_SKIPPED says that it must be."""
     reason = nspawn.missing()
     if reason is not None:
         if os.environ.get("VCPUD_NOTHING_SKIPPED"):
             pytest.fail(reason)
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="vcpud-systemd-") as scratch:
-        done = subprocess.run(
-            ("make", "install", f"DESTDIR={scratch}/stage", "PREFIX=/usr"),
-            check=False,
-            cwd=CHECKOUT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-        yield Path(scratch) / "stage"
 
 
 @pytest.fixture(scope="session")
-def booted(stage: Path) -> Iterator[nspawn.Machine]:
-    """A running machine in which the stage is installed as a package would be."""
-    root = stage.parent / "root"
-    for source in (nspawn.cached_root(), f"{stage}/."):
-        subprocess.run(("cp", "-a", str(source), str(root)), check=True)
-    machine = nspawn.Machine(root)
-    try:
+def stage(able: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """What `make install` puts under DESTDIR."""
+    folder = tmp_path_factory.mktemp("stage")
+    done = subprocess.run(
+        ("make", "install", f"DESTDIR={folder}", "PREFIX=/usr"),
+        check=False,
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package(able: None) -> Path:  # noqa: ARG001
+    """The Debian package of this checkout: the one in build/ where it is of this very commit."""
+    commit = _git("rev-parse", "--short=12", "HEAD").strip()
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    for found in (CHECKOUT / "build").glob("vcpud_*.deb"):
+        if commit and not changed and f"Built from {commit}." in _changelog(found):
+            return found
+    done = subprocess.run(
+        ("make", "--silent", "deb"),
+        check=False,
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    return CHECKOUT / done.stdout.splitlines()[-1]
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ("git", *arguments), check=False, cwd=CHECKOUT, capture_output=True, text=True
+    )
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _changelog(package: Path) -> str:
+    unpack = f"dpkg-deb --fsys-tarfile {package} | tar -xO ./usr/share/doc/vcpud/changelog.gz"
+    command = ("sh", "-c", f"{unpack} | gunzip")
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def bare(able: None) -> Iterator[nspawn.Machine]:  # noqa: ARG001
+    """A bare Debian 12 with the dependencies, booted, and a host for vcpud to manage."""
+    yield from _booted()
+
+
+@pytest.fixture(scope="session")
+def booted(package: Path) -> Iterator[nspawn.Machine]:
+    """A running machine on which the package is installed."""
+    for machine in _booted():
+        machine.install(package)
         machine.run("systemctl", "log-level", "debug")
-        machine.run("systemd-sysusers")
-        machine.run("systemd-tmpfiles", "--create", "vcpud.conf")
         yield machine
-    finally:
-        machine.close()
+
+
+def _booted() -> Iterator[nspawn.Machine]:
+    with tempfile.TemporaryDirectory(prefix="vcpud-systemd-") as scratch:
+        machine = nspawn.Machine(nspawn.cached_root(), Path(scratch))
+        try:
+            plugins = machine.root / PLUGINS
+            plugins.parent.mkdir(parents=True)
+            shutil.copytree(CHECKOUT / "tests/packaging/plugins", plugins)
+            shutil.copytree(CHECKOUT / "tests/fakes", plugins / "fakes")
+            yield machine
+        finally:
+            machine.close()
 
 
 @pytest.fixture
@@ -60,7 +108,7 @@ def machine(booted: nspawn.Machine) -> nspawn.Machine:
     """The machine with vcpud stopped, as installed, and no trace of an earlier test."""
     booted.run("systemctl", "stop", *UNITS)
     booted.run("systemctl", "reset-failed", *UNITS, check=False)
-    booted.run("sh", "-c", "rm -rf /etc/systemd/system/vcpud* /var/lib/vcpud/* /run/vcpud/*")
+    booted.run("sh", "-c", "rm -rf /etc/systemd/system/vcpud*.d /var/lib/vcpud/* /run/vcpud/*")
     booted.run("sh", "-c", "rm -rf /etc/vcpud/conf.d/*")
     shutil.copyfile(CHECKOUT / "deploy" / "vcpud.yaml", booted.root / "etc/vcpud/vcpud.yaml")
     booted.run("systemctl", "daemon-reload")

@@ -11,7 +11,14 @@ from vcpud.model import Mode, Uuid
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHIPPED = CHECKOUT / "deploy" / "vcpud.yaml"
-EXAMPLES = {"defaults.max_vcpus", "libvirt.uri"}
+EXAMPLES = {
+    "defaults.max_vcpus",
+    "libvirt.uri",
+    "metrics.tls_certificate",
+    "metrics.tls_client_ca",
+    "metrics.tls_key",
+    "recording.directory",
+}
 """Keys whose default is to be absent."""
 
 
