@@ -127,10 +127,7 @@ def wanted_pcpus(demand: DomainDemand) -> float:
 
 
 def entitlements(available_pcpus: float, domains: Sequence[DomainDemand]) -> dict[Uuid, float]:
-    """Weighted water-filling: weights are respected, nobody exceeds demand, nothing is wasted.
-
-    What all leave over is open to each of them, so it is added to everybody's entitlement, up
-    to the domain's own maximum.
+    """What weights guarantee each domain now: `water_filled` with what they want.
 
     Args:
         available_pcpus: What there is to share.
@@ -139,13 +136,34 @@ def entitlements(available_pcpus: float, domains: Sequence[DomainDemand]) -> dic
     Returns:
         Entitled pCPUs by UUID.
     """
-    wants = {d.uuid: wanted_pcpus(d) for d in domains}
-    share = dict.fromkeys(wants, 0.0)
-    hungry = sorted(domains, key=lambda d: wants[d.uuid] / d.weight)
+    return water_filled(
+        available_pcpus,
+        [(d.uuid, float(d.weight), wanted_pcpus(d), float(d.max_vcpus)) for d in domains],
+    )
+
+
+def water_filled(
+    available_pcpus: float, claims: Sequence[tuple[Uuid, float, float, float]]
+) -> dict[Uuid, float]:
+    """Weighted water-filling: weights are respected, nobody exceeds demand, nothing is wasted.
+
+    What all leave over is open to each of them, so it is added to everybody's share, up to the
+    domain's own maximum.
+
+    Args:
+        available_pcpus: What there is to share.
+        claims: UUID, positive weight, wanted and most pCPUs of each who shares it.
+    """
+    share = {}
     left = available_pcpus
-    weight = sum(d.weight for d in hungry)
-    for domain in hungry:
-        share[domain.uuid] = min(wants[domain.uuid], left * domain.weight / weight)
-        left = max(left - share[domain.uuid], 0.0)
-        weight -= domain.weight
-    return {d.uuid: min(share[d.uuid] + left, float(d.max_vcpus)) for d in domains}
+    weight = sum(mine for _, mine, _, _ in claims)
+    for uuid, mine, want, _ in sorted(claims, key=_thirst):
+        share[uuid] = min(want, left * mine / weight)
+        left = max(left - share[uuid], 0.0)
+        weight -= mine
+    return {uuid: min(share[uuid] + left, most) for uuid, _, _, most in claims}
+
+
+def _thirst(claim: tuple[Uuid, float, float, float]) -> float:
+    _, mine, want, _ = claim
+    return want / mine
