@@ -12,6 +12,7 @@ fields of its own; a duration is written with its unit ("3s", "60ns") and its ke
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import types
 from collections.abc import Mapping
@@ -23,13 +24,14 @@ from vcpud.documents import Document, Key, Mistake, Origin, parse
 from vcpud.errors import ConfigError
 from vcpud.text import meant, printable
 from vcpud.units import parse_duration
-from vcpud_simulator.catalogue import LOCKS, WORKLOADS
+from vcpud_simulator.catalogue import LOCKS, SCHEDULERS, WORKLOADS
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.hotplug import HotplugCosts
 from vcpud_simulator.guest.locks import Spinlock
 from vcpud_simulator.host import HostCosts
 from vcpud_simulator.scenario import DomainPlan, Scenario, faults
 from vcpud_simulator.workloads.base import Workload
+from vcpud_simulator.workloads.noise import Noise
 
 SUFFIX: Final = ".yaml"
 _MAX_BYTES: Final = 256 * 1024
@@ -110,6 +112,12 @@ def _text(path: Path) -> str:
         raise ValueError(f"is not UTF-8 (byte {error.start})") from error
 
 
+_STAND_IN: Final = Noise()
+_OPTIONS: Final = {
+    name for factory in SCHEDULERS.values() for name in inspect.signature(factory).parameters
+}
+
+
 class _Wrong(Exception):  # noqa: N818 - a value that cannot be used, not an error of the program
     """A value is not what its key expects; it has been noted where that could be told."""
 
@@ -123,24 +131,22 @@ class _Reader:
 
     def scenario(self, name: str) -> Scenario | None:
         """The scenario, or None where something could not be read at all."""
-        data = dict(self._document.data)
-        before = len(self._document.mistakes)
-        data.setdefault("name", name)
-        domains = data.pop("domains", {})
+        data = {"name": name, **self._document.data}
+        domains = data.pop("domains", None)
+        if domains is None:
+            self._wrong(("domains",), "is missing")
         values = self._fields(Scenario, data, (), leave_out={"domains"})
-        plans = self._domains(domains)
-        values.setdefault("domains", plans)
-        if len(self._document.mistakes) > before and not {"pcpus"} <= set(values):
-            return None
-        try:
-            scenario = Scenario(**values)
-        except TypeError:
-            return None
+        readable = "pcpus" in values
+        # What cannot be read is stood in for, so that everything else is looked at, too.
+        scenario = Scenario(**{"pcpus": 1, **values}, domains=self._domains(domains))
         for key, message in faults(scenario):
-            self._wrong(key, message)
-        return scenario
+            if isinstance(domains, dict) or key != ("domains",):
+                self._wrong(key, message)
+        return scenario if readable else None
 
     def _domains(self, written: Any) -> tuple[DomainPlan, ...]:
+        if written is None:
+            return ()
         if not isinstance(written, dict):
             self._wrong(("domains",), "expected names, each with what the domain is")
             return ()
@@ -154,10 +160,9 @@ class _Reader:
                 self._wrong(key, "expected what the domain is: vcpus, workload and so on")
                 continue
             values = self._fields(DomainPlan, plan, key, leave_out={"name"})
-            try:
+            values.setdefault("workload", _STAND_IN)
+            if "vcpus" in values:
                 plans.append(DomainPlan(name=name, **values))
-            except TypeError:
-                continue  # what is missing has been noted
         return tuple(plans)
 
     # ------------------------------------------------------------------ by type
@@ -257,10 +262,7 @@ class _Reader:
             self._refuse(key, "keys and values", value)
         kinds = {"costs": (HostCosts, HotplugCosts), "guest": (GuestConfig,)}.get(name)
         if kinds is None:
-            return {
-                f"{word}_ns" if isinstance(one, str) else word: self._option(one, (*key, word))
-                for word, one in value.items()
-            }
+            return dict(self._option(word, one, (*key, word)) for word, one in value.items())
         values: dict[str, Any] = {}
         known = {f.name.removesuffix("_ns") for kind in kinds for f in dataclasses.fields(kind)}
         for kind in kinds:
@@ -272,8 +274,13 @@ class _Reader:
                 self._wrong((*key, word), f"there is no such key{meant(word, known)}")
         return values
 
-    def _option(self, value: Any, key: Key) -> Any:
-        return self._duration(value, key) if isinstance(value, str) else value
+    def _option(self, word: str, value: Any, key: Key) -> tuple[str, Any]:
+        """An option of a scheduler: which one is asked may not even be known."""
+        if f"{word}_ns" in _OPTIONS:
+            return f"{word}_ns", self._duration(value, key)
+        if isinstance(value, str | dict | list):
+            self._refuse(key, "true, false or a number", value)
+        return word, value
 
     def _workload(self, value: Any, key: Key) -> Any:
         written = {"kind": value} if isinstance(value, str) else value

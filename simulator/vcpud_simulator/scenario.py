@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_t
 
 from vcpud.model import Method, Mode
 from vcpud.text import meant
-from vcpud.units import NS_PER_S, duration_text
+from vcpud.units import NS_PER_S
+from vcpud_simulator.bounds import DAY_NS, ENDLESS, Within
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.hotplug import HotplugCosts
@@ -24,29 +25,11 @@ from vcpud_simulator.host import HostCosts
 from vcpud_simulator.platform import PLATFORMS, Signal
 from vcpud_simulator.workloads.base import Workload
 
-DAY_NS: Final = 86_400 * NS_PER_S
 MAX_VCPUS: Final = 4_096
 """Of a host, all domains together."""
 
 Key: TypeAlias = tuple[str, ...]
 Fault: TypeAlias = tuple[Key, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Least and most that a number may be."""
-
-    least: float
-    most: float
-
-    def refuses(self, value: float, *, duration: bool) -> str | None:
-        """What was expected, where the value is outside."""
-        if self.least <= value <= self.most:
-            return None
-        if duration:
-            low, high = duration_text(int(self.least)), duration_text(int(self.most))
-            return f"expected {low} to {high}, found {value / NS_PER_S:g} s"
-        return f"expected {self.least:g} to {self.most:g}, found {value:g}"
 
 
 Size: TypeAlias = Annotated[int, Within(1, 1_024)]
@@ -265,11 +248,6 @@ class Scenario:
             yield from plan.each()
 
 
-COSTS: Final = tuple(
-    item for kind in (HostCosts, HotplugCosts) for item in dataclasses.fields(kind)
-)
-
-
 def faults(scenario: Scenario) -> tuple[Fault, ...]:
     """Everything that is wrong with a scenario: where, in words of its keys, and what."""
     return tuple(_faults(scenario))
@@ -285,8 +263,7 @@ def _faults(scenario: Scenario) -> Iterator[Fault]:
     else:
         words = f"there is no scheduler {scenario.scheduler!r}"
         yield ("scheduler",), words + meant(scenario.scheduler, SCHEDULERS)
-    known = {item.name for item in COSTS}
-    yield from _unknown(("costs",), scenario.costs, known)
+    yield from _costs(("costs",), scenario.costs, (HostCosts, HotplugCosts))
     if not scenario.domains:
         yield ("domains",), "expected at least one domain"
     names: set[str] = set()
@@ -305,16 +282,13 @@ def _faults(scenario: Scenario) -> Iterator[Fault]:
 def _domain_faults(plan: DomainPlan) -> Iterator[Fault]:
     key = ("domains", plan.name)
     yield from _ranges(key, plan)
-    yield from _ranges((*key, "workload"), plan.workload)
     for word in ("online", "min_vcpus"):
         count = getattr(plan, word)
         if count is not None and count > plan.vcpus:
             yield (*key, word), f"{count} of {plan.vcpus} vCPUs"
     if plan.departs_ns is not None and plan.departs_ns <= plan.arrives_ns:
         yield (*key, "departs"), "it would depart before it arrives"
-    yield from _unknown(
-        (*key, "guest"), plan.guest, {f.name for f in dataclasses.fields(GuestConfig)}
-    )
+    yield from _costs((*key, "guest"), plan.guest, (GuestConfig,))
 
 
 def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
@@ -326,6 +300,10 @@ def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
     }
     unknown = tuple(_unknown(("scheduler_options",), scenario.scheduler_options, known))
     yield from unknown
+    for name, value in scenario.scheduler_options.items():
+        turn = _ANY_TURN.refuses(value, duration=True) if name in _TURNS else None
+        if turn is not None:
+            yield ("scheduler_options", name.removesuffix("_ns")), turn
     if not unknown:
         try:
             factory(**scenario.scheduler_options)
@@ -345,33 +323,54 @@ def _unknown(key: Key, words: Mapping[str, Any], known: set[str]) -> Iterator[Fa
 
 def _ranges(key: Key, value: Any) -> Iterator[Fault]:
     """Numbers outside what their annotation allows, of a dataclass and those inside it."""
-    if not dataclasses.is_dataclass(value):
-        return
     hints = get_type_hints(type(value), include_extras=True)
     for item in dataclasses.fields(value):
         found, word = getattr(value, item.name), item.name.removesuffix("_ns")
-        duration = word != item.name
-        if dataclasses.is_dataclass(found) and item.name != "workload":
+        if dataclasses.is_dataclass(found):
             yield from _ranges((*key, word), found)
+        elif isinstance(found, tuple) and item.name != "domains":
+            for place, part in enumerate(found):
+                if dataclasses.is_dataclass(part):
+                    yield from _ranges((*key, word, str(place)), part)
         elif isinstance(found, int | float) and not isinstance(found, bool):
-            within = _within(hints[item.name], found, duration=duration)
-            refusal = within.refuses(found, duration=duration)
+            within = _within(item.name, hints[item.name], found)
+            refusal = within.refuses(found, duration=word != item.name)
             if refusal is not None:
                 yield (*key, word), refusal
 
 
-def _within(hint: Any, found: float, *, duration: bool) -> Within:
+def _within(name: str, hint: Any, found: float) -> Within:
     """What an annotation allows; without one, what any workload's figure may be."""
     for part in (hint, *get_args(hint)):
         if get_origin(part) is Annotated:
             for note in part.__metadata__:
                 if isinstance(note, Within):
                     return note
-    if duration:
+    if name.endswith("_ns"):
         return _ANY_DURATION
+    if name.endswith("_ratio"):
+        return _ANY_RATIO
     return _ANY_COUNT if isinstance(found, int) else _ANY_FIGURE
 
 
-_ANY_DURATION: Final = Within(0, DAY_NS)
-_ANY_COUNT: Final = Within(0, 65_536)
-_ANY_FIGURE: Final = Within(0, 1_000_000)
+def _costs(key: Key, costs: Mapping[str, Any], kinds: tuple[type[Any], ...]) -> Iterator[Fault]:
+    """Fields of those dataclasses, which may be nothing but must be numbers of a sensible size."""
+    known = {item.name for kind in kinds for item in dataclasses.fields(kind)}
+    yield from _unknown(key, costs, known)
+    for name, value in costs.items():
+        if name in known and isinstance(value, int) and not isinstance(value, bool):
+            duration = name.endswith("_ns")
+            refusal = _LIMITS.get(name, _ANY_COST).refuses(value, duration=duration)
+            if refusal is not None:
+                yield (*key, name.removesuffix("_ns")), refusal
+
+
+_ANY_DURATION: Final = Within(1, DAY_NS)
+_ANY_COUNT: Final = Within(1, 65_536)
+_ANY_FIGURE: Final = Within(1e-6, 1_000_000)
+_ANY_RATIO: Final = Within(0, 1)
+_ANY_COST: Final = Within(0, 10 * NS_PER_S)
+_ANY_TURN: Final = Within(10_000, ENDLESS)
+_LIMITS: Final = {"hz": Within(1, 10_000)}
+_TURNS: Final = {"slice_ns", "base_slice_ns", "quantum_ns", "tick_ns", "poll_ns"}
+"""Options of schedulers that say how often something happens."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from vcpud_simulator.bounds import DAY_NS, Within
 from vcpud_simulator.guest.barrier import Barrier
 from vcpud_simulator.guest.locks import QueuedLock, Spinlock
 from vcpud_simulator.guest.mutex import Lock, SleepingLock, Unlock
@@ -52,10 +53,10 @@ class AmmpLike:
     grain_ns: int = 10_000_000
     cv_ratio: float = 0.05
     wait: Wait = Wait.ACTIVE
-    spin_ns: int = 3_000_000
-    criticals: int = 1
+    spin_ns: Annotated[int, Within(0, DAY_NS)] = 3_000_000
+    criticals: Annotated[int, Within(0, 1_000)] = 1
     critical_ns: int = 200
-    kernel_sections: int = 0
+    kernel_sections: Annotated[int, Within(0, 65_536)] = 0
     kernel_gap_ns: int = 10_000
     kernel_hold_ns: int = 1_500
     lock: type[Spinlock] = QueuedLock

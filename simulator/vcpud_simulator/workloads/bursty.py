@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from vcpud_simulator.bounds import DAY_NS, Within
 from vcpud_simulator.guest.task import Compute, Program, Sleep
 from vcpud_simulator.workloads.base import Progress
 
@@ -28,7 +29,7 @@ class Bursty:
     threads: int | None = None
     period_ns: int = 10_000_000_000
     busy_ratio: float = 0.5
-    offset_ns: int = 0
+    offset_ns: Annotated[int, Within(0, DAY_NS)] = 0
     unit_ns: int = 1_000_000
 
     def start(self, kernel: GuestKernel) -> Progress:

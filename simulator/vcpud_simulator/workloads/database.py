@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from vcpud_simulator.bounds import DAY_NS, Within
 from vcpud_simulator.guest.mutex import Lock, SleepingLock, Unlock
 from vcpud_simulator.guest.task import Compute, Program, Sleep
 from vcpud_simulator.workloads.base import Progress
@@ -37,7 +38,7 @@ class Database:
     latches: int = 8
     latch_ns: int = 2_000
     log_ns: int = 3_000
-    spin_ns: int = 180_000
+    spin_ns: Annotated[int, Within(0, DAY_NS)] = 180_000
     flush_ns: int = 200_000
 
     def start(self, kernel: GuestKernel) -> Progress:

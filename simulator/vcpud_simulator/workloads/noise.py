@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from vcpud_simulator.bounds import DAY_NS, Within
 from vcpud_simulator.guest.task import Compute, Program, Sleep
 from vcpud_simulator.workloads.base import Progress
 
@@ -22,7 +23,7 @@ class Noise:
         sleep_ns: Mean time between bursts, 10 ms: together 1 % of each vCPU.
     """
 
-    burst_ns: int = 100_000
+    burst_ns: Annotated[int, Within(0, DAY_NS)] = 100_000
     sleep_ns: int = 10_000_000
 
     def start(self, kernel: GuestKernel) -> Progress:
