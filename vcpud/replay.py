@@ -244,6 +244,9 @@ class MemoryLedger:
     def remember(self, original: Original) -> None:
         self._originals.setdefault(original.uuid, original)
 
+    def amend(self, original: Original) -> None:
+        self._originals[original.uuid] = original
+
     def forget(self, uuid: Uuid) -> None:
         self._originals.pop(uuid, None)
 

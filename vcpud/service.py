@@ -51,6 +51,7 @@ _NEEDS_RESTART = (
     "backend",
     "backend_options",
     "listen",
+    "recordings",
     "log_format",
     "log_level",
     "state_dir",
@@ -179,6 +180,7 @@ class Daemon:
                     self._latest,
                     self._history,
                     self._metrics,
+                    *self._recorders(stack),
                     LogRecorder(),
                     self._inbox,
                     self._notifier,
@@ -201,6 +203,17 @@ class Daemon:
         if left:
             names = ", ".join(sorted(one.name for one in left))
             raise PartialError(f"not given back, still in the ledger: {names}")
+
+    def _recorders(self, stack: contextlib.ExitStack) -> Iterator[Recorder]:
+        """What writes everything down, where that is configured."""
+        where = self._settings.recordings
+        if where is not None:
+            from vcpud.recording.files import RecordingWriter  # noqa: PLC0415  seldom used
+
+            settings = self._settings
+            writer = RecordingWriter(where, backend=settings.backend, loop=settings.loop)
+            stack.callback(writer.close)
+            yield writer
 
     def reload(self, uid: int) -> None:
         """Read the configuration anew: all of it comes into force, or nothing.
