@@ -89,7 +89,7 @@ class History:
         if len(self._kept) > len(present):
             for notes in (self._kept, self._blocked, self._decided):
                 for uuid in [uuid for uuid in notes if uuid not in present]:
-                    del notes[uuid]  # type: ignore[attr-defined]
+                    del notes[uuid]
 
     def of(self, uuid: Uuid) -> tuple[Happening, ...]:
         """What happened to a domain, oldest first."""

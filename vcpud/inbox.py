@@ -379,8 +379,9 @@ def _uuid(word: object, record: CycleRecord) -> Uuid:
 
 
 def _name(uuid: Uuid, record: CycleRecord) -> str:
-    known = [*record.sample.domains, *record.outstanding]
-    return next((one.name for one in known if one.uuid == uuid), uuid)
+    known = {original.uuid: original.name for original in record.outstanding}
+    known |= {domain.uuid: domain.name for domain in record.sample.domains}
+    return known.get(uuid, uuid)
 
 
 def _wishes(ask: dict[str, Any], uuid: Uuid, record: CycleRecord) -> Wishes | None:

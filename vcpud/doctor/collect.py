@@ -296,8 +296,8 @@ class Doctor:
         def run() -> None:
             try:
                 box.append(("ok", call()))
-            except CallFailed as failure:
-                box.append(("failed", failure))
+            except Exception as error:  # noqa: BLE001  raised again where it is waited for
+                box.append(("failed", error))
 
         thread = threading.Thread(target=run, name="doctor", daemon=True)
         thread.start()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vcpud.doctor.facts import GuestFacts
 from vcpud.doctor.probes import GUEST_FILES, INTERRUPTS
@@ -12,9 +13,9 @@ from vcpud.hypervisor import agent
 from vcpud.hypervisor.failures import CallFailed, Meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-Ask = Callable[[str], str] if TYPE_CHECKING else object
+Ask: TypeAlias = Callable[[str], str]
 """Sends one command to the agent and returns the text of its answer; raises `CallFailed`."""
 
 _SHOWN: Final = 80

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Finding, Severity
@@ -60,6 +61,7 @@ GUEST_FILES: Final = (
 )
 """What of a guest's files is looked at; nothing is ever written."""
 
+_ALWAYS: Final = frozenset({"xml-unreadable", "metadata-invalid"})
 _LICENCE: Final = re.compile(
     r"licen[cs](e|ed|ing)\b|os_license|per[- ](core|cpu|socket)", re.IGNORECASE
 )
@@ -76,7 +78,16 @@ def examine_host(facts: HostFacts) -> tuple[Finding, ...]:
 
 def examine_domain(facts: DomainFacts, host: HostFacts) -> tuple[Finding, ...]:
     """Everything found about one domain and in its guest."""
-    return tuple(finding for probe in DOMAIN_PROBES for finding in probe(facts, host))
+    found = [finding for probe in DOMAIN_PROBES for finding in probe(facts, host)]
+    if facts.terms.mode is Mode.ENFORCE:
+        return tuple(found)
+    # What stands in the way of managing it is no fault while nobody wants it managed.
+    return tuple(
+        replace(finding, severity=Severity.WARNING)
+        if finding.severity is Severity.ERROR and finding.code not in _ALWAYS
+        else finding
+        for finding in found
+    )
 
 
 # --------------------------------------------------------------------------------- the host

@@ -265,8 +265,10 @@ class LibvirtLink:
 
     def set_note(self, uuid: Uuid, note: str | None) -> None:
         kind, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
-        key = None if note is None else _NOTE_PREFIX
-        self._of(uuid, lambda domain: domain.setMetadata(kind, note, key, NOTE_NAMESPACE, live))
+        # libvirt's way of removing an element is to set none, which its annotations do not know.
+        text: Any = note
+        key: Any = None if note is None else _NOTE_PREFIX
+        self._of(uuid, lambda domain: domain.setMetadata(kind, text, key, NOTE_NAMESPACE, live))
 
     def set_weight(self, uuid: Uuid, weight: int) -> None:
         live = libvirt.VIR_DOMAIN_AFFECT_LIVE

@@ -63,7 +63,7 @@ def test_before_anything_is_taken_away_it_is_written_down_what_is_owed(rig: Make
     assert guest.notes == [format_note(original())]
     carry_out(one, shrink(frozenset({0})))
     assert len(guest.notes) == 1, "once for all steps"
-    sample = until(one, lambda sample: only(sample).online == {0})
+    sample = until(one, lambda sample: only(sample).online == frozenset({0}))
     assert only(sample).handed_over is None, "its own note is no hand-over"
 
 
