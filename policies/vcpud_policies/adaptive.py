@@ -32,20 +32,27 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from vcpud.demand import DomainDemand, HostDemand, PoolDemand, wanted_pcpus
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand, water_filled
 from vcpud.model import Method, Mode, Uuid
 from vcpud.plan import Move, Outcome, Outlook, Plan, Proof, Resize, Verdict
+from vcpud.tracks import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies import prospects
 from vcpud_policies.apportion import Allotment, Claim, allot
 from vcpud_policies.belief import Belief
 
-STEADY_RATIO = 0.03
+STEADY_RATIO = 0.05
 """Entitlements that move by less of the pool than this in a cycle have settled."""
 STEADY_CYCLES = 2
+STILL_RATIO = 0.03
+"""A figure that moves by less than this share of itself is noise and not on its way anywhere."""
 GROW_PATIENCE_NS = 3 * NS_PER_S
 GROW_PATIENCE_MAX_NS = 600 * NS_PER_S
+IDLE_PATIENCE_NS = 120 * NS_PER_S
+"""A guest that could not use more vCPUs now gets them back when there has been room so long."""
+SATURATED_RATIO = 0.9
+"""A guest that keeps so much of its vCPUs busy could use more."""
 WORTH_NS = 20 * NS_PER_S
 """vCPUs given back for less long than this were not worth two changes."""
 OWED_RATIO = 0.10
@@ -57,7 +64,8 @@ class PoolMemory:
     """What is remembered of a pool.
 
     Attributes:
-        entitled: Entitlements a cycle ago.
+        runnable: vCPUs that ran or wanted to a cycle ago, by domain.
+        entitled: Entitlements then.
         looked_at_ns: When that was.
         steady_cycles: Cycles in a row in which they hardly moved.
         patience_ns: How long there must be room before vCPUs are given back.
@@ -65,6 +73,7 @@ class PoolMemory:
         rotated_at_ns: When vCPUs last changed hands.
     """
 
+    runnable: Mapping[Uuid, float] = field(default_factory=dict)
     entitled: Mapping[Uuid, float] = field(default_factory=dict)
     looked_at_ns: int = 0
     steady_cycles: int = 0
@@ -170,8 +179,14 @@ class _Turn:
         self.seekers: dict[Uuid, float | None] = {}
         self.moves: list[Move] = []
         self.outlooks: list[Outlook] = []
-        runnable = sum(_runnable(domain) for domain in inside)
-        self._overfull = runnable > policy.overcommit_high * pool.available_pcpus
+        runnable = {domain.uuid: _runnable(domain) for domain in inside}
+        self._wants = self._where_to(runnable)
+        self._entitled = water_filled(
+            pool.available_pcpus,
+            [(d.uuid, float(d.weight), self._wants[d.uuid], float(d.max_vcpus)) for d in inside],
+        )
+        self._look_at_entitlements(runnable)
+        self._overfull = sum(runnable.values()) > policy.overcommit_high * pool.available_pcpus
         # A host on which nothing may be enforced is shown what would be done if it might.
         modes = {domain.mode for domain in inside}
         self._mode = Mode.ENFORCE if Mode.ENFORCE in modes else Mode.OBSERVE
@@ -188,7 +203,7 @@ class _Turn:
 
     def take(self) -> None:
         """Decide."""
-        self._look_at_entitlements()
+        self._account()
         allotment = allot(self._pool.available_pcpus, list(self._claims.values()))
         changed = [
             domain
@@ -232,7 +247,7 @@ class _Turn:
             and domain.entitled_pcpus is not None
             and domain.used_pcpus is not None
         )
-        shrinkable = movable and domain.method is not Method.GROW_ONLY
+        shrinkable = domain.method not in {Method.GROW_ONLY, Method.NONE}
         contended = belief.contended_since_ns is not None
         cost = 0.0
         if shrinkable and self._now_ns >= belief.not_before_ns:
@@ -248,41 +263,63 @@ class _Turn:
             active=domain.active_vcpus,
             least=domain.min_vcpus,
             home=min(belief.home_vcpus, max(domain.max_vcpus, domain.active_vcpus)),
-            entitled=domain.entitled_pcpus or 0.0,
-            want=wanted_pcpus(domain),
+            entitled=self._entitled[domain.uuid],
+            want=self._wants[domain.uuid],
             cost=cost,
             contended=contended,
             made=made,
             movable=movable,
-            lends=shrinkable
+            lends=movable
+            and shrinkable
             and domain.progress is not None
             and self._now_ns >= belief.lent_not_before_ns,
         )
 
-    def _look_at_entitlements(self) -> None:
-        """Whether they have settled, and what whole vCPUs leave each short of."""
-        before, now_ns = self.memory.entitled, self._now_ns
-        entitled = {d.uuid: d.entitled_pcpus for d in self._inside if d.entitled_pcpus is not None}
-        moved = sum(
-            abs(entitled.get(uuid, 0.0) - before.get(uuid, 0.0)) for uuid in {*entitled, *before}
-        )
+    def _where_to(self, runnable: Mapping[Uuid, float]) -> dict[Uuid, float]:
+        """What each domain wants, where its smoothed figures are on their way to.
+
+        Host-side figures are smoothed over `SMOOTH_NS`. After a step they approach the new level
+        along an exponential, whose end two points tell.
+        """
+        elapsed_ns = self._now_ns - self.memory.looked_at_ns
+        ahead = 1 / math.expm1(elapsed_ns / SMOOTH_NS) if elapsed_ns > 0 else 0.0
+        wants = {}
+        for domain in self._inside:
+            now = runnable[domain.uuid]
+            before = self.memory.runnable.get(domain.uuid, now)
+            if abs(now - before) > STILL_RATIO * max(now, 1.0):
+                now = min(max(now + ahead * (now - before), 0.0), float(domain.active_vcpus))
+            if now > SATURATED_RATIO * domain.active_vcpus:
+                # With a vCPU to spare tasks do not queue for long: the reading is an old one.
+                now += domain.queued_tasks or 0.0
+            wants[domain.uuid] = min(now, float(domain.max_vcpus))
+        return wants
+
+    def _look_at_entitlements(self, runnable: Mapping[Uuid, float]) -> None:
+        """Whether they have settled."""
+        before, after = self.memory.entitled, self._entitled
+        moved = sum(abs(share - before.get(uuid, 0.0)) for uuid, share in after.items())
+        moved += sum(share for uuid, share in before.items() if uuid not in after)
         steady = moved <= STEADY_RATIO * self._pool.available_pcpus
-        elapsed_s = (now_ns - self.memory.looked_at_ns) / NS_PER_S
+        self._elapsed_s = (self._now_ns - self.memory.looked_at_ns) / NS_PER_S
         self.memory = replace(
             self.memory,
-            entitled=entitled,
-            looked_at_ns=now_ns,
+            runnable=runnable,
+            entitled=after,
+            looked_at_ns=self._now_ns,
             steady_cycles=self.memory.steady_cycles + 1 if steady else 0,
         )
+
+    def _account(self) -> None:
+        """What whole vCPUs leave each sensitive domain short of, as time goes by."""
         for domain in self._inside:
             belief = self.believed[domain.uuid]
             claim = self._claims[domain.uuid]
-            if not claim.sensitive or claim.active >= claim.home:
-                if belief.owed_pcpu_s:
-                    self.believed[domain.uuid] = replace(belief, owed_pcpu_s=0.0)
-                continue
-            owed = belief.owed_pcpu_s + (claim.entitled - claim.active) * elapsed_s
-            self.believed[domain.uuid] = replace(belief, owed_pcpu_s=owed)
+            owed = 0.0
+            if claim.sensitive and claim.active < claim.home:
+                owed = belief.owed_pcpu_s + (claim.entitled - claim.active) * self._elapsed_s
+            if owed != belief.owed_pcpu_s:
+                self.believed[domain.uuid] = replace(belief, owed_pcpu_s=owed)
 
     # ---------------------------------------------------------------- what to do
 
@@ -342,19 +379,21 @@ class _Turn:
         if self.memory.steady_cycles < STEADY_CYCLES or (shrinks and self._sensitive):
             return
         for uuid, domain in growing.items():
-            since_ns = self.believed[uuid].short_since_ns
-            if since_ns is None or self._now_ns - since_ns < self.memory.patience_ns:
+            since_ns, claim = self.believed[uuid].short_since_ns, self._claims[uuid]
+            hurried = claim.want > SATURATED_RATIO * claim.active
+            patience_ns = self.memory.patience_ns if hurried else IDLE_PATIENCE_NS
+            if since_ns is None or self._now_ns - since_ns < patience_ns:
                 continue
-            claim = self._claims[uuid]
             self._propose(
                 [(domain, allotment.vcpus[uuid])],
                 f"there is room: wants {claim.want:.2f} pCPUs, is entitled to "
                 f"{claim.entitled:.2f}",
-                proof=Proof.NO_HARM,
+                proof=Proof.NO_HARM if hurried else Proof.NONE,
                 comparable_from_ns=None,
-                seeking={uuid},
+                seeking={uuid} if hurried else set(),
             )
-            self.memory = replace(self.memory, grown_at_ns=self._now_ns)
+            if hurried:
+                self.memory = replace(self.memory, grown_at_ns=self._now_ns)
 
     def _rotate(self) -> None:
         """The vCPU that one has beyond its entitlement goes to the one that is owed most."""

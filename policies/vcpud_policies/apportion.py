@@ -135,7 +135,8 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
     room = math.floor(capacity + ROUNDING_PCPUS)
     hurt = sorted((c for c in claims if c.sensitive), key=lambda c: c.uuid)
     calm = sorted((c for c in claims if not c.sensitive), key=lambda c: c.uuid)
-    vcpus = {c.uuid: c.home if c.movable else c.active for c in calm}
+    fragile = any(c.cost > 0 for c in claims)
+    vcpus = {c.uuid: _calm(c, fragile=fragile) for c in calm}
     if not hurt:
         return Allotment(vcpus=vcpus, fits=_busy(calm, vcpus) <= room, gain=0.0)
     shares = {c.uuid: c.share for c in hurt}
@@ -148,9 +149,16 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
     weight = sum(c.weight for c in hurt)
     gain = sum(c.weight * c.gain(counts[c.uuid], fits=fits) for c in hurt) / weight
     if not fits or all(count == 1 for count in counts.values()):
-        # Nobody is spared by what others gave up: they keep what they have.
-        vcpus = {c.uuid: c.home if c.movable else c.active for c in calm}
+        # Nobody is spared by what others give up.
+        vcpus = {c.uuid: _calm(c, fragile=False) for c in calm}
     return Allotment(vcpus=vcpus | counts, fits=fits, gain=gain)
+
+
+def _calm(claim: Claim, *, fragile: bool) -> int:
+    """What a domain that does not care may have: all, or among fragile ones its entitlement."""
+    if not claim.movable:
+        return claim.active
+    return max(claim.active, claim.kept) if fragile else claim.home
 
 
 def _busy(claims: Sequence[Claim], vcpus: Mapping[Uuid, int]) -> float:
