@@ -57,7 +57,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--policy-option",
         metavar="KEY=VALUE",
         action="append",
-        type=_option,
+        type=option,
         default=[],
         help="an option of the policy; may be repeated",
     )
@@ -132,7 +132,8 @@ def _policy(options: argparse.Namespace) -> Policy[Any] | None:
         raise UsageError(str(error)) from error
 
 
-def _option(text: str) -> tuple[str, Any]:
+def option(text: str) -> tuple[str, Any]:
+    """For argparse: KEY=VALUE, the value as what it looks like; a duration for KEY_ns."""
     word, sign, written = text.partition("=")
     if not sign or not word.isidentifier():
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text[:60]!r}")
