@@ -8,11 +8,12 @@ times as the guest's own ticks account for them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
 from vcpud.model import Method
+from vcpud_simulator.guest.costs import TCG
 
 
 class Signal(StrEnum):
@@ -67,15 +68,10 @@ class Platform:
 _HOST: Final = frozenset({Signal.RUN, Signal.RUN_DELAY})
 _GUEST: Final = frozenset(GUEST_SIGNALS)
 _TCG: Final = {
-    "steal_clock": False,
-    "ipi_send_ns": 50_000,
-    "ipi_receive_ns": 20_000,
-    "halt_ns": 20_000,
-    "tick_ns": 20_000,
-    "switch_ns": 5_000,
-    "wake_ns": 10_000,
+    item.name: getattr(TCG, item.name)
+    for item in fields(TCG)
+    if getattr(TCG, item.name) != item.default
 }
-"""Interrupts and halts leave the translated code; a wake-up of another vCPU costs about 50 us."""
 
 PLATFORMS: Final[Mapping[str, Platform]] = {
     "kvm": Platform(

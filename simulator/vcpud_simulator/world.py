@@ -12,7 +12,7 @@ from vcpud_simulator.experiment import Inhabitant, Laboratory
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.hotplug import HotplugCosts
 from vcpud_simulator.host import HostCosts
-from vcpud_simulator.pause import PauseLoop
+from vcpud_simulator.pause import EMULATED, PauseLoop
 from vcpud_simulator.platform import PLATFORMS, Platform
 from vcpud_simulator.scenario import DomainPlan, Pause, Scenario, faults
 from vcpud_simulator.workloads.noise import Noise
@@ -157,6 +157,8 @@ def _those_of(kind: type[Any], costs: Mapping[str, Any]) -> dict[str, Any]:
 def _pause_loop(pause: Pause, platform: Platform) -> PauseLoop | None:
     if pause is Pause.OFF:
         return None
+    if "exit_lock_ns" in platform.guest:
+        return EMULATED
     if platform.directed_yield:
         return PauseLoop(user_mode=pause is Pause.ANY)
     return PauseLoop(user_mode=pause is Pause.ANY, directed=False, grow=1)

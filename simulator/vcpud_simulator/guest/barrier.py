@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vcpud_simulator.guest.futex import Futex
 from vcpud_simulator.guest.task import NO_LIMIT, Task
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ class Barrier:
         self.in_kernel = in_kernel
         self.rounds = 0
         self._arrived = 0
+        self.futex = Futex(kernel)
         self._spinning: list[Task] = []
-        self._sleeping: list[Task] = []
 
     def begin(self, cpu: GuestCpu, task: Task) -> None:
         """A party arrives (`task.Operation`)."""
         self._arrived += 1
         if self._arrived == self.parties:
-            self._open(cpu)
+            self._open(cpu, task)
         elif self.spin_ns == 0:
             self._sleep(cpu, task)
         else:
@@ -67,23 +68,20 @@ class Barrier:
                 task, self, in_kernel=self.in_kernel, limit_ns=self.spin_ns, yields=self.yields
             )
 
-    def _open(self, cpu: GuestCpu) -> None:
+    def _open(self, cpu: GuestCpu, task: Task) -> None:
+        """The last has come: spinners go on at once, sleepers are woken by a system call."""
         self._arrived = 0
         self.rounds += 1
         spinning, self._spinning = self._spinning, []
-        sleeping, self._sleeping = self._sleeping, []
-        for task in spinning:
-            task.preempt_count -= self.in_kernel
-            task.cpu.stop_spin(task, self.kernel.config.handoff_ns)
-        if sleeping:
-            cpu.charge(self.kernel.config.syscall_ns)
-            for task in sleeping:
-                self.kernel.wake(task, cpu)
+        for other in spinning:
+            other.preempt_count -= self.in_kernel
+            other.cpu.stop_spin(other, self.kernel.config.handoff_ns)
+        if self.spin_ns != NO_LIMIT:
+            self.futex.wake(cpu, task)
 
     def _sleep(self, cpu: GuestCpu, task: Task) -> None:
-        self._sleeping.append(task)
-        cpu.charge(self.kernel.config.syscall_ns)
-        cpu.sleep(task)
+        rounds = self.rounds
+        self.futex.wait(cpu, task, lambda: self.rounds == rounds)
 
     def resumed(self, cpu: GuestCpu, task: Task) -> None:
         """It goes on spinning."""

@@ -32,6 +32,8 @@ class GuestConfig:
         ipi_send_ns: Writing the ICR: an exit of about 2,000 to 5,000 cycles.
         ipi_receive_ns: Taking an interrupt: injection, entry and EOI.
         halt_ns: Going idle and coming back: exit for HLT, entry; paid on the way back.
+        futex_hold_ns: Part of a futex call under the lock of its hash bucket: 150 ns (sections of
+            the kernel last 16 ns to 2 us, mostly 128 to 256 ns).
         handoff_ns: A contended cache line moves to the next owner of a lock.
         kick_ns: Hypercall that kicks a halted vCPU (paravirtual locks).
         exit_lock_ns: Work under the emulator's lock at each exit (`emulator`); 0: no emulator.
@@ -55,6 +57,7 @@ class GuestConfig:
     ipi_send_ns: int = 1_200
     ipi_receive_ns: int = 1_500
     halt_ns: int = 1_500
+    futex_hold_ns: int = 150
     handoff_ns: int = 80
     kick_ns: int = 1_500
     exit_lock_ns: int = 0
@@ -68,6 +71,23 @@ class GuestConfig:
 
 TOY = GuestConfig(
     hz=1, steal_clock=True, tick_ns=0, switch_ns=0, wake_ns=0, syscall_ns=0, ipi_send_ns=0,
-    ipi_receive_ns=0, halt_ns=0, handoff_ns=0, kick_ns=0,
+    ipi_receive_ns=0, halt_ns=0, futex_hold_ns=0, handoff_ns=0, kick_ns=0,
 )  # fmt: skip
 """No tick, wake, IPI or switch cost: the configuration of SCHEDULING.md 5.3's toy table."""
+
+TCG = GuestConfig(
+    steal_clock=False, tick_ns=13_000, switch_ns=9_700, wake_ns=7_700, syscall_ns=1_900,
+    ipi_send_ns=3_400, ipi_receive_ns=4_700, halt_ns=4_700, kick_ns=3_400, futex_hold_ns=970, handoff_ns=600,
+    exit_lock_ns=1_700,
+)  # fmt: skip
+"""A guest under QEMU's emulation, from the lab's micro-benchmarks of one guest that has the host to
+itself (`python -m lab --only micro`, the best of five blocks, since other work ran beside them):
+
+* `blocking_barrier_switch`, two threads on one vCPU, 21.3 us a round: two system calls, a wake-up
+  and a switch. Divided as they are on hardware (above): a factor of 6.45, used for ticks as well.
+* `blocking_barrier_wake`, the same on two vCPUs, 39.3 us: a system call, a wake-up and a switch
+  again; 17.9 us are left for sending and taking an interrupt and for a halt, divided likewise.
+* `spin_barrier` 1.26 us and `spin_barrier_pause` 4.7 us a round: a PAUSE costs 3.4 us. Half of it,
+  and as much of the other exits, is taken to be under the emulator's lock: that is not measured.
+  What is left of a PAUSE beside its trip through the lock is in `pause.EMULATED`.
+"""
