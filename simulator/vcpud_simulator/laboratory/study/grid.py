@@ -87,6 +87,8 @@ class Job:
 
 
 GOBMK: Final = Job(kind=Kind.GOBMK)
+KERNEL_LOCK: Final = Job(kind=Kind.AMMP, grain_ms=1, wait=Wait.KERNEL)
+KERNEL_PCPUS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Cell:
         overcommit: vCPUs per pCPU, as near as whole domains come; at 1 never more than one.
         noise: Whether the host has work of its own (1 % of each pCPU in short bursts).
         platform: What the hypervisor and the guests show vcpud; "" where it is off.
+        pcpus: Of the host.
     """
 
     job: Job
@@ -108,13 +111,14 @@ class Cell:
     overcommit: int
     noise: bool = False
     platform: str = ""
+    pcpus: int = PCPUS
 
     @property
     def domains(self) -> int:
         """How many there are."""
         if self.system is System.BARE:
             return 1
-        vcpus = PCPUS * self.overcommit
+        vcpus = self.pcpus * self.overcommit
         fits = vcpus // self.width
         return fits if self.overcommit == 1 else (2 * vcpus + self.width) // (2 * self.width)
 
@@ -126,7 +130,7 @@ class Cell:
     @property
     def fair_pcpus(self) -> float:
         """What all domains together can get."""
-        return min(PCPUS, self.vcpus)
+        return min(self.pcpus, self.vcpus)
 
     @property
     def extrapolated(self) -> bool:
@@ -143,15 +147,15 @@ class Cell:
     def bare(self) -> Cell:
         """One such domain on pCPUs of its own under a hypervisor that costs nothing."""
         return dataclasses.replace(
-            self, system=System.BARE, overcommit=1, noise=False, platform=""
+            self, system=System.BARE, overcommit=1, noise=False, platform="", pcpus=PCPUS
         )
 
     def __str__(self) -> str:
         noisy = ", host noise" if self.noise else ""
         shown = f" ({self.platform})" if self.platform else ""
         return (
-            f"{self.job}, {self.domains} x {self.width} vCPUs ({self.overcommit}x) "
-            f"on {self.system}{shown}{noisy}"
+            f"{self.job}, {self.domains} x {self.width} vCPUs on {self.pcpus} pCPUs "
+            f"({self.overcommit}x), {self.system}{shown}{noisy}"
         )
 
 
@@ -161,7 +165,7 @@ def same_run(cell: Cell) -> Cell:
     if cell.width == 1 and job.wait in {Wait.SPIN, Wait.PASSIVE}:
         job = dataclasses.replace(job, wait=Wait.ACTIVE)
     if system is System.ESX_RELAXED and not cell.noise and (
-        cell.width == 1 or cell.vcpus <= PCPUS
+        cell.width == 1 or cell.vcpus <= cell.pcpus
     ):  # fmt: skip
         system = System.ESX_STRICT
     return dataclasses.replace(cell, job=job, system=system)
@@ -194,7 +198,8 @@ class Plan:
         overcommits: vCPUs per pCPU.
         grains_ms: Of ammp-like.
         waits: Of ammp-like.
-        kernel_grains_ms: Of its kernel-lock variant.
+        kernel_shapes: Width and overcommit of its kernel-lock variant, on a host of 2 pCPUs: each
+            contended acquisition is an event, and there are hundreds of thousands a second.
         noise_grains_ms: Of the second table, with host noise.
         kvm_grains_ms: Of active spin on `kvm-perf`.
         blind_grains_ms: Of the platform that shows vcpud nothing of the guests.
@@ -208,7 +213,7 @@ class Plan:
     overcommits: tuple[int, ...]
     grains_ms: tuple[int, ...]
     waits: tuple[Wait, ...] = (Wait.ACTIVE, Wait.SPIN, Wait.PASSIVE)
-    kernel_grains_ms: tuple[int, ...]
+    kernel_shapes: tuple[tuple[int, int], ...]
     noise_grains_ms: tuple[int, ...]
     kvm_grains_ms: tuple[int, ...]
     blind_grains_ms: tuple[int, ...]
@@ -247,32 +252,43 @@ class Plan:
 
     def beside(self) -> list[Cell]:
         """What only S5 asks for: kernel locks on Xen, active spin on KVM, Xen without reporter."""
-        lock, spin = (
-            [Job(kind=Kind.AMMP, grain_ms=grain, wait=wait) for grain in grains]
-            for grains, wait in (
-                (self.kernel_grains_ms, Wait.KERNEL),
-                (self.kvm_grains_ms, Wait.ACTIVE),
+        found = [
+            (cell, System.XEN, System.XEN_VCPUD, REPORTER)
+            for cell in (
+                Cell(
+                    job=KERNEL_LOCK,
+                    system=System.XEN,
+                    width=width,
+                    overcommit=overcommit,
+                    pcpus=KERNEL_PCPUS,
+                )
+                for width, overcommit in self.kernel_shapes
             )
-        )
-        xen = (System.XEN, System.XEN_VCPUD, REPORTER)
-        blind = (System.XEN, System.XEN_VCPUD, HOST_ONLY)
-        kvm = (System.KVM, System.KVM_VCPUD, KVM_PERF)
-        found = [(job, xen) for job in lock]
-        found += [(job, kvm) for job in [GOBMK, *spin]]
-        found += [(job, blind) for job in self.jobs(self.blind_grains_ms)[1:]]
-        return [
-            Cell(
-                job=job,
-                system=system,
-                width=width,
-                overcommit=overcommit,
-                platform=platform if system.managed else "",
+        ]
+        spin = [
+            Job(kind=Kind.AMMP, grain_ms=grain, wait=Wait.ACTIVE) for grain in self.kvm_grains_ms
+        ]
+        asked = [(job, System.KVM, System.KVM_VCPUD, KVM_PERF) for job in [GOBMK, *spin]]
+        asked += [
+            (job, System.XEN, System.XEN_VCPUD, HOST_ONLY)
+            for job in self.jobs(self.blind_grains_ms)[1:]
+        ]
+        found += [
+            (
+                Cell(job=job, system=unmanaged, width=width, overcommit=overcommit),
+                unmanaged,
+                managed,
+                platform,
             )
-            for job, (unmanaged, managed, platform) in found
+            for job, unmanaged, managed, platform in asked
             for width in self.widths
             for overcommit in self.overcommits
             if width > 1 and overcommit > 1
-            for system in (unmanaged, managed)
+        ]
+        return [
+            one
+            for cell, unmanaged, managed, platform in found
+            for one in (cell.on(unmanaged), cell.on(managed, platform))
         ]
 
     def cells(self) -> list[Cell]:
@@ -289,7 +305,7 @@ FULL: Final = Plan(
     widths=(1, 2, 3, 4, 6, 8),
     overcommits=(1, 2, 3, 4),
     grains_ms=(1, 3, 10, 30, 100),
-    kernel_grains_ms=(1,),
+    kernel_shapes=((3, 2), (4, 2), (3, 4), (4, 4)),
     noise_grains_ms=(10,),
     kvm_grains_ms=(1, 10, 100),
     blind_grains_ms=(10,),
@@ -300,27 +316,27 @@ QUICK: Final = Plan(
     widths=(2, 4),
     overcommits=(1, 2),
     grains_ms=(10,),
-    kernel_grains_ms=(1,),
+    kernel_shapes=((4, 4),),
     noise_grains_ms=(10,),
     kvm_grains_ms=(10,),
     blind_grains_ms=(),
     most_seeds=3,
     timing=Timing(
-        warmup_ns=1 * NS_PER_S,
-        settle_ns=14 * NS_PER_S,
+        settle_ns=12 * NS_PER_S,
         window_ns=4 * NS_PER_S,
         screen_ns=2 * NS_PER_S,
     ),
 )
 
 
-def assignments(width: int, domains: int) -> list[tuple[int, ...]]:
+def assignments(cell: Cell) -> list[tuple[int, ...]]:
     """Joint constant counts to try, up to exchanging domains, which are alike.
 
     The same count for all, and the one that fills the pCPUs exactly where whole shares do not.
     """
-    found = [(count,) * domains for count in range(1, width + 1)]
-    base, more = divmod(PCPUS, domains)
-    if more and 0 < base < width:
+    domains = cell.domains
+    found = [(count,) * domains for count in range(1, cell.width + 1)]
+    base, more = divmod(cell.pcpus, domains)
+    if more and 0 < base < cell.width:
         found.append((base + 1,) * more + (base,) * (domains - more))
     return found

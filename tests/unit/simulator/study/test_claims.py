@@ -103,7 +103,7 @@ def waiting(wait: Wait, system: System, **facts: object) -> Callable[[Cell], boo
         ("S4", waiting(Wait.ACTIVE, System.XEN, width=2, overcommit=1), 0.9),
         ("S5", waiting(Wait.SPIN, System.XEN_VCPUD, width=4, overcommit=2), 0.5),
         ("S5", waiting(Wait.ACTIVE, System.KVM_VCPUD, width=4, overcommit=2), 0.5),
-        ("S5", waiting(Wait.KERNEL, System.XEN_VCPUD, width=4, overcommit=2), 0.3),
+        ("S5", waiting(Wait.KERNEL, System.XEN_VCPUD, width=4, overcommit=4), 0.3),
         ("S5", waiting(Wait.ACTIVE, System.XEN_VCPUD, width=4, overcommit=2), 0.25),
         ("S5", waiting(Wait.SPIN, System.XEN_VCPUD, platform="xen"), 0.25),
         ("S5", waiting(Wait.PASSIVE, System.XEN_VCPUD, width=2), 0.9),

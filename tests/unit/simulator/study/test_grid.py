@@ -70,7 +70,8 @@ def test_relaxed_is_strict_where_pcpus_suffice_and_only_there() -> None:
 
 
 def test_static_assignments_are_all_equal_ones_and_the_one_that_fills_the_host() -> None:
-    assert assignments(4, 4) == [(1,) * 4, (2,) * 4, (3,) * 4, (4,) * 4]
-    assert (3, 3, 2) in assignments(8, 3)
-    assert assignments(2, 12) == [(1,) * 12, (2,) * 12]
-    assert all(sum(found) == PCPUS for found in assignments(8, 3) if len(set(found)) > 1)
+    assert assignments(cell()) == [(1,) * 4, (2,) * 4, (3,) * 4, (4,) * 4]
+    assert assignments(cell(width=2)) == [(1,) * 8, (2,) * 8]
+    wide = assignments(cell(width=8, overcommit=3))
+    assert (3, 3, 2) in wide
+    assert all(sum(found) == PCPUS for found in wide if len(set(found)) > 1)
