@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcpud.commands import ask, doctor, enforce, explain, mend, record, report, serve
+from vcpud.commands import ask, doctor, enforce, explain, mend, record, report, serve, top
 from vcpud.commands.common import EXIT_CODES, output_option, say, say_json
 from vcpud.errors import ConfigError, VcpudError
 from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vcpud {version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for commands in (serve, ask, explain, doctor, mend, enforce, record, report):
+    for commands in (serve, ask, top, explain, doctor, mend, enforce, record, report):
         commands.add_to(subparsers, parent)
     show = subparsers.add_parser(
         "version",
