@@ -56,9 +56,9 @@ class Tape:
         """
         self._paths = found(paths)
         self._rounds = rounds
-        first = Recording(self._paths[0])
-        self.heading: Heading = first.heading
-        self._cycles = self._all(first)
+        self._recording = Recording(self._paths[0])
+        self.heading: Heading = self._recording.heading
+        self._cycles = self._all()
         self._next = next(self._cycles, None)
         if self._next is None:
             raise VcpudError(f"{self._paths[0]}: {self.cut or 'no cycle was recorded'}")
@@ -67,22 +67,29 @@ class Tape:
         self.cut: CutError | None
         self.ended = False
 
-    def _all(self, recording: Recording) -> Iterator[CycleRecord]:
+    def _all(self) -> Iterator[CycleRecord]:
+        """Every cycle but those of a stop, after which a daemon knew nothing of what was before."""
         self.cut = None
-        shift_ns = 0
+        shift_ns = lives = 0
         for turn in range(self._rounds):
-            life = f"+{turn}" if turn else ""
             began_ns = last_ns = None
+            stopped = False
             for place, path in enumerate(self._paths):
                 if turn or place:
-                    recording = Recording(path)
-                for record in recording.cycles(shift_ns, life):
+                    self._recording.close()
+                    self._recording = Recording(path)
+                stopped = False
+                for record in self._recording.cycles(shift_ns, f"+{lives}" if lives else ""):
                     if last_ns is not None and record.began_ns < last_ns:
                         raise UsageError(f"{path}: begins before the file named ahead of it ends")
                     began_ns = record.began_ns if began_ns is None else began_ns
                     last_ns = record.began_ns
-                    yield record
-                self.cut = self.cut or recording.cut
+                    stopped = record.stopping
+                    if not stopped:
+                        yield record
+                lives += stopped
+                self.cut = self.cut or self._recording.cut
+            lives += not stopped  # a new round is a new life in any case
             if began_ns is not None and last_ns is not None:
                 shift_ns += last_ns - began_ns + self.heading.period_ns
 
@@ -95,6 +102,10 @@ class Tape:
         self.now_ns = max(self.now_ns, self.current.began_ns)
         self._next = next(self._cycles, None)
         return True
+
+    def close(self) -> None:
+        """Let go of the file that is open."""
+        self._recording.close()
 
     def next_at_ns(self) -> int | None:
         """When the next cycle began."""
@@ -261,12 +272,13 @@ class MemoryLedger:
 class _ReplayBackend:
     hypervisor: ReplayedHypervisor
     clock: ReplayClock
+    tape: Tape
 
     def adopt(self, terms: TermsBook) -> None:
         self.hypervisor.adopt(terms)
 
     def close(self) -> None:
-        """Files are closed where they end, and with the process."""
+        self.tape.close()
 
 
 def open_backend(options: BackendOptions) -> Backend:
@@ -281,6 +293,7 @@ def open_backend(options: BackendOptions) -> Backend:
     return _ReplayBackend(
         ReplayedHypervisor(tape, options.terms),
         ReplayClock(tape, speed),
+        tape,
     )
 
 

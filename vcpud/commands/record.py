@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,13 @@ def _record(options: argparse.Namespace) -> None:
 
 
 def _replay(options: argparse.Namespace) -> None:
-    tape = Tape(options.file)
+    with closing(Tape(options.file)) as tape:
+        _play(options, tape)
+    if tape.cut is not None:
+        raise tape.cut
+
+
+def _play(options: argparse.Namespace, tape: Tape) -> None:
     loop_settings, book = _in_force(options, tape.heading)
     comparison = Comparison(lambda: tape.current)
     loop = ControlLoop(
@@ -155,8 +162,6 @@ def _replay(options: argparse.Namespace) -> None:
         say_json(document)
     else:
         say(_text(document, every=options.all))
-    if tape.cut is not None:
-        raise tape.cut
 
 
 def _in_force(

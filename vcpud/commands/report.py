@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def _report(options: argparse.Namespace) -> None:
 
 def _cycles(paths: list[Path], cuts: list[CutError]) -> Iterator[CycleRecord]:
     for path in paths:
-        recording = Recording(path)
-        yield from recording.cycles()
+        with closing(Recording(path)) as recording:
+            yield from recording.cycles()
         if recording.cut is not None:
             cuts.append(recording.cut)

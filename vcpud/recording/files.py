@@ -10,7 +10,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,7 +244,15 @@ class Recording:
             raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
         except CutError as error:
             raise RecordingError(f"{path}: cut short before its first line was whole") from error
-        self.heading = self._headed(line)
+        try:
+            self.heading = self._headed(line)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; reading it to its end does so as well."""
+        self._lines.close()
 
     def _headed(self, line: bytes | None) -> Heading:
         try:
@@ -294,7 +302,7 @@ class Recording:
             ) from error
 
 
-def _lines(path: Path, source: Any) -> Iterator[bytes]:
+def _lines(path: Path, source: Any) -> Generator[bytes]:
     """Whole lines of a gzip'd file, in bounded memory.
 
     Raises:
