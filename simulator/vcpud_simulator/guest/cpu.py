@@ -174,8 +174,7 @@ class GuestCpu:
     def stolen_ns(self) -> int:
         """Time the vCPU was runnable without a pCPU."""
         vcpu = self.vcpu
-        spent_ns = vcpu.spent_ns
-        stolen_ns = spent_ns[RUNNABLE] + spent_ns[CO_STOPPED]
+        stolen_ns = vcpu.runnable_ns + vcpu.co_stopped_ns
         if vcpu.state == RUNNABLE or vcpu.state == CO_STOPPED:  # noqa: PLR1714 - hot
             stolen_ns += self.engine.now_ns - vcpu.since_ns
         return stolen_ns

@@ -241,8 +241,8 @@ class EsxStrict(BaseScheduler):
         leader_ns, idle = 0, []
         for vcpu in domain.vcpus:
             world: World = vcpu.sched
-            spent_ns, state = vcpu.spent_ns, vcpu.state
-            made_ns = spent_ns[RUNNING] + spent_ns[BLOCKED]
+            state = vcpu.state
+            made_ns = vcpu.run_ns + vcpu.blocked_ns
             if state in {RUNNING, BLOCKED}:
                 made_ns += now_ns - vcpu.since_ns
             world.progress_ns += made_ns - world.seen_ns
