@@ -64,6 +64,7 @@ class Totals:
     useful_ns: int = 0
     spin_ns: int = 0
     offline_ns: int = 0
+    queued_ns: int = 0
 
 
 class Inhabitant:
@@ -96,6 +97,7 @@ class Inhabitant:
             useful_ns=sum(cpu.true_work_ns for cpu in kernel.cpus),
             spin_ns=sum(cpu.true_spin_ns for cpu in kernel.cpus),
             offline_ns=sum(vcpu.in_state_ns(OFFLINE, now_ns) for vcpu in vcpus),
+            queued_ns=sum(cpu.queue_wait_ns for cpu in kernel.cpus),
         )
 
 

@@ -1,0 +1,240 @@
+"""What every domain of a world does, second by second and over a measured window.
+
+This is the laboratory's own view, of what nobody on a real host could see: no policy is shown it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from vcpud.demand import water_filled
+from vcpud.units import NS_PER_S
+from vcpud_simulator.experiment import Totals
+
+if TYPE_CHECKING:
+    from vcpud_simulator.workloads.base import Progress
+    from vcpud_simulator.world import Resident, World
+
+PERCENTILES: Final = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One domain over one second, or over what was left of the run.
+
+    Attributes:
+        t_ns: End of that second.
+        active_vcpus: CPUs in use at its end.
+        rate: Units of work per second.
+        run_pcpus: Processor time used, per unit of time.
+        run_delay_pcpus: Time runnable without a pCPU, per unit of time.
+        spin_pcpus: Processor time burnt waiting, per unit of time.
+    """
+
+    t_ns: int
+    active_vcpus: int
+    rate: float
+    run_pcpus: float
+    run_delay_pcpus: float
+    spin_pcpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainResult:
+    """One domain over the measured window, as nobody on a real host could see it.
+
+    Attributes:
+        iterations: Units of work.
+        rate: Those per second.
+        responses_ns: Response times by percentile, where the workload has any.
+        run_pcpus: Processor time used, per unit of time.
+        run_delay_pcpus: Time runnable without a pCPU, per unit of time.
+        useful_pcpus: Processor time of tasks, spinning and kernel overhead excluded.
+        spin_pcpus: Processor time burnt waiting.
+        mean_active_vcpus: CPUs in use, on average over the window.
+        entitled_pcpus: What its weight guaranteed it, given what all wanted (their use, run delay
+            and waits on their own run queues), the share that others left over included.
+    """
+
+    iterations: int
+    rate: float
+    responses_ns: Mapping[int, int]
+    run_pcpus: float
+    run_delay_pcpus: float
+    useful_pcpus: float
+    spin_pcpus: float
+    mean_active_vcpus: float
+    entitled_pcpus: float
+
+
+class Meter:
+    """Looks at a world once a second, and at both ends of the measured window.
+
+    Attributes:
+        timeline: Points so far, by domain.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        begin_ns: int,
+        end_ns: int,
+        progress: Callable[[int, int], None] | None,
+        watch: Callable[[Mapping[str, Point]], None] | None,
+    ) -> None:
+        self.timeline: dict[str, list[Point]] = {}
+        self._world = world
+        self._begin_ns = begin_ns
+        self._end_ns = end_ns
+        self._progress = progress
+        self._watch = watch
+        self._last: dict[str, tuple[int, Totals]] = {}
+        self._at_begin: dict[str, tuple[Totals, list[int]]] = {}
+        instants = {*range(NS_PER_S, end_ns + 1, NS_PER_S), begin_ns, end_ns} - {0}
+        self._instants = iter(sorted(instants))
+        if begin_ns == 0:
+            self._begin()
+        self._next()
+
+    def _next(self) -> None:
+        at_ns = next(self._instants, None)
+        if at_ns is not None:
+            self._world.engine.at(at_ns, self._look)
+
+    def _look(self) -> None:
+        now_ns = self._world.engine.now_ns
+        if now_ns == self._begin_ns:
+            self._begin()
+        if now_ns % NS_PER_S == 0 or now_ns == self._end_ns:
+            for resident in self._world.residents.values():
+                self._point(resident, now_ns)
+            if self._progress is not None:
+                self._progress(now_ns, self._end_ns)
+            if self._watch is not None:
+                there = (name for name in self._world.residents if name in self.timeline)
+                self._watch({name: self.timeline[name][-1] for name in there})
+        self._next()
+
+    def _begin(self) -> None:
+        for resident in self._world.residents.values():
+            inhabitant = resident.inhabitant
+            counts = [len(responses) for responses in _responses(inhabitant.progress)]
+            self._at_begin[resident.plan.name] = (inhabitant.totals(), counts)
+
+    def _point(self, resident: Resident, now_ns: int) -> None:
+        name, inhabitant = resident.plan.name, resident.inhabitant
+        then_ns, then = self._last.get(name, (inhabitant.started_ns, Totals()))
+        now, span_ns = inhabitant.totals(), now_ns - then_ns
+        self._last[name] = (now_ns, now)
+        if span_ns <= 0:
+            return
+        self.timeline.setdefault(name, []).append(
+            Point(
+                t_ns=now_ns,
+                active_vcpus=len(inhabitant.kernel.online_cpus),
+                rate=(now.iterations - then.iterations) * NS_PER_S / span_ns,
+                run_pcpus=(now.run_ns - then.run_ns) / span_ns,
+                run_delay_pcpus=(now.run_delay_ns - then.run_delay_ns) / span_ns,
+                spin_pcpus=(now.spin_ns - then.spin_ns) / span_ns,
+            )
+        )
+
+    # ------------------------------------------------------------------ at the end
+
+    def results(self) -> dict[str, DomainResult]:
+        """Every domain that was there in the window."""
+        window_ns = self._end_ns - self._begin_ns
+        residents = [
+            resident
+            for resident in self._world.everybody()
+            if self._begin_ns < self._leaves_ns(resident)
+        ]
+        grown = {resident.plan.name: self._grown(resident) for resident in residents}
+        entitled = self._entitlements(residents, grown)
+        found = {}
+        for resident in residents:
+            name, inhabitant = resident.plan.name, resident.inhabitant
+            _, counts = self._at_begin.get(name, (Totals(), []))
+            phases = _responses(inhabitant.progress)
+            counts += [0] * (len(phases) - len(counts))
+            responses = [one for part, at in zip(phases, counts, strict=True) for one in part[at:]]
+            there_ns = self._end_ns - max(self._begin_ns, inhabitant.started_ns)
+            now = grown[name]
+            found[name] = DomainResult(
+                iterations=now.iterations,
+                rate=now.iterations * NS_PER_S / window_ns,
+                responses_ns=percentiles(responses),
+                run_pcpus=now.run_ns / window_ns,
+                run_delay_pcpus=now.run_delay_ns / window_ns,
+                useful_pcpus=now.useful_ns / window_ns,
+                spin_pcpus=now.spin_ns / window_ns,
+                mean_active_vcpus=(resident.plan.vcpus * there_ns - now.offline_ns) / window_ns,
+                entitled_pcpus=entitled[name],
+            )
+        return found
+
+    def _grown(self, resident: Resident) -> Totals:
+        """What a domain did in the window."""
+        then, _ = self._at_begin.get(resident.plan.name, (Totals(), []))
+        now = resident.inhabitant.totals()
+        return Totals(
+            **{f.name: getattr(now, f.name) - getattr(then, f.name) for f in fields(Totals)}
+        )
+
+    def _entitlements(
+        self, residents: list[Resident], grown: Mapping[str, Totals]
+    ) -> dict[str, float]:
+        """By weight among those who are there at an instant; a mean over the window."""
+        stops = {self._begin_ns, self._end_ns}
+        for resident in residents:
+            stops |= {resident.inhabitant.started_ns, self._leaves_ns(resident)}
+        instants = sorted(at_ns for at_ns in stops if self._begin_ns <= at_ns <= self._end_ns)
+        shares = {resident.plan.name: 0.0 for resident in residents}
+        for from_ns, to_ns in pairwise(instants):
+            there = [
+                resident
+                for resident in residents
+                if resident.inhabitant.started_ns <= from_ns < self._leaves_ns(resident)
+            ]
+            part = (to_ns - from_ns) / (self._end_ns - self._begin_ns)
+            for name, share in self._shares(there, grown).items():
+                shares[name] += part * share
+        return shares
+
+    def _shares(self, there: list[Resident], grown: Mapping[str, Totals]) -> dict[str, float]:
+        host = self._world.lab.host
+        claims = []
+        for resident in there:
+            plan, used = resident.plan, grown[resident.plan.name]
+            began_ns = max(self._begin_ns, resident.inhabitant.started_ns)
+            present_ns = self._leaves_ns(resident) - began_ns
+            wanted = (used.run_ns + used.run_delay_ns + used.queued_ns) / present_ns
+            ceiling = min(float(plan.vcpus), plan.cap_pcpus or float(plan.vcpus))
+            weight = plan.weight * (1 if host.scheduler.weight_per_domain else plan.vcpus)
+            claims.append((plan.name, float(weight), min(wanted, ceiling), ceiling))
+        return water_filled(float(len(host.pcpus)), claims)
+
+    def _leaves_ns(self, resident: Resident) -> int:
+        departs_ns = resident.plan.departs_ns
+        return self._end_ns if departs_ns is None else min(departs_ns, self._end_ns)
+
+
+def _responses(progress: Progress) -> list[list[int]]:
+    """Response times of a workload and of each of its phases, in an order that stays."""
+    found = [progress.responses_ns]
+    for phase in progress.phases:
+        found += _responses(phase)
+    return found
+
+
+def percentiles(responses_ns: list[int]) -> dict[int, int]:
+    """Response times by percentile (nearest rank); empty where there are none."""
+    ordered = sorted(responses_ns)
+    return {
+        percent: ordered[-(-len(ordered) * percent // 100) - 1]
+        for percent in PERCENTILES
+        if ordered
+    }
