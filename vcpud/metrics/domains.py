@@ -238,7 +238,7 @@ class DomainText:
             if not label or name != sample.name:
                 label = _quoted(sample.name)
             if label in taken:
-                label = _quoted(f"{printable(sample.name)}#{sample.uuid}")
+                label = _quoted(printable(sample.name), f"#{printable(sample.uuid)}")
             taken.add(label)
             kept[sample.uuid] = (sample.name, label)
         self._labels = kept
@@ -280,5 +280,5 @@ def _head(lines: list[str], family: Family) -> None:
     lines.append(f"# TYPE {family.name} {family.kind}")
 
 
-def _quoted(text: str) -> str:
-    return f'"{printable(text).translate(_ESCAPES)}"'
+def _quoted(text: str, more: str = "") -> str:
+    return f'"{printable(text).translate(_ESCAPES)}{more.translate(_ESCAPES)}"'
