@@ -1,8 +1,197 @@
-"""`vcpud compare`."""
+"""`vcpud compare`: every policy against unmanaged and against an oracle, on many scenarios."""
+
+from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcpud import policy as policies
+from vcpud.commands.common import duration, output_option, say, say_json
+from vcpud.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud_simulator.laboratory.compare.campaign import Contestant, Plan
+
+_OUT = Path("build/compare")
+_LAST = "adaptive"
+_YARDSTICK = "static"
+_MOST_SEEDS = 30
+_MOST_JOBS = 1024
+_MOST_DRAWN = 10_000
+_SEEDS = 2
+_DESCRIPTION = """\
+Runs every policy on every scenario of a suite, beside the host that nobody manages and an oracle
+that knows the best constant assignment, and says how near each came, whether some domain was left
+below its floor, and which changes did harm. Writes compare.json and compare.png.
+
+SUITE is a folder of YAML files, one file, the name of a scenario or a part of such names; without
+it all of vcpud's own comparisons are run.
+"""
 
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     """Add the command."""
+    parser = subparsers.add_parser(
+        "compare",
+        parents=[parent],
+        help="compare policies with each other and with an oracle",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suite", nargs="?", metavar="SUITE", help="which scenarios")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter runs, at most 5 minutes on 2 cores"
+    )
+    parser.add_argument(
+        "--random",
+        type=_number(1, _MOST_DRAWN),
+        metavar="N",
+        help="N freshly drawn scenarios instead of a suite",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="what they are drawn by (default: 1)"
+    )
+    parser.add_argument(
+        "--policy",
+        action="append",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="a policy to compare, with options; may be repeated (default: all that are installed)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_number(1, _MOST_SEEDS),
+        metavar="N",
+        help=f"runs of each scenario and policy (default: {_SEEDS})",
+    )
+    parser.add_argument(
+        "--duration", type=duration, metavar="TIME", help='what is measured of a run, like "600s"'
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_number(1, _MOST_JOBS),
+        metavar="N",
+        help="runs at a time (default: one a core)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where an interrupted comparison stopped"
+    )
+    output_option(parser)
+    parser.set_defaults(handler=_compare)
+
+
+def _number(fewest: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if text.isascii() and text.isdigit() and fewest <= int(text[:6]) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"expected a number from {fewest} to {most}")
+
+    return number
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from vcpud_simulator.laboratory.compare import document, picture  # noqa: PLC0415 - slow to load
+    from vcpud_simulator.laboratory.compare.campaign import Campaign  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.runs import perform  # noqa: PLC0415
+    from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
+    from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
+
+    plan = plan_of(options)
+    out: Path = options.out
+    cache = Cache(out / "cache")
+    campaign = Campaign(
+        plan,
+        lambda tasks, label: run_all(
+            perform, tasks, jobs=options.jobs, cache=cache, resume=options.resume, label=label
+        ),
+    )
+    began_s = time.monotonic()
+    try:
+        cards = campaign.run()
+    except KeyboardInterrupt:
+        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
+        raise
+    comparison = document.Comparison(
+        cards=cards,
+        policies=[one.label for one in plan.contestants],
+        seeds=plan.seeds,
+        commit=commit(),
+        wall_s=time.monotonic() - began_s,
+        spared=campaign.spared,
+    )
+    found = document.document(comparison)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    picture.draw(comparison, out / "compare.png")
+    if options.output == "json":
+        say_json(found)
+    else:
+        say(document.text(comparison))
+        say(f"\n{comparison.wall_s:.0f} s; written to {out}: compare.json and compare.png")
+    if comparison.too_weak:
+        sys.stderr.write("vcpud: oracle too weak: a policy beat it, so its shares mean nothing\n")
+        return 1
+    return 0
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """The comparison that is asked for.
+
+    Raises:
+        UsageError: No such scenarios or policies, or two kinds of scenarios at once.
+        ConfigError: A scenario cannot be read.
+    """
+    from vcpud.units import NS_PER_S  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.campaign import Plan  # noqa: PLC0415
+
+    if options.random is not None and options.suite is not None:
+        raise UsageError("SUITE and --random: one or the other")
+    keys = (
+        suite.keys(options.suite, quick=options.quick)
+        if options.random is None
+        else suite.drawn_keys(options.random, options.seed)
+    )
+    contestants = tuple(_contestant(text) for text in options.policy or default_policies())
+    if options.quick:
+        return Plan(
+            keys=keys,
+            contestants=contestants,
+            seeds=options.seeds or 1,
+            duration_ns=options.duration or 60 * NS_PER_S,
+            probe_ns=4 * NS_PER_S,
+            finalists=1,
+            examined=1,
+        )
+    return Plan(
+        keys=keys,
+        contestants=contestants,
+        seeds=options.seeds or _SEEDS,
+        duration_ns=options.duration,
+    )
+
+
+def default_policies() -> list[str]:
+    """All that are installed but the one that does nothing; vcpud's own last."""
+    return sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == _LAST, name))
+
+
+def _contestant(text: str) -> Contestant:
+    from vcpud_simulator.laboratory.commands.simulate import option  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
+
+    name, _, words = text.partition(":")
+    try:
+        chosen = tuple(option(word) for word in words.split(",") if word)
+        policies.load(name, dict(chosen))
+    except (ConfigError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"--policy {text}: {error}") from error
+    return Contestant(label=text, policy=name, options=chosen)

@@ -1,0 +1,1 @@
+"""`vcpud compare`: every policy against unmanaged and against an oracle, on many scenarios."""

@@ -1,0 +1,216 @@
+"""What a comparison says: as a table, as JSON, and whether it may be believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vcpud.status import columns
+from vcpud.text import printable
+from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory.compare.scores import Card, Score, Summary, summary
+from vcpud_simulator.laboratory.statistics import Interval
+
+_WORST = 10
+_OWN = "adaptive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        cards: Scenarios with their scores.
+        policies: Labels in order.
+        seeds: Runs of each.
+        commit: Of the code.
+        wall_s: How long it took.
+        spared: Decisions whose counterfactual was not run.
+    """
+
+    cards: Sequence[Card]
+    policies: Sequence[str]
+    seeds: int
+    commit: str
+    wall_s: float
+    spared: int = 0
+
+    @property
+    def too_weak(self) -> list[tuple[Card, str]]:
+        """Where a policy beat the oracle by more than chance: the oracle is at fault."""
+        return [
+            (card, label)
+            for card in self.cards
+            for label, one in card.policies.items()
+            if one.oracle_too_weak
+        ]
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """As JSON; `details` holds what the scores were made of."""
+    return {
+        "commit": comparison.commit,
+        "scenarios": [
+            {
+                "name": card.name,
+                "class": card.kind,
+                "tags": list(card.tags),
+                "scheduler": card.scheduler,
+                "policies": {label: _score(one) for label, one in card.policies.items()},
+            }
+            for card in comparison.cards
+        ],
+        "summary": {
+            label: _summary(summary(comparison.cards, label)) for label in comparison.policies
+        },
+        "details": {
+            "seeds": comparison.seeds,
+            "wall_s": round(comparison.wall_s, 1),
+            "decisions_not_examined": comparison.spared,
+            "oracle_too_weak": [
+                {"scenario": card.name, "policy": label} for card, label in comparison.too_weak
+            ],
+            "scenarios": {card.name: _details(card) for card in comparison.cards},
+        },
+    }
+
+
+def _score(one: Score) -> dict[str, float]:
+    return {
+        "over_oracle": _round(one.over_oracle),
+        "over_unmanaged": _round(one.over_unmanaged.value),
+        "worst_domain_over_floor": _round(one.worst_domain_over_floor),
+        "changes": _round(one.changes),
+        "harmed": _round(one.harmed),
+    }
+
+
+def _summary(one: Summary) -> dict[str, Any]:
+    return {
+        "oracle_geomean": _round(one.oracle_geomean),
+        "oracle_min": _round(one.oracle_min),
+        "worst_domain_over_floor": _round(one.worst_domain_over_floor),
+        "by_class": {kind: _round(value) for kind, value in one.by_class.items()},
+        "oracle_p5": _round(one.oracle_p5),
+        "worst_domain_over_floor_p1": _round(one.floor_p1),
+        "changes": _round(one.changes),
+        "harmed": _round(one.harmed),
+    }
+
+
+def _details(card: Card) -> dict[str, Any]:
+    return {
+        "oracle": card.oracle,
+        "oracle_exhaustive": card.exhaustive,
+        "policies": {
+            label: {
+                "raw_over_oracle": _round(one.raw_over_oracle.value),
+                "raw_over_oracle_interval": _ends(one.raw_over_oracle),
+                "over_unmanaged_interval": _ends(one.over_unmanaged),
+                "worst_domain": one.worst_domain,
+                "decisions_examined": one.examined,
+                "domains": {
+                    name: {"over_oracle": _round(oracle), "over_unmanaged": _round(unmanaged)}
+                    for name, (oracle, unmanaged) in one.by_domain.items()
+                },
+                "responses_s": {
+                    name: {str(percent): at_ns / NS_PER_S for percent, at_ns in times.items()}
+                    for name, times in one.responses_ns.items()
+                },
+            }
+            for label, one in card.policies.items()
+        },
+    }
+
+
+def _ends(interval: Interval) -> list[float | None]:
+    return [None if end is None else _round(end) for end in interval.pair()]
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+# ------------------------------------------------------------------------------- for people
+
+
+def text(comparison: Comparison) -> str:
+    """For a terminal."""
+    lines = [
+        (
+            "Share of the oracle's progress (1 is as good as knowing the future), and of the floor of the "
+            "domain that comes off worst."
+        ),
+        "",
+        *columns(_scenario_rows(comparison)),
+        "",
+        *columns(_summary_rows(comparison)),
+        "",
+        *_worst(comparison),
+    ]
+    if comparison.spared:
+        lines.append(
+            f"{comparison.spared} decisions were not taken out again; the harm of the others "
+            "stands for theirs."
+        )
+    lines += [
+        f"ORACLE TOO WEAK: {printable(card.name)}: {label} reached "
+        f"{card.policies[label].raw_over_oracle.value:.3f} of it"
+        for card, label in comparison.too_weak
+    ]
+    return "\n".join(lines)
+
+
+def _scenario_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("SCENARIO", "CLASS", "SCHEDULER", *comparison.policies)]
+    for card in comparison.cards:
+        name = printable(card.name.removeprefix("compare_"), 40)
+        marks = "".join(f" [{printable(tag)}]" for tag in card.tags if tag != "quick")
+        cells = [_cell(card.policies[label]) for label in comparison.policies]
+        rows.append((f"{name}{marks}", card.kind, card.scheduler, *cells))
+    return rows
+
+
+def _cell(one: Score) -> str:
+    """Share of the oracle, half the width of its interval, and the worst domain's share."""
+    low, high = one.raw_over_oracle.low, one.raw_over_oracle.high
+    error = f"±{(high - low) / 2:.2f}" if math.isfinite(high - low) and high < 99 else ""  # noqa: PLR2004
+    return f"{one.over_oracle:.2f}{error}/{one.worst_domain_over_floor:.2f}"
+
+
+def _summary_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    totals = {label: summary(comparison.cards, label) for label in comparison.policies}
+    kinds = dict.fromkeys(card.kind for card in comparison.cards)
+    rows: list[tuple[str, ...]] = [("SUMMARY", *comparison.policies)]
+    figures: list[tuple[str, list[float]]] = [
+        ("oracle, geometric mean", [one.oracle_geomean for one in totals.values()]),
+        ("oracle, least", [one.oracle_min for one in totals.values()]),
+        ("worst domain over floor", [one.worst_domain_over_floor for one in totals.values()]),
+        *((kind, [one.by_class.get(kind, math.nan) for one in totals.values()]) for kind in kinds),
+        ("changes a run", [one.changes for one in totals.values()]),
+        ("of them harmed", [one.harmed for one in totals.values()]),
+    ]
+    rows += [
+        (name, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
+        for name, values in figures
+    ]
+    return rows
+
+
+def _worst(comparison: Comparison) -> list[str]:
+    """Where vcpud's own policy, or the last one, is furthest from the oracle, and why."""
+    label = _OWN if _OWN in comparison.policies else comparison.policies[-1]
+    cards = sorted(comparison.cards, key=lambda card: card.policies[label].over_oracle)
+    lines = [f"Where {label} is furthest from the oracle:"]
+    for card in cards[:_WORST]:
+        one = card.policies[label]
+        lost = min(one.by_domain, key=lambda name: one.by_domain[name][0], default="")
+        lines.append(
+            f"  {one.over_oracle:.2f} {printable(card.name)} ({card.scheduler}, "
+            f"{', '.join(card.tags) or 'no tags'}): the oracle has {printable(card.oracle, 200)}; "
+            f"most is lost by {printable(lost)}; {one.changes:.0f} changes, "
+            f"{one.harmed:.1f} harmed; over unmanaged {one.over_unmanaged.value:.2f}"
+        )
+    return lines

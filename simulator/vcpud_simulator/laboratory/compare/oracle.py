@@ -1,0 +1,209 @@
+"""The best constant joint assignment: what a policy could have done had it known everything.
+
+Problem: the number of assignments is a product over domains; each costs a simulation.
+
+Approach: exhaustive while there are few, else coordinate ascent from many starts, each coordinate
+over its whole range. Domains that are alike are interchangeable, so only assignments that differ
+up to swapping them count. What is maximised is the weighted sum of log progress; an assignment that
+leaves some domain below its floor is not allowed, and among those that do the least bad is better,
+so that an ascent that begins outside finds its way in.
+
+The search asks for evaluations in batches and is given them: it knows nothing of how they are made,
+and the batches of many searches can be run side by side. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+MOST_EXHAUSTIVE: Final = 2_000
+"""Assignments up to which all are tried."""
+STARTS: Final = 8
+"""Least number of starts of an ascent."""
+SLACK: Final = 0.97
+"""A domain at this share of its floor counts as at it: what chance alone can do."""
+
+Assignment = tuple[int, ...]
+"""Active vCPUs by domain, in the problem's order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A domain as the search sees it.
+
+    Attributes:
+        name: Which.
+        vcpus: Most it can have active.
+        least: Fewest.
+        weight: How much its progress counts.
+        alike: Equal for domains that are interchangeable.
+        entitled_pcpus: What its weight guarantees it, a hint where to begin.
+    """
+
+    name: str
+    vcpus: int
+    least: int
+    weight: float
+    alike: str
+    entitled_pcpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is to be assigned.
+
+    Attributes:
+        contenders: The domains.
+        starts: Assignments to begin with, those of other policies among them.
+    """
+
+    contenders: tuple[Contender, ...]
+    starts: tuple[Assignment, ...] = ()
+
+    @property
+    def everything(self) -> Assignment:
+        """The unmanaged one."""
+        return tuple(one.vcpus for one in self.contenders)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        ranked: Every assignment tried, best first.
+        exhaustive: Whether that is all there are.
+    """
+
+    ranked: tuple[Assignment, ...]
+    exhaustive: bool
+
+
+Evaluations = Mapping[Assignment, Mapping[str, float]]
+"""Progress of each domain by assignment."""
+Search = Generator[list[Assignment], Evaluations, Found]
+
+
+def search(problem: Problem, floors: Mapping[str, float]) -> Search:
+    """Look for the best assignment.
+
+    Args:
+        problem: What is to be assigned.
+        floors: Least progress by domain.
+
+    Yields:
+        Assignments to evaluate, none twice.
+
+    Returns:
+        All that were tried, best first.
+    """
+    known: dict[Assignment, Mapping[str, float]] = {}
+
+    def ask(wanted: Iterable[Assignment]) -> Generator[list[Assignment], Evaluations, None]:
+        missing = [one for one in dict.fromkeys(wanted) if one not in known]
+        if missing:
+            known.update((yield missing))
+
+    def rank(assignment: Assignment) -> tuple[float, float]:
+        return merit(problem, known[assignment], floors)
+
+    few = count(problem) <= MOST_EXHAUSTIVE
+    if few:
+        yield from ask(assignments(problem))
+    else:
+        for start in starts(problem):
+            here = start
+            yield from ask([here])
+            while True:
+                around = list(neighbours(problem, here))
+                yield from ask(around)
+                best = max(around, key=rank, default=here)
+                if rank(best) <= rank(here):
+                    break
+                here = best
+    return Found(ranked=tuple(sorted(known, key=rank, reverse=True)), exhaustive=few)
+
+
+def merit(
+    problem: Problem, progress: Mapping[str, float], floors: Mapping[str, float]
+) -> tuple[float, float]:
+    """How good: first by how little the worst domain misses its floor, then by log progress."""
+    shares = [
+        progress[one.name] / floors[one.name]
+        for one in problem.contenders
+        if floors.get(one.name, 0.0) > 0
+    ]
+    missing = min(0.0, math.log(max(min(shares, default=1.0), 1e-12) / SLACK))
+    total = sum(one.weight * math.log(progress[one.name]) for one in problem.contenders)
+    return missing, total / sum(one.weight for one in problem.contenders)
+
+
+def count(problem: Problem) -> int:
+    """How many assignments there are, up to swapping domains that are alike."""
+    total = 1
+    for _, group in _groups(problem):
+        options = group[0].vcpus - group[0].least + 1
+        total *= math.comb(options + len(group) - 1, len(group))
+    return total
+
+
+def assignments(problem: Problem) -> Iterable[Assignment]:
+    """All of them, up to swapping domains that are alike."""
+    choices = [
+        list(itertools.combinations_with_replacement(_options(group[0]), len(group)))
+        for _, group in _groups(problem)
+    ]
+    names = [one.name for _, group in _groups(problem) for one in group]
+    for choice in itertools.product(*choices):
+        counts = dict(zip(names, itertools.chain.from_iterable(choice), strict=True))
+        yield tuple(counts[one.name] for one in problem.contenders)
+
+
+def starts(problem: Problem) -> list[Assignment]:
+    """Where an ascent begins: given ones, unmanaged, around the entitlement, and spread between."""
+    contenders = problem.contenders
+    found = [tuple(start) for start in problem.starts]
+    found.append(problem.everything)
+    found += [
+        tuple(min(one.vcpus, max(one.least, rounded(one.entitled_pcpus))) for one in contenders)
+        for rounded in (math.floor, math.ceil)
+    ]
+    step = 0
+    while len(dict.fromkeys(found)) < STARTS and step < STARTS * STARTS:
+        found.append(
+            tuple(
+                one.least + (step + place * step) % (one.vcpus - one.least + 1)
+                for place, one in enumerate(contenders)
+            )
+        )
+        step += 1
+    return list(dict.fromkeys(found))
+
+
+def neighbours(problem: Problem, here: Assignment) -> Iterable[Assignment]:
+    """All that differ in one domain; of domains that are alike and have the same, one."""
+    seen: set[tuple[str, int]] = set()
+    for place, one in enumerate(problem.contenders):
+        if (one.alike, here[place]) in seen:
+            continue
+        seen.add((one.alike, here[place]))
+        for vcpus in _options(one):
+            if vcpus != here[place]:
+                yield (*here[:place], vcpus, *here[place + 1 :])
+
+
+def _options(one: Contender) -> range:
+    """Most first: of equals the one that takes least away is tried first."""
+    return range(one.vcpus, one.least - 1, -1)
+
+
+def _groups(problem: Problem) -> list[tuple[str, list[Contender]]]:
+    """Domains that are alike, together."""
+    groups: dict[str, list[Contender]] = {}
+    for one in problem.contenders:
+        groups.setdefault(one.alike, []).append(one)
+    return list(groups.items())

@@ -1,0 +1,188 @@
+"""One simulation of a comparison: what is asked of a worker, and what it hands back.
+
+A task is small, hashable, and says everything, so that results can be kept and looked up: the
+scenario by its key and the hash of what that stood for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vcpud import policy as policies
+from vcpud.limits import Limits
+from vcpud.record import Purpose
+from vcpud_simulator import runner
+from vcpud_simulator.catalogue import SCHEDULERS
+from vcpud_simulator.laboratory.compare import states, suite
+from vcpud_simulator.laboratory.compare.scripted import UNBOUND, HeldBack, Scripted
+from vcpud_simulator.scenario import Scenario
+
+Counts = tuple[tuple[str, int], ...]
+"""Active vCPUs by domain, in the scenario's order."""
+Script = tuple[tuple[int, Counts], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Domains that are left as they are for a while, against the policy's will."""
+
+    names: tuple[str, ...]
+    from_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A run.
+
+    Attributes:
+        key: The scenario, as `suite.load` knows it.
+        digest: Of the scenario.
+        seed: Of all chance.
+        duration_ns: What is measured.
+        state: The state it is frozen in, or None for the scenario as it is.
+        policy: Who manages the host; empty for nobody.
+        options: Of the policy.
+        counts: Constant active vCPUs, with weights compensated; None for all.
+        script: Counts that change at given instants.
+        hold: What the policy may not do.
+    """
+
+    key: str
+    digest: str
+    seed: int
+    duration_ns: int
+    state: states.State | None = None
+    policy: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+    counts: Counts | None = None
+    script: Script = ()
+    hold: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Domains resized together."""
+
+    at_ns: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        window_ns: Beginning and end of what was measured.
+        work: From when, until when, and units of work, second by second, by domain.
+        run_pcpus: Processor time used, by domain.
+        entitled_pcpus: What each was entitled to.
+        responses_ns: Response times by percentile, of domains that have any.
+        decisions: What the policy decided and had begun.
+        changes: Changes begun for whatever reason.
+        final: Active vCPUs at the end, by domain.
+    """
+
+    window_ns: tuple[int, int]
+    work: Mapping[str, tuple[tuple[int, int, float], ...]]
+    run_pcpus: Mapping[str, float]
+    entitled_pcpus: Mapping[str, float]
+    responses_ns: Mapping[str, Mapping[int, int]]
+    decisions: tuple[Decision, ...]
+    changes: int
+    final: Counts
+
+
+def digest(scenario: Scenario) -> str:
+    """What tells scenarios apart that have the same name."""
+    return hashlib.sha256(repr(scenario).encode()).hexdigest()[:16]
+
+
+def perform(task: Task) -> Outcome:
+    """Run a task, in whatever process this is."""
+    scenario = suite.load(task.key)
+    if task.state is not None:
+        scenario = states.frozen(scenario, task.state)
+    policy, limits = _policy(task)
+    if task.counts is not None:
+        scenario = compensated(scenario, dict(task.counts))
+    result = runner.run(
+        scenario,
+        policy=policy,
+        policy_name=task.policy or ("script" if task.script else None),
+        limits=limits,
+        seed=task.seed,
+        duration_ns=task.duration_ns,
+        assignment=None if task.counts is None else dict(task.counts),
+    )
+    return _outcome(scenario, result)
+
+
+def _policy(task: Task) -> tuple[Any, Limits | None]:
+    if task.script:
+        return Scripted(script=task.script), UNBOUND
+    if not task.policy:
+        return None, None
+    policy = policies.load(task.policy, dict(task.options))
+    if task.hold is not None:
+        hold = task.hold
+        policy = HeldBack(
+            policy=policy,
+            names=frozenset(hold.names),
+            from_ns=hold.from_ns,
+            until_ns=hold.until_ns,
+        )
+    return policy, None
+
+
+def compensated(scenario: Scenario, counts: Mapping[str, int]) -> Scenario:
+    """Weights such that fewer vCPUs are no smaller share, where a weight counts per vCPU."""
+    scheduler = SCHEDULERS[scenario.scheduler](**scenario.scheduler_options)
+    if scheduler.weight_per_domain:
+        return scenario
+    domains = tuple(
+        replace(
+            plan,
+            weight=max(1, round(plan.weight * plan.vcpus / counts.get(plan.name, plan.vcpus))),
+        )
+        for plan in scenario.each()
+    )
+    return replace(scenario, domains=domains)
+
+
+def _outcome(scenario: Scenario, result: runner.RunResult) -> Outcome:
+    work = {}
+    for plan in scenario.each():
+        before_ns, rows = plan.arrives_ns, []
+        for point in result.timeline.get(plan.name, ()):
+            rows.append((before_ns, point.t_ns, point.rate * (point.t_ns - before_ns) / 1e9))
+            before_ns = point.t_ns
+        work[plan.name] = tuple(rows)
+    decided: dict[str, tuple[int, dict[str, None]]] = {}
+    for change in result.changes:
+        if change.accepted and change.record.purpose is Purpose.DECIDE:
+            _, names = decided.setdefault(change.record.decision_id, (change.at_ns, {}))
+            names[change.record.name] = None
+    return Outcome(
+        window_ns=result.window_ns,
+        work=work,
+        run_pcpus={name: one.run_pcpus for name, one in result.domains.items()},
+        entitled_pcpus={name: one.entitled_pcpus for name, one in result.domains.items()},
+        responses_ns={
+            name: dict(one.responses_ns)
+            for name, one in result.domains.items()
+            if one.responses_ns
+        },
+        decisions=tuple(
+            Decision(at_ns=at_ns, names=tuple(names)) for at_ns, names in decided.values()
+        ),
+        changes=sum(change.accepted for change in result.changes),
+        final=tuple(
+            (plan.name, result.timeline[plan.name][-1].active_vcpus)
+            for plan in scenario.each()
+            if plan.name in result.timeline
+        ),
+    )

@@ -1,0 +1,91 @@
+"""Policies that only the instrument has: one that follows a script, one that leaves somebody be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vcpud.demand import HostDemand
+from vcpud.limits import Limits
+from vcpud.plan import Move, Plan, Proof, Resize, Verdict
+from vcpud.policy import Policy
+
+UNBOUND = Limits(
+    shrink_cooldown_ns=0, grow_cooldown_ns=0, max_changes_per_minute=100_000, max_parked_ratio=1.0
+)
+"""What holds for a script: the guests' own time to change is all that stands in its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scripted:
+    """Brings domains to the counts written down for the moment; knows the future, sees nothing.
+
+    Attributes:
+        script: From when on which domain has how many, in order of time.
+    """
+
+    script: tuple[tuple[int, tuple[tuple[str, int], ...]], ...]
+
+    def initial(self) -> None:
+        return None
+
+    def decide(
+        self,
+        state: None,
+        demand: HostDemand,
+        verdicts: tuple[Verdict, ...],  # noqa: ARG002 - the contract of a policy
+        now_ns: int,
+    ) -> tuple[None, Plan]:
+        wanted: dict[str, int] = {}
+        for from_ns, counts in self.script:
+            if from_ns <= now_ns:
+                wanted = dict(counts)
+        moves = [
+            Move(
+                resizes=(
+                    Resize(
+                        uuid=domain.uuid,
+                        from_vcpus=domain.active_vcpus,
+                        to_vcpus=wanted[domain.name],
+                        step_vcpus=domain.max_vcpus,
+                    ),
+                ),
+                reason="as written down",
+                proof=Proof.NONE,
+            )
+            for domain in demand.domains
+            if wanted.get(domain.name, domain.active_vcpus) != domain.active_vcpus
+        ]
+        return state, Plan(moves=tuple(moves))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """A policy, but for a while nothing it wants of some domains is done: what if it had not?
+
+    Attributes:
+        policy: The policy.
+        names: Domains left as they are.
+        from_ns: From when on.
+        until_ns: Until when.
+    """
+
+    policy: Policy[Any]
+    names: frozenset[str]
+    from_ns: int
+    until_ns: int
+
+    def initial(self) -> Any:
+        return self.policy.initial()
+
+    def decide(
+        self, state: Any, demand: HostDemand, verdicts: tuple[Verdict, ...], now_ns: int
+    ) -> tuple[Any, Plan]:
+        state, plan = self.policy.decide(state, demand, verdicts, now_ns)
+        if not self.from_ns <= now_ns < self.until_ns:
+            return state, plan
+        held = {domain.uuid for domain in demand.domains if domain.name in self.names}
+        moves = tuple(
+            move for move in plan.moves if not any(one.uuid in held for one in move.resizes)
+        )
+        return state, Plan(moves=moves, outlooks=plan.outlooks)

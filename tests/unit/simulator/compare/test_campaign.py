@@ -1,0 +1,298 @@
+"""A comparison from end to end: with made-up runs for its logic, with real ones for its plumbing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from vcpud import cli
+from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory.compare import document, runs, suite
+from vcpud_simulator.laboratory.compare.campaign import Campaign, Contestant, Plan, spread
+from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
+from vcpud_simulator.laboratory.reading import read_scenario
+
+S = NS_PER_S
+SCENARIO = """\
+title: Two lock-bound guests
+kind: kernel_lock
+pcpus: 2
+scheduler: cfs_groups
+warmup: 3s
+duration: 57s
+domains:
+  db: {vcpus: 4, workload: gobmk}
+  mail: {vcpus: 4, workload: gobmk}
+"""
+CONTESTANTS = tuple(Contestant(label=name, policy=name) for name in ("good", "bad", "static"))
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "pair.yaml"
+    path.write_text(SCENARIO)
+    return str(path)
+
+
+def steady(
+    task: Task, rates: Mapping[str, float], decisions: tuple[Decision, ...] = ()
+) -> Outcome:
+    end = 3 + task.duration_ns // S
+    return Outcome(
+        window_ns=(3 * S, end * S),
+        work={
+            name: tuple((at * S, (at + 1) * S, rate) for at in range(end))
+            for name, rate in rates.items()
+        },
+        run_pcpus=dict.fromkeys(rates, 1.0),
+        entitled_pcpus=dict.fromkeys(rates, 1.0),
+        responses_ns={},
+        decisions=decisions,
+        changes=len(decisions),
+        final=tuple((name, 2) for name in rates),
+    )
+
+
+def world(task: Task) -> Outcome:
+    """Rates fall with the vCPUs active beyond one; `bad` halves one domain, `good` finds two."""
+    if task.policy == "good":
+        rate = 300.0
+        return steady(task, {"db": rate, "mail": rate}, (Decision(at_ns=5 * S, names=("db",)),))
+    if task.policy == "bad":
+        held = task.hold is not None
+        decisions = tuple(Decision(at_ns=at * S, names=("db",)) for at in (5, 15, 25))
+        return steady(task, {"db": 100.0 if held else 50.0, "mail": 100.0}, decisions)
+    counts = dict(task.counts or (("db", 4), ("mail", 4)))
+    return steady(task, {name: 400.0 / count for name, count in counts.items()})
+
+
+class Executor:
+    """Runs tasks by a function, and remembers them."""
+
+    def __init__(self, function: Callable[[Task], Outcome]) -> None:
+        self.function = function
+        self.tasks: list[Task] = []
+        self.labels: list[str] = []
+
+    def __call__(self, tasks: Iterable[Task], label: str) -> Mapping[Task, Outcome]:
+        wanted = list(dict.fromkeys(tasks))
+        self.tasks += wanted
+        self.labels.append(label)
+        return {task: self.function(task) for task in wanted}
+
+
+def test_policies_are_measured_by_the_oracle_by_unmanaged_and_by_floors(key: str) -> None:
+    executor = Executor(world)
+    [card] = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=3), executor).run()
+    assert card.oracle == "db 1, mail 1"
+    assert card.exhaustive
+    good, bad, static = (card.policies[label] for label in ("good", "bad", "static"))
+    assert good.over_oracle == pytest.approx(0.75)
+    assert good.over_unmanaged.value == pytest.approx(3.0)
+    assert static.over_oracle == pytest.approx(0.25)
+    assert bad.worst_domain == "db"
+    assert bad.worst_domain_over_floor == pytest.approx(0.5)
+
+
+def test_harm_is_what_would_not_have_been_without_the_change(key: str) -> None:
+    campaign = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2), Executor(world))
+    [card] = campaign.run()
+    assert card.policies["good"].harmed == 0
+    assert card.policies["bad"].harmed == 3
+    assert card.policies["bad"].examined == 6
+    assert campaign.spared == 0
+
+
+def test_of_too_many_decisions_some_are_looked_at_and_stand_for_the_rest(key: str) -> None:
+    executor = Executor(world)
+    campaign = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2, examined=1), executor)
+    [card] = campaign.run()
+    assert card.policies["bad"].harmed == 3
+    assert campaign.spared == 4
+    held = [task for task in executor.tasks if task.hold is not None]
+    assert len(held) == 4
+    assert all(task.hold is not None and task.hold.names == ("db",) for task in held)
+
+
+def test_decisions_are_chosen_evenly() -> None:
+    many = tuple(Decision(at_ns=at, names=()) for at in range(10))
+    assert [one.at_ns for one in spread(many, 3)] == [0, 3, 6]
+    assert spread(many, 20) == many
+
+
+def test_seeds_are_paired_across_policies(key: str) -> None:
+    executor = Executor(world)
+    Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=3), executor).run()
+    whole = [task for task in executor.tasks if task.duration_ns == 57 * S and not task.hold]
+    by_policy: dict[str, set[int]] = {}
+    for task in whole:
+        by_policy.setdefault(task.policy, set()).add(task.seed)
+    assert all(seeds == {1, 2, 3} for seeds in by_policy.values())
+
+
+def test_an_oracle_that_a_policy_beats_is_too_weak(key: str) -> None:
+    def stronger(task: Task) -> Outcome:
+        return steady(task, {"db": 500.0, "mail": 500.0}) if task.policy == "good" else world(task)
+
+    cards = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2), Executor(stronger)).run()
+    comparison = document.Comparison(
+        cards=cards, policies=["good", "bad", "static"], seeds=2, commit="c", wall_s=1.0
+    )
+    assert [(card.name, label) for card, label in comparison.too_weak] == [("pair", "good")]
+    assert "ORACLE TOO WEAK: pair: good" in document.text(comparison)
+    assert cards[0].policies["good"].over_oracle == 1.0
+
+
+def test_the_document_has_the_agreed_shape(key: str) -> None:
+    cards = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2), Executor(world)).run()
+    made = document.document(
+        document.Comparison(
+            cards=cards, policies=["good", "bad", "static"], seeds=2, commit="c", wall_s=1.0
+        )
+    )
+    json.dumps(made, allow_nan=False)
+    [scenario] = made["scenarios"]
+    assert set(scenario) == {"name", "class", "tags", "scheduler", "policies"}
+    assert set(scenario["policies"]["good"]) == {
+        "over_oracle",
+        "over_unmanaged",
+        "worst_domain_over_floor",
+        "changes",
+        "harmed",
+    }
+    assert set(made["summary"]["good"]) >= {
+        "oracle_geomean",
+        "oracle_min",
+        "worst_domain_over_floor",
+        "by_class",
+    }
+    assert made["commit"] == "c"
+
+
+def test_phases_are_searched_one_by_one_and_followed_by_a_script(tmp_path: Path) -> None:
+    path = tmp_path / "phases.yaml"
+    path.write_text(
+        SCENARIO.replace(
+            "{vcpus: 4, workload: gobmk}",
+            "{vcpus: 4, workload: {kind: phased, phases: ["
+            "{workload: descriptors, duration: 30s}, {workload: gobmk, duration: 30s}]}}",
+            1,
+        )
+    )
+
+    def by_phase(task: Task) -> Outcome:
+        if task.script:
+            return steady(task, {"db": 1_000.0, "mail": 100.0})
+        counts = dict(task.counts or (("db", 4), ("mail", 4)))
+        locks = task.state == (0, 0)
+        rate = 400.0 / counts["db"] if locks else 100.0 * counts["db"]
+        return steady(task, {"db": rate, "mail": 100.0})
+
+    executor = Executor(by_phase)
+    [card] = Campaign(
+        Plan(keys=(str(path),), contestants=(Contestant(label="p", policy="p"),), seeds=1),
+        executor,
+    ).run()
+    assert card.oracle == "by state"
+    [script] = {task.script for task in executor.tasks if task.script}
+    assert [(at_ns // S, dict(counts)["db"]) for at_ns, counts in script] == [(0, 1), (30, 4)]
+
+
+def test_weights_are_compensated_only_where_they_count_per_vcpu() -> None:
+    scenario = read_scenario("demo")
+    counts = {"mail": 1, "build": 4}
+    assert runs.compensated(scenario, counts) is scenario
+    per_vcpu = dataclasses.replace(scenario, scheduler="cfs")
+    weights = [one.weight for one in runs.compensated(per_vcpu, counts).domains]
+    assert weights == [4 * 256, 256]
+
+
+def test_a_held_back_decision_leaves_the_domain_as_it_was() -> None:
+    task = Task(
+        key="demo",
+        digest="",
+        seed=1,
+        duration_ns=7 * S,
+        policy="spin_feedback",
+    )
+    free = runs.perform(task)
+    assert free.decisions
+    decision = free.decisions[0]
+    hold = runs.Hold(names=decision.names, from_ns=decision.at_ns, until_ns=10 * S)
+    held = runs.perform(dataclasses.replace(task, hold=hold))
+    whose = decision.names[0]
+    assert dict(held.final)[whose] == 4
+    assert dict(free.final)[whose] < 4
+    before = decision.at_ns // S
+    assert held.work[whose][: before - 1] == free.work[whose][: before - 1], "the same until then"
+
+
+def test_a_script_is_followed_and_pays_for_it() -> None:
+    task = Task(
+        key="demo",
+        digest="",
+        seed=1,
+        duration_ns=9 * S,
+        script=((0, (("mail", 1), ("build", 1))),),
+    )
+    outcome = runs.perform(task)
+    assert dict(outcome.final) == {"mail": 1, "build": 1}
+    assert outcome.work["mail"][0][2] < outcome.work["mail"][-1][2] / 2
+
+
+def test_the_command_writes_its_results_and_can_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SCENARIO.replace("duration: 57s", "duration: 2s").replace("3s", "1s"))
+    words = ["compare", str(path), "--quick", "--duration", "2s", "--jobs", "1"]
+    words += ["--policy", "static", "--policy", "spin_feedback:spin_high=0.2"]
+    words += ["--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out
+    assert "tiny" in text
+    assert "spin_feedback:spin_high=0.2" in text
+    first = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "cache").iterdir()}
+    assert kept
+    assert cli.main([*words, "--resume", "-o", "json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["scenarios"] == first["scenarios"]
+    assert {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "cache").iterdir()
+    } == kept, "nothing was run again"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no-such-thing"], "there are no scenarios called 'no-such-thing'"),
+        (["--policy", "spinach"], "there is no policy 'spinach'"),
+        (["--policy", "folding:leaves=3"], "policy.leaves: folding has no such option"),
+        (["demo", "--random", "3"], "one or the other"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_runs(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_scenario_that_cannot_be_read_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(SCENARIO + "pcpu: 3\n")
+    assert cli.main(["compare", str(path)]) == 3
+    assert f"{path}:10" in capsys.readouterr().err
+
+
+def test_keys_name_scenarios_by_part_of_their_names() -> None:
+    assert "compare_kernel_lock_pair" in suite.keys("lock_pair")
+    assert suite.keys("demo") == ("demo",)

@@ -1,0 +1,132 @@
+"""The search finds the best assignment, and asks for no evaluation twice."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcpud_simulator.laboratory.compare import oracle
+from vcpud_simulator.laboratory.compare.oracle import Assignment, Contender, Found, Problem
+
+Evaluate = Callable[[Assignment], Mapping[str, float]]
+
+
+def contender(
+    name: str, vcpus: int, *, least: int = 1, weight: float = 1.0, alike: str = ""
+) -> Contender:
+    return Contender(
+        name=name,
+        vcpus=vcpus,
+        least=least,
+        weight=weight,
+        alike=alike or name,
+        entitled_pcpus=vcpus / 2,
+    )
+
+
+def solve(
+    problem: Problem, floors: Mapping[str, float], evaluate: Evaluate
+) -> tuple[Found, list[Assignment]]:
+    asked: list[Assignment] = []
+    going = oracle.search(problem, floors)
+    batch = next(going)
+    while True:
+        asked += batch
+        try:
+            batch = going.send({one: evaluate(one) for one in batch})
+        except StopIteration as end:
+            return end.value, asked
+
+
+def peaks(problem: Problem, best: Assignment) -> Evaluate:
+    """Progress that falls with the distance from the best count."""
+    return lambda here: {
+        one.name: 1.0 / (1 + abs(count - top))
+        for one, count, top in zip(problem.contenders, here, best, strict=True)
+    }
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_what_is_found_exhaustively_is_the_best_there_is(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+    problem = Problem(contenders=tuple(contender(f"d{i}", n) for i, n in enumerate(sizes)))
+    values = {
+        one: data.draw(st.floats(0.1, 10.0))
+        for one in itertools.product(*(range(1, n + 1) for n in sizes))
+    }
+    found, asked = solve(
+        problem, {}, lambda here: {one.name: values[here] for one in problem.contenders}
+    )
+    assert found.exhaustive
+    assert values[found.ranked[0]] == max(values.values())
+    assert len(asked) == len(set(asked)) == len(values)
+
+
+def test_an_ascent_reaches_a_peak_that_coordinates_lead_to() -> None:
+    sizes = [8, 8, 8, 8, 8]
+    problem = Problem(contenders=tuple(contender(f"d{i}", n) for i, n in enumerate(sizes)))
+    assert oracle.count(problem) > oracle.MOST_EXHAUSTIVE
+    best = (1, 8, 3, 5, 2)
+    found, asked = solve(problem, {}, peaks(problem, best))
+    assert not found.exhaustive
+    assert found.ranked[0] == best
+    assert len(asked) == len(set(asked)) < 2_000
+
+
+def test_an_ascent_begins_at_eight_places_or_more_those_of_policies_among_them() -> None:
+    given_start = (7, 7, 7, 7, 7)
+    problem = Problem(
+        contenders=tuple(contender(f"d{i}", 8) for i in range(5)), starts=(given_start,)
+    )
+    begun = oracle.starts(problem)
+    assert len(begun) >= oracle.STARTS
+    assert given_start in begun
+    assert problem.everything in begun
+    assert (4, 4, 4, 4, 4) in begun, "the entitlement"
+
+
+def test_no_domain_may_fall_below_its_floor_for_the_good_of_all() -> None:
+    problem = Problem(contenders=(contender("a", 2), contender("b", 2)))
+
+    def evaluate(here: Assignment) -> Mapping[str, float]:
+        return {"a": 100.0, "b": 0.5} if here == (1, 1) else {"a": 1.0, "b": 1.0}
+
+    found, _ = solve(problem, {"a": 1.0, "b": 1.0}, evaluate)
+    assert found.ranked[0] != (1, 1)
+    assert found.ranked[-1] == (1, 1)
+
+
+def test_weights_count() -> None:
+    problem = Problem(contenders=(contender("a", 1, weight=3.0), contender("b", 1)))
+    _, total = oracle.merit(problem, {"a": math.e, "b": 1.0}, {})
+    assert total == pytest.approx(0.75)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 2))
+def test_domains_that_are_alike_are_not_tried_the_other_way_round(
+    alike: int, vcpus: int, others: int
+) -> None:
+    problem = Problem(
+        contenders=(
+            *(contender(f"a{i}", vcpus, alike="a") for i in range(alike)),
+            *(contender(f"b{i}", 3) for i in range(others)),
+        )
+    )
+    tried = list(oracle.assignments(problem))
+    different = {
+        (tuple(sorted(one[:alike])), one[alike:])
+        for one in itertools.product(*(range(1, c.vcpus + 1) for c in problem.contenders))
+    }
+    assert len(tried) == oracle.count(problem) == len(different)
+    assert {(tuple(sorted(one[:alike])), one[alike:]) for one in tried} == different
+
+
+def test_a_domain_that_must_not_be_changed_is_not() -> None:
+    problem = Problem(contenders=(contender("a", 4, least=4), contender("b", 2)))
+    assert {one[0] for one in oracle.assignments(problem)} == {4}

@@ -1,0 +1,120 @@
+"""The scenarios that come with vcpud cover what a comparison must cover."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcpud_simulator.catalogue import SCHEDULERS
+from vcpud_simulator.laboratory.compare import runs, suite
+from vcpud_simulator.laboratory.compare.drawn import draw
+from vcpud_simulator.scenario import Kind, Scenario, faults
+from vcpud_simulator.workloads.ammp import AmmpLike, Wait
+from vcpud_simulator.workloads.descriptors import Descriptors
+from vcpud_simulator.workloads.gobmk import GobmkLike
+
+CLASSES = (
+    Kind.UNCONTENDED,
+    Kind.INSENSITIVE,
+    Kind.KERNEL_LOCK,
+    Kind.USER_SYNC,
+    Kind.DYNAMIC,
+)
+
+
+@pytest.fixture(scope="module")
+def scenarios() -> dict[str, Scenario]:
+    return {key: suite.load(key) for key in suite.keys(None)}
+
+
+def test_there_are_thirty_and_six_of_each_class(scenarios: dict[str, Scenario]) -> None:
+    assert len(scenarios) >= 30
+    kinds = Counter(one.kind for one in scenarios.values())
+    assert set(kinds) == set(CLASSES)
+    assert min(kinds.values()) >= 6
+
+
+def test_each_scheduler_of_a_real_system_decides_in_three(scenarios: dict[str, Scenario]) -> None:
+    used = Counter(one.scheduler for one in scenarios.values())
+    assert set(used) == set(SCHEDULERS) - {"round_robin"}
+    assert min(used.values()) >= 3
+
+
+def test_each_says_what_it_is_and_what_to_expect(scenarios: dict[str, Scenario]) -> None:
+    for name, one in scenarios.items():
+        assert one.title, name
+        assert len(one.stands_for) > 30, name
+        assert len(one.expectation) > 30, name
+        assert name.removeprefix("compare_").startswith(str(one.kind)), name
+
+
+def test_the_lock_beside_the_hog_is_there_on_four_schedulers(
+    scenarios: dict[str, Scenario],
+) -> None:
+    mandatory = [one for one in scenarios.values() if "mandatory" in one.tags]
+    assert {one.scheduler for one in mandatory} == {
+        "credit", "credit2", "cfs_groups", "eevdf_groups",
+    }  # fmt: skip
+    for one in mandatory:
+        locks, hog = one.domains
+        assert (one.pcpus, locks.vcpus, hog.vcpus) == (8, 8, 8)
+        assert isinstance(locks.workload, Descriptors)
+        assert isinstance(hog.workload, GobmkLike)
+
+
+def test_hosts_domains_overcommit_and_trouble_are_spread_out(
+    scenarios: dict[str, Scenario],
+) -> None:
+    every = list(scenarios.values())
+    assert {one.pcpus for one in every} >= {2, 4, 8, 16}
+    assert max(sum(plan.copies for plan in one.domains) for one in every) == 64
+    overcommit = [
+        sum(plan.vcpus * plan.copies for plan in one.domains) / one.pcpus for one in every
+    ]
+    assert min(overcommit) == 0.5
+    assert max(overcommit) >= 8
+    assert any(len({plan.weight for plan in one.domains}) > 1 for one in every)
+    assert any(plan.cap_pcpus for one in every for plan in one.domains)
+    assert any(plan.lies for one in every for plan in one.domains)
+    assert any(plan.arrives_ns for one in every for plan in one.domains)
+    tags = Counter(tag for one in every for tag in one.tags)
+    assert tags["blind"] >= 3
+    assert tags["stuck"] >= 1
+
+
+def test_spinning_that_nothing_shows_is_called_blind(scenarios: dict[str, Scenario]) -> None:
+    for name, one in scenarios.items():
+        unseen = any(
+            isinstance(plan.workload, AmmpLike)
+            and plan.workload.wait in (Wait.ACTIVE, Wait.YIELDING)
+            for plan in one.domains
+        )
+        if unseen and one.platform != "kvm-perf":
+            assert "blind" in one.tags, name
+
+
+def test_the_short_form_has_every_class() -> None:
+    quick = [suite.load(key) for key in suite.keys(None, quick=True)]
+    assert {one.kind for one in quick} == set(CLASSES)
+    assert len(quick) <= 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_drawn_scenarios_are_possible_and_drawn_again_the_same(seed: int, number: int) -> None:
+    drawn = draw(seed, number)
+    assert faults(drawn) == ()
+    assert drawn.kind in CLASSES
+    assert runs.digest(draw(seed, number)) == runs.digest(drawn)
+    [key] = suite.drawn_keys(1, seed)
+    assert suite.load(key) == draw(seed, 0)
+
+
+def test_drawn_scenarios_differ() -> None:
+    every = [suite.load(key) for key in suite.drawn_keys(200, 1)]
+    assert len({runs.digest(one) for one in every}) == 200
+    assert {one.kind for one in every} == set(CLASSES)
+    assert {one.scheduler for one in every} == set(SCHEDULERS) - {"round_robin"}
