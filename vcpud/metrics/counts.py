@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -19,6 +19,7 @@ from vcpud.metrics import catalogue
 from vcpud.model import Accepted
 from vcpud.plan import Outcome
 from vcpud.record import Purpose
+from vcpud.requests import Request
 from vcpud.units import NS_PER_MS, seconds
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _POLL_BOUNDS = tuple(
 )
 _CHANGE_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GAIN_BOUNDS = (-0.5, -0.2, -0.05, 0.0, 0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
+_VERBS = tuple(sorted(kind.__name__.lower() for kind in get_args(Request)))
+MOST_GAIN = 1000.0
+"""What came from nothing gained without bound; a thousandfold says as much."""
 _REASONS = {Purpose.DECIDE: "policy", Purpose.UNDO: "undo", Purpose.RESTORE: "restore"}
 
 Words = tuple[str, ...]
@@ -111,7 +115,7 @@ class DomainCounts:
             for resize in verdict.move.resizes:
                 _bump(self.outcomes, resize.uuid, str(verdict.outcome))
                 if verdict.gain_ratio is not None:
-                    self.gains[resize.uuid] = verdict.gain_ratio
+                    self.gains[resize.uuid] = min(verdict.gain_ratio, MOST_GAIN)
 
     def keep(self, present: Iterable[Uuid]) -> None:
         """Forget every domain that is not present."""
@@ -132,13 +136,16 @@ class Counts:
         self._poll_errors = Tally(catalogue.POLL_ERRORS, ("not_connected",), ("failed",))
         self._overruns = Tally(catalogue.OVERRUNS, ())
         self._reconnects = Tally(catalogue.RECONNECTS, ())
-        self._decisions = Tally(catalogue.DECISIONS)
+        self._decisions = Tally(
+            catalogue.DECISIONS,
+            *((way, reason) for way in ("grow", "shrink") for reason in _REASONS.values()),
+        )
         self._blocked = Tally(catalogue.BLOCKED)
         self._changes = Tally(catalogue.CHANGES)
         self._outcomes = Tally(catalogue.OUTCOMES, *((str(outcome),) for outcome in Outcome))
         self._rollbacks = Tally(catalogue.ROLLBACKS, ())
         self._foreign = Tally(catalogue.FOREIGN, ())
-        self._requests = Tally(catalogue.REQUESTS)
+        self._requests = Tally(catalogue.REQUESTS, *((verb,) for verb in _VERBS))
         self._restore_failures = Tally(catalogue.RESTORE_FAILURES, ())
         self._policy_errors = Tally(catalogue.POLICY_ERRORS, ())
         self._journal_errors = Tally(catalogue.JOURNAL_ERRORS, ())
@@ -181,7 +188,7 @@ class Counts:
         for verdict in record.verdicts:
             self._outcomes.add(str(verdict.outcome))
             if verdict.gain_ratio is not None:
-                self._gains.observe(verdict.gain_ratio, str(verdict.outcome))
+                self._gains.observe(min(verdict.gain_ratio, MOST_GAIN), str(verdict.outcome))
             if not verdict.kept:
                 self._rollbacks.add()
                 for resize in verdict.move.resizes:
