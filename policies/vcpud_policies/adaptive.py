@@ -357,6 +357,7 @@ class _Turn:
             comparable_from_ns=comparable_from_ns,
             seeking=seeking,
         )
+        self.memory = replace(self.memory, rotated_at_ns=self._now_ns)
         grown_at_ns = self.memory.grown_at_ns
         if grown_at_ns is not None:
             lasted_ns = self._now_ns - grown_at_ns

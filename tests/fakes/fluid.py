@@ -11,8 +11,10 @@ simulator and real guests can show.
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from fakes.host import FakeDomain, FakeHost, SimulatedClock
 from vcpud.control import ControlLoop
@@ -46,6 +48,10 @@ class Guest(FakeDomain):
     user_ratio: float = 0.95
     says: bool = True
     useful_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.uuid = self.uuid or str(uuid.uuid5(uuid.NAMESPACE_OID, self.name))
+        FakeDomain.__post_init__(self)
 
 
 def constant(value: float) -> Callable[[float], float]:
@@ -120,10 +126,10 @@ def water(pcpus: float, claims: dict[Uuid, tuple[float, float]]) -> dict[Uuid, f
     """Who runs how much: by weight, up to what each wants."""
     shares, left = {}, pcpus
     weight = sum(weight for weight, _ in claims.values())
-    for uuid in sorted(claims, key=lambda uuid: claims[uuid][1] / claims[uuid][0]):
-        mine, want = claims[uuid]
-        shares[uuid] = min(want, left * mine / weight)
-        left -= shares[uuid]
+    for key in sorted(claims, key=lambda key: claims[key][1] / claims[key][0]):
+        mine, want = claims[key]
+        shares[key] = min(want, left * mine / weight)
+        left -= shares[key]
         weight -= mine
     return shares
 
@@ -178,7 +184,7 @@ class _Nobody:
         return ()
 
 
-def manage(host: FluidHost, policy: Policy[object], seconds: int) -> Kept:
+def manage(host: FluidHost, policy: Policy[Any], seconds: int) -> Kept:
     """Have the daemon's own loop manage a host for a while."""
     clock: SimulatedClock = host.simulated
     clock.stop_at(clock.now_ns() + seconds * NS_PER_S)
