@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcpud.commands.common import output_option, say, say_json
+from vcpud.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vcpud_simulator.laboratory.study.grid import Plan
+    from vcpud_simulator.laboratory.study.reality import Lab
 
 _OUT = Path("build/study")
 _POLICY = "spin_feedback"
+_SEEDS = 3
 _FEWEST_SEEDS = 2
 _MOST_SEEDS = 30
 _MOST_JOBS = 1024
@@ -60,6 +63,15 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
     )
     study.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="also simulate the cells of the lab's results, lab.json, and compare",
+    )
+    study.add_argument(
+        "--reality-only", action="store_true", help="with --against: nothing but that comparison"
+    )
+    study.add_argument(
         "--resume", action="store_true", help="go on where an interrupted study stopped"
     )
     output_option(study)
@@ -87,41 +99,76 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def _study(options: argparse.Namespace) -> None:
     from vcpud import policy as policies  # noqa: PLC0415
-    from vcpud_simulator.laboratory.parallel import Cache  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
+    from vcpud_simulator.laboratory.study import reality  # noqa: PLC0415
+
+    # Mistakes are found before an hour of work.
+    policies.load(options.policy, {})
+    lab = None if options.against is None else reality.read(options.against)
+    if lab is None and options.reality_only:
+        raise UsageError("--reality-only needs --against FILE")
+    found: dict[str, Any] = {"commit": commit()}
+    texts: list[str] = []
+    out: Path = options.out
+    try:
+        if not options.reality_only:
+            _grid(options, found, texts)
+        if lab is not None:
+            _reality(options, lab, found, texts)
+    except KeyboardInterrupt:
+        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
+        raise
+    out.mkdir(parents=True, exist_ok=True)
+    name = "reality.json" if options.reality_only else "study.json"
+    (out / name).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    if options.output == "json":
+        say_json(found)
+    else:
+        say("\n\n".join([*texts, f"written to {out}: {name} and pictures"]))
+
+
+def _grid(options: argparse.Namespace, found: dict[str, Any], texts: list[str]) -> None:
+    from vcpud_simulator.laboratory.parallel import Cache  # noqa: PLC0415
     from vcpud_simulator.laboratory.study import document, picture  # noqa: PLC0415
     from vcpud_simulator.laboratory.study.campaign import Campaign  # noqa: PLC0415
 
-    policies.load(options.policy, {})  # a wrong name is found before an hour of work
     plan = plan_of(options)
-    out: Path = options.out
     campaign = Campaign(
         plan=plan,
         policy=options.policy,
         jobs=options.jobs,
-        cache=Cache(out / "cache"),
+        cache=Cache(options.out / "cache"),
         resume=options.resume,
     )
     began_s = time.monotonic()
-    try:
-        table, claims = campaign.run()
-    except KeyboardInterrupt:
-        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
-        raise
+    table, claims = campaign.run()
     outcome = document.Outcome(
         plan=plan,
         policy=options.policy,
         table=table,
         claims=claims,
-        commit=commit(),
         wall_s=time.monotonic() - began_s,
     )
-    found = document.document(outcome)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "study.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-    pictures = picture.draw(table, plan, out)
-    if options.output == "json":
-        say_json(found)
-        return
-    say(document.text(outcome))
-    say(f"\n{outcome.wall_s:.0f} s; written to {out}: study.json and {len(pictures)} pictures")
+    found |= document.document(outcome)
+    texts.append(document.text(outcome))
+    picture.draw(table, plan, options.out)
+
+
+def _reality(
+    options: argparse.Namespace, lab: Lab, found: dict[str, Any], texts: list[str]
+) -> None:
+    from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
+    from vcpud_simulator.laboratory.study import picture, reality  # noqa: PLC0415
+
+    rates = run_all(
+        reality.simulate,
+        reality.tasks(lab, options.seeds or _SEEDS),
+        jobs=options.jobs,
+        cache=Cache(options.out / "cache"),
+        resume=options.resume,
+        label="cells of the lab",
+    )
+    agreement = reality.judge(lab, rates)
+    found["reality"] = reality.document(lab, agreement)
+    texts.append(reality.text(lab, agreement))
+    picture.draw_reality(agreement, options.out)

@@ -27,7 +27,6 @@ class Outcome:
         policy: What vcpud decided by.
         table: What was measured.
         claims: What follows.
-        commit: The code.
         wall_s: How long it took.
     """
 
@@ -35,14 +34,12 @@ class Outcome:
     policy: str
     table: Table
     claims: tuple[Claim, ...]
-    commit: str
     wall_s: float
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """What a study has found, for machines."""
     return {
-        "commit": outcome.commit,
         "plan": outcome.plan.name,
         "policy": outcome.policy,
         "wall_s": round(outcome.wall_s, 1),

@@ -145,9 +145,18 @@ class Cell:
 
     @property
     def bare(self) -> Cell:
-        """One such domain on pCPUs of its own under a hypervisor that costs nothing."""
+        """One such domain on pCPUs of its own under a hypervisor that costs nothing.
+
+        Of the kernel-lock variant one thread: it hardly contends on as many pCPUs as there are.
+        """
         return dataclasses.replace(
-            self, system=System.BARE, overcommit=1, noise=False, platform="", pcpus=PCPUS
+            self,
+            system=System.BARE,
+            width=1 if self.job.wait is Wait.KERNEL else self.width,
+            overcommit=1,
+            noise=False,
+            platform="",
+            pcpus=PCPUS,
         )
 
     def __str__(self) -> str:

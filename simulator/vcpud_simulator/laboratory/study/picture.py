@@ -9,14 +9,18 @@ from vcpud.errors import VcpudError
 from vcpud_simulator.laboratory.parallel import EXTRA
 from vcpud_simulator.laboratory.statistics import mean
 from vcpud_simulator.laboratory.study.grid import COMPARED, GOBMK, Cell, Job, Kind, System, Wait
+from vcpud_simulator.laboratory.study.reality import FAR, NEAR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from vcpud_simulator.laboratory.study.grid import Plan
+    from vcpud_simulator.laboratory.study.reality import Agreement
     from vcpud_simulator.laboratory.study.table import Table
 
+_FLOOR: Final = 1e-5
+_POINTS: Final = "offset points"
 _DARK: Final = 0.45
 _COLOURS: Final = {
     System.XEN: "#c0392b",
@@ -45,6 +49,39 @@ def draw(table: Table, plan: Plan, folder: Path) -> list[Path]:
         figure.savefig(path, dpi=110)
         written.append(path)
     return written
+
+
+def draw_reality(found: Agreement, folder: Path) -> Path:
+    """Write the picture of real and simulated ratios; returns its path.
+
+    Raises:
+        VcpudError: matplotlib is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = new_figure(7, 7)
+    axes = figure.subplots()
+    floor = _FLOOR
+    for name in dict.fromkeys(cell.name for cell in found.cells):
+        cells = [cell for cell in found.cells if cell.name == name]
+        real = [max(cell.real.value, floor) for cell in cells]
+        simulated = [max(cell.simulated, floor) for cell in cells]
+        axes.plot(real, simulated, marker="o", linestyle="none", label=name)
+        for x, y, cell in zip(real, simulated, cells, strict=True):
+            axes.annotate(str(cell.active), (x, y), fontsize=7, xytext=(4, 2), textcoords=_POINTS)
+    ends = [floor, 1.5]
+    axes.plot(ends, ends, color="grey", linewidth=0.8)
+    for factor in (NEAR, FAR):
+        axes.plot(ends, [end * factor for end in ends], color="lightgrey", linewidth=0.8)
+        axes.plot(ends, [end / factor for end in ends], color="lightgrey", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("real guests: ratio to the best count of the workload")
+    axes.set_ylabel("simulated")
+    axes.set_title("active vCPUs beside each point; grey: equal, factors of 2 and 5", fontsize=9)
+    axes.legend(fontsize=8)
+    path = folder / "reality.png"
+    figure.savefig(path, dpi=110)
+    return path
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -214,4 +214,4 @@ def fair_rate(cell: Cell, bare: Reading | None) -> float:
         return cell.fair_pcpus * 1e9 / UNIT_NS
     if bare is None:
         raise ValueError(f"{cell}: its undisturbed rate is not known")
-    return bare.rate / cell.width * cell.fair_pcpus
+    return bare.rate / cell.bare.width * cell.fair_pcpus

@@ -1,0 +1,436 @@
+"""The lab's real guests beside simulated ones: same threads, same costs, nothing fitted.
+
+Problem: a simulator proves nothing about the world by agreeing with itself. Approach: every static
+cell that the lab has measured (`python -m lab --only micro,grid`; tests/lab/grid.py) is simulated
+under emulation, platform `tcg`. What a thread computes and how long a section under a lock takes
+come from the lab's micro-benchmarks of one guest that has the host to itself, never from a cell.
+Two things are judged: the order of cells of one workload whose real intervals are disjoint, and
+each cell's ratio to the best of its workload, which must agree within a factor of 2 where the real
+ratio is 0.1 or more and of 5 below, both beyond the real interval.
+
+Of a section's time a fifth is taken to be under the lock, as on hardware (`workloads.descriptors`):
+a micro-benchmark of one thread cannot divide it. Where lab.json has no `grid`, the single blocks of
+its scenarios stand in: they have no interval, so no order is judged by them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final
+
+from vcpud.errors import ConfigError
+from vcpud.units import NS_PER_MS, NS_PER_S
+from vcpud_simulator import runner
+from vcpud_simulator.guest.locks import QueuedLock, UnfairLock
+from vcpud_simulator.laboratory.statistics import Interval, disjoint, mean
+from vcpud_simulator.scenario import DomainPlan, Kind, Pause, Scenario
+from vcpud_simulator.workloads.ammp import AmmpLike, Wait
+from vcpud_simulator.workloads.descriptors import Descriptors
+from vcpud_simulator.workloads.gobmk import GobmkLike
+from vcpud_simulator.workloads.noise import Noise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vcpud_simulator.workloads.base import Workload
+
+THREADS: Final = 4
+GRAIN: Final = 20_000
+"""Dependent multiplications between synchronisations in the lab's orders."""
+SECTIONS_PER_ROUND: Final = 2
+"""dup takes the lock of the descriptor table once, close once."""
+HELD_RATIO: Final = 0.2
+NEAR: Final = 2.0
+FAR: Final = 5.0
+SMALL_RATIO: Final = 0.1
+EEVDF_SINCE: Final = (6, 6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What the micro-benchmarks say.
+
+    Attributes:
+        grain_ns: Computing of one iteration.
+        section_ns: One section under the descriptor table's lock, its way there included.
+        rounds: Sections of one iteration.
+    """
+
+    grain_ns: int
+    section_ns: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One workload of the lab as it is simulated.
+
+    Attributes:
+        kind: What its threads do.
+        alone: Whether the other guest idles.
+        pause: Which spins of it execute PAUSE, an exit under emulation.
+    """
+
+    kind: str
+    alone: bool = False
+    pause: Pause = Pause.OFF
+
+
+ROWS: Final[Mapping[str, Row]] = {
+    "kernel_lock": Row(kind="queued", pause=Pause.KERNEL),
+    "kernel_lock_tas": Row(kind="unfair", pause=Pause.KERNEL),
+    "independent": Row(kind="independent"),
+    "user_spin_alone": Row(kind="spin", alone=True),
+    "user_spin_alone_pause": Row(kind="spin", alone=True, pause=Pause.ANY),
+    "user_spin_pair": Row(kind="spin"),
+    "user_spin_pair_pause": Row(kind="spin", pause=Pause.ANY),
+    "blocking_barrier": Row(kind="block", pause=Pause.KERNEL),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The lab's host, as far as it is simulated.
+
+    Attributes:
+        pcpus: Its processors.
+        scheduler: Name of its scheduler.
+        costs: Of its guests.
+    """
+
+    pcpus: int
+    scheduler: str
+    costs: Costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One cell to simulate.
+
+    Attributes:
+        name: The workload.
+        active: Constant active vCPUs of the guests that work.
+        bench: The host.
+        seed: Of all chance.
+    """
+
+    name: str
+    active: int
+    bench: Bench
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """What lab.json says.
+
+    Attributes:
+        bench: The host.
+        cells: Iterations per second, by workload and active vCPUs.
+        commit: Of the lab.
+        kernel: Of the host.
+    """
+
+    bench: Bench
+    cells: Mapping[str, Mapping[int, Interval]]
+    commit: str
+    kernel: str
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def read(path: Path) -> Lab:
+    """Read lab.json.
+
+    Raises:
+        ConfigError: It is none, or lacks what a comparison needs.
+    """
+    try:
+        document = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from error
+    try:
+        return parse(document)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise ConfigError(f"{path}: nothing to compare with: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def parse(document: Mapping[str, Any]) -> Lab:
+    """The same from its contents."""
+    if not document.get("micro"):
+        raise ValueError("it has no micro-benchmarks: run `python -m lab --only micro,grid`")
+    host = document["host"]
+    kernel = str(host["kernel"])
+    version = tuple(int(part) for part in kernel.split(".")[:2])
+    scheduler = "eevdf_groups" if version >= EEVDF_SINCE else "cfs_groups"
+    cells = {
+        name: {int(count): _measured(cell) for count, cell in row.items()}
+        for name, row in document.get("grid", {}).items()
+        if name in ROWS
+    }
+    for name, scenario in document.get("scenarios", {}).items():
+        if name in ROWS and name not in cells and "static" in scenario:
+            cells[name] = {int(count): _single(rate) for count, rate in scenario["static"].items()}
+    return Lab(
+        bench=Bench(
+            pcpus=int(host["pcpus"]),
+            scheduler=scheduler,
+            costs=costs_of(document["micro"]),
+        ),
+        cells=cells,
+        commit=str(document["commit"]),
+        kernel=kernel,
+    )
+
+
+def _measured(cell: Mapping[str, Any]) -> Interval:
+    low, high = cell["ci"]
+    return Interval(
+        value=float(cell["median"]),
+        low=0.0 if low is None else float(low),
+        high=float("inf") if high is None else float(high),
+    )
+
+
+def _single(rate: float) -> Interval:
+    return Interval(value=float(rate), low=0.0, high=float("inf"))
+
+
+def costs_of(micro: Mapping[str, Any]) -> Costs:
+    """Costs from the micro-benchmarks, the best of their blocks: other work only slows them."""
+    bare = micro["kernel_lock_bare"]
+    rounds = SECTIONS_PER_ROUND * int(bare["lock_rounds"])
+    grain = int(micro["compute"]["grain"])
+    return Costs(
+        grain_ns=round(NS_PER_S / max(micro["compute"]["rates"]) * GRAIN / grain),
+        section_ns=round(NS_PER_S / max(bare["rates"]) / rounds),
+        rounds=rounds,
+    )
+
+
+# ---------------------------------------------------------------------- simulating
+
+
+def _workload(row: Row, costs: Costs) -> Workload:
+    if row.kind == "independent":
+        return GobmkLike(copies=THREADS, unit_ns=costs.grain_ns)
+    if row.kind in {"queued", "unfair"}:
+        hold_ns = round(HELD_RATIO * costs.section_ns)
+        return Descriptors(
+            threads=THREADS,
+            grain_ns=costs.grain_ns,
+            rounds=costs.rounds,
+            gap_ns=costs.section_ns - hold_ns,
+            hold_ns=hold_ns,
+            lock=QueuedLock if row.kind == "queued" else UnfairLock,
+        )
+    return AmmpLike(
+        threads=THREADS,
+        grain_ns=costs.grain_ns,
+        cv_ratio=0.0,
+        wait=Wait.ACTIVE if row.kind == "spin" else Wait.PASSIVE,
+        criticals=0,
+    )
+
+
+def scenario(task: Task) -> Scenario:
+    """A cell of the lab in the runner's terms: two guests of four vCPUs."""
+    row, bench = ROWS[task.name], task.bench
+    working = DomainPlan(
+        name="g1", vcpus=THREADS, workload=_workload(row, bench.costs), online=task.active
+    )
+    other = replace(working, name="g2")
+    if row.alone:
+        other = replace(other, workload=Noise(burst_ns=0), online=None)
+    # Each PAUSE is an event: what executes them is simulated for a shorter time.
+    short = row.pause is not Pause.OFF
+    return Scenario(
+        name=task.name,
+        title=f"lab: {task.name} at {task.active} active",
+        kind=Kind.LAB,
+        domains=(working, other),
+        pcpus=bench.pcpus,
+        scheduler=bench.scheduler,
+        platform="tcg",
+        pause=row.pause,
+        seed=task.seed,
+        warmup_ns=(300 if short else 1_000) * NS_PER_MS,
+        duration_ns=(700 if short else 3_000) * NS_PER_MS,
+    )
+
+
+def simulate(task: Task) -> float:
+    """Iterations per second of both guests."""
+    result = runner.run(scenario(task))
+    return sum(domain.rate for domain in result.domains.values())
+
+
+def tasks(lab: Lab, seeds: int) -> list[Task]:
+    """Everything to simulate."""
+    return [
+        Task(name=name, active=active, bench=lab.bench, seed=seed)
+        for seed in range(1, seeds + 1)
+        for name, cells in lab.cells.items()
+        for active in cells
+    ]
+
+
+# ---------------------------------------------------------------------- judging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One cell, real and simulated.
+
+    Attributes:
+        name: The workload.
+        active: Active vCPUs.
+        real: Ratio to the best cell of the workload, with its interval.
+        simulated: Ratio to the best simulated one.
+        rate: Real iterations per second.
+        simulated_rate: Simulated ones.
+    """
+
+    name: str
+    active: int
+    real: Interval
+    simulated: float
+    rate: float
+    simulated_rate: float
+
+    @property
+    def factor(self) -> float:
+        """By how much the ratios may differ."""
+        return NEAR if self.real.value >= SMALL_RATIO else FAR
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they do, the real interval allowed for."""
+        measured = self.real.low > 0.0
+        low = self.real.low if measured else self.real.value
+        high = self.real.high if measured else self.real.value
+        return low / self.factor <= self.simulated <= high * self.factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """The comparison.
+
+    Attributes:
+        cells: One by one.
+        ordered: Pairs of cells whose order is the real one, of those judged.
+        disordered: Pairs whose order differs: workload and both counts.
+    """
+
+    cells: tuple[Compared, ...]
+    ordered: int
+    disordered: tuple[tuple[str, int, int], ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether everything that could be judged agrees."""
+        return bool(self.cells) and not self.disordered and all(c.agrees for c in self.cells)
+
+
+def judge(lab: Lab, simulated: Mapping[Task, float]) -> Agreement:
+    """Compare real cells with simulated ones."""
+    cells: list[Compared] = []
+    ordered, disordered = 0, []
+    for name, row in lab.cells.items():
+        rates = {active: mean(_rates(simulated, name, active)).value for active in row}
+        best = max(cell.value for cell in row.values())
+        best_simulated = max(rates.values())
+        cells += [
+            Compared(
+                name=name,
+                active=active,
+                real=Interval(value=cell.value / best, low=cell.low / best, high=cell.high / best),
+                simulated=rates[active] / best_simulated if best_simulated else 0.0,
+                rate=cell.value,
+                simulated_rate=rates[active],
+            )
+            for active, cell in sorted(row.items())
+        ]
+        for (one, first), (two, second) in combinations(sorted(row.items()), 2):
+            if disjoint(first, second):
+                if (first.value - second.value) * (rates[one] - rates[two]) > 0:
+                    ordered += 1
+                else:
+                    disordered.append((name, one, two))
+    return Agreement(cells=tuple(cells), ordered=ordered, disordered=tuple(disordered))
+
+
+def _rates(simulated: Mapping[Task, float], name: str, active: int) -> Sequence[float]:
+    return [rate for task, rate in simulated.items() if (task.name, task.active) == (name, active)]
+
+
+# ---------------------------------------------------------------------- for people and machines
+
+
+def document(lab: Lab, found: Agreement) -> dict[str, Any]:
+    """The comparison for machines."""
+    return {
+        "lab_commit": lab.commit,
+        "host_kernel": lab.kernel,
+        "scheduler": lab.bench.scheduler,
+        "grain_ns": lab.bench.costs.grain_ns,
+        "section_ns": lab.bench.costs.section_ns,
+        "agrees": found.agrees,
+        "order_judged": found.ordered + len(found.disordered),
+        "order_differs": [list(pair) for pair in found.disordered],
+        "cells": [
+            {
+                "scenario": cell.name,
+                "active": cell.active,
+                "real_rate": cell.rate,
+                "real_ratio": cell.real.value,
+                "real_ratio_ci": cell.real.pair(),
+                "simulated_rate": cell.simulated_rate,
+                "simulated_ratio": cell.simulated,
+                "factor": cell.factor,
+                "agrees": cell.agrees,
+            }
+            for cell in found.cells
+        ],
+    }
+
+
+def text(lab: Lab, found: Agreement) -> str:
+    """The comparison for people."""
+    return "\n".join(_lines(lab, found))
+
+
+def _lines(lab: Lab, found: Agreement) -> Iterator[str]:
+    costs = lab.bench.costs
+    yield (
+        f"Real guests (Linux {lab.kernel}, lab {lab.commit[:12]}) beside simulated ones "
+        f"({lab.bench.scheduler}, grain {costs.grain_ns} ns, section {costs.section_ns} ns):"
+    )
+    yield (
+        f"{'workload':<24}{'active':>7}{'real /s':>12}{'simulated':>12}"
+        f"{'ratio':>8}{'simulated':>11}  agrees"
+    )
+    for cell in found.cells:
+        yield (
+            f"{cell.name:<24}{cell.active:>7}{cell.rate:>12,.1f}{cell.simulated_rate:>12,.1f}"
+            f"{cell.real.value:>8.3f}{cell.simulated:>11.3f}  "
+            f"{'yes' if cell.agrees else 'no'} (factor {cell.factor:g})"
+        )
+    agree = sum(cell.agrees for cell in found.cells)
+    yield (
+        f"{agree} of {len(found.cells)} ratios agree; of "
+        f"{found.ordered + len(found.disordered)} pairs with disjoint intervals "
+        f"{found.ordered} are in the real order"
+    )
+    for name, one, two in found.disordered:
+        yield f"  order differs: {name} at {one} and {two} active"
