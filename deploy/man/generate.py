@@ -34,9 +34,7 @@ TITLE = "vcpud"
 COMMON = "for every command"
 """The title of those options in `vcpud.cli`."""
 # Names of domains, from the running daemon; nothing where it does not run.
-DOMAINS = (
-    r"vcpud list -o json 2>/dev/null | sed -n '/\"domains\"/,$s/^ *\"name\": \"\(.*\)\",*$/\1/p'"
-)
+DOMAINS = r"""vcpud list -o json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)",*$/\1/p'"""
 FILES = """\
 .TP
 .I /etc/vcpud/vcpud.yaml\\fR, \\fI/etc/vcpud/conf.d/*.yaml

@@ -44,7 +44,12 @@ def stage(able: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa
 
 @pytest.fixture(scope="session")
 def package(able: None) -> Path:  # noqa: ARG001
-    """The Debian package of this checkout: the one in build/ where it is of this very commit."""
+    """The Debian package of this checkout: the one in build/ where it is of this very commit.
+
+    VCPUD_PACKAGE names another one.
+    """
+    if given := os.environ.get("VCPUD_PACKAGE"):
+        return Path(given)
     commit = _git("rev-parse", "--short=12", "HEAD").strip()
     changed = _git("status", "--porcelain", "--untracked-files=no")
     for found in (CHECKOUT / "build").glob("vcpud_*.deb"):

@@ -168,17 +168,6 @@ def test_a_broken_configuration_does_not_start_and_is_named(machine: nspawn.Mach
     assert "periode" in _said(machine)
 
 
-def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(machine: nspawn.Machine) -> None:
-    _override(machine, "[Service]", "WatchdogSec=3", "TimeoutAbortSec=3")
-    _start(machine)
-    pid = _pid(machine)
-    machine.run("kill", "-STOP", pid)
-    machine.wait("the restart", lambda: machine.show("vcpud.service", "NRestarts") == "1")
-    machine.wait("readiness", lambda: _is(machine, "vcpud.service", "active"))
-    assert _pid(machine) != pid
-    assert "Watchdog timeout" in machine.story()
-
-
 def test_a_healthy_daemon_keeps_its_watchdog_content(machine: nspawn.Machine) -> None:
     _override(machine, "[Service]", "WatchdogSec=2")
     _start(machine)
@@ -187,37 +176,6 @@ def test_a_healthy_daemon_keeps_its_watchdog_content(machine: nspawn.Machine) ->
     machine.run("sleep", "5")
     assert _pid(machine) == pid
     assert _is(machine, "vcpud.service", "active")
-
-
-def test_a_killed_daemon_is_started_again_and_the_restore_unit_stays_out_of_it(
-    machine: nspawn.Machine,
-) -> None:
-    restored_at = machine.show("vcpud-restore.service", "ExecMainStartTimestampMonotonic")
-    _start(machine)
-    pid = _pid(machine)
-    machine.run("kill", "-KILL", pid)
-    machine.wait("the restart", lambda: machine.show("vcpud.service", "NRestarts") == "1")
-    machine.wait("readiness", lambda: _is(machine, "vcpud.service", "active"))
-    assert _pid(machine) != pid
-    assert restored_at == machine.show("vcpud-restore.service", "ExecMainStartTimestampMonotonic")
-
-
-def test_the_restore_unit_runs_once_the_daemon_has_failed_for_good(
-    machine: nspawn.Machine,
-) -> None:
-    restored_at = machine.show("vcpud-restore.service", "ExecMainExitTimestampMonotonic")
-    _override(machine, "[Service]", "Restart=no")
-    _start(machine)
-    machine.run("kill", "-KILL", _pid(machine))
-    machine.wait("failure", lambda: _is(machine, "vcpud.service", "failed"))
-    machine.wait(
-        "the restore",
-        lambda: (
-            machine.show("vcpud-restore.service", "ExecMainExitTimestampMonotonic") != restored_at
-        ),
-    )
-    machine.wait("its end", lambda: _is(machine, "vcpud-restore.service", "inactive", "failed"))
-    assert machine.show("vcpud-restore.service", "Result") == "success"
 
 
 def test_the_restore_works_also_while_the_configuration_is_broken(
@@ -245,17 +203,6 @@ def test_a_second_daemon_is_refused(machine: nspawn.Machine) -> None:
     assert done.returncode == 1
     assert "only one may run on a host" in done.stderr
     assert _is(machine, "vcpud.service", "active")
-
-
-def test_a_hold_that_nobody_takes_over_ends_by_itself(machine: nspawn.Machine) -> None:
-    _start(machine)
-    machine.run("vcpud", "hold", "4s")
-    machine.run("systemctl", "stop", "vcpud.service")
-    machine.wait("the deadman", lambda: not _is(machine, "vcpud-deadman.service", "inactive"))
-    machine.wait("its end", lambda: _is(machine, "vcpud-deadman.service", "inactive", "failed"))
-    assert machine.show("vcpud-deadman.service", "Result") == "success"
-    assert machine.run("test", "-e", "/var/lib/vcpud/hold", check=False).returncode == 1
-    assert _is(machine, "vcpud-deadman.path", "active")
 
 
 def test_a_daemon_that_takes_over_ends_the_hold(machine: nspawn.Machine) -> None:
