@@ -45,9 +45,16 @@ class PacedClock:
         self,
         inner: SimulatedClock,
         *,
-        now_ns: Callable[[], int] = time.monotonic_ns,
-        sleep: Callable[[float], None] = time.sleep,
+        now_ns: Callable[[], int],
+        sleep: Callable[[float], None],
     ) -> None:
+        """Begin now.
+
+        Args:
+            inner: The clock that lets simulated time pass.
+            now_ns: The wall clock.
+            sleep: Waits for so many seconds of it.
+        """
         self.speed_ratio = 1.0
         self._inner = inner
         self._wall_ns = now_ns
@@ -111,7 +118,9 @@ class SimulatedBackend:
             notes=self._notes,
         )
         self._name = scenario.name
-        self._clock = PacedClock(SimulatedClock(self._hypervisor))
+        self._clock = PacedClock(
+            SimulatedClock(self._hypervisor), now_ns=options.now_ns, sleep=time.sleep
+        )
 
     @property
     def hypervisor(self) -> Hypervisor:

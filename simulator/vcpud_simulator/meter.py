@@ -109,8 +109,8 @@ class Meter:
         if now_ns == self._begin_ns:
             self._begin()
         if now_ns % NS_PER_S == 0 or now_ns == self._end_ns:
-            for resident in self._world.residents.values():
-                self._point(resident, now_ns)
+            for resident in self._world.everybody():
+                self._point(resident, min(now_ns, self._leaves_ns(resident)))
             if self._progress is not None:
                 self._progress(now_ns, self._end_ns)
             if self._watch is not None:
@@ -127,10 +127,11 @@ class Meter:
     def _point(self, resident: Resident, now_ns: int) -> None:
         name, inhabitant = resident.plan.name, resident.inhabitant
         then_ns, then = self._last.get(name, (inhabitant.started_ns, Totals()))
-        now, span_ns = inhabitant.totals(), now_ns - then_ns
-        self._last[name] = (now_ns, now)
+        span_ns = now_ns - then_ns
         if span_ns <= 0:
             return
+        now = inhabitant.totals()
+        self._last[name] = (now_ns, now)
         self.timeline.setdefault(name, []).append(
             Point(
                 t_ns=now_ns,
