@@ -50,7 +50,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--random",
-        type=_number(1, _MOST_DRAWN),
+        type=number(1, _MOST_DRAWN),
         metavar="N",
         help="N freshly drawn scenarios instead of a suite",
     )
@@ -65,7 +65,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seeds",
-        type=_number(1, _MOST_SEEDS),
+        type=number(1, _MOST_SEEDS),
         metavar="N",
         help=f"runs of each scenario and policy (default: {_SEEDS})",
     )
@@ -74,7 +74,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_number(1, _MOST_JOBS),
+        type=number(1, _MOST_JOBS),
         metavar="N",
         help="runs at a time (default: one a core)",
     )
@@ -88,13 +88,15 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     parser.set_defaults(handler=_compare)
 
 
-def _number(fewest: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
+def number(fewest: int, most: int) -> Callable[[str], int]:
+    """For argparse: a whole number within bounds."""
+
+    def parse(text: str) -> int:
         if text.isascii() and text.isdigit() and fewest <= int(text[:6]) <= most:
             return int(text)
         raise argparse.ArgumentTypeError(f"expected a number from {fewest} to {most}")
 
-    return number
+    return parse
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -1,8 +1,220 @@
-"""`vcpud sweep`."""
+"""`vcpud sweep`: which parameters suit a policy."""
+
+from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcpud.commands.common import duration, output_option, say, say_json
+from vcpud.errors import ConfigError, UsageError
+from vcpud.status import columns
+from vcpud.units import duration_text
+
+if TYPE_CHECKING:
+    from vcpud_simulator.laboratory.sweep import Plan, Result
+
+_OUT = Path("build/sweep")
+_SHOWN = 15
+_DURATION_NS = 120_000_000_000
+_DESCRIPTION = """\
+Runs a policy with many combinations of its parameters on a suite of scenarios, and ranks them. In
+each scenario a combination counts by its share of the best one there, lowered by as much as some
+domain is below its floor. Without --range each number is tried at half, once and twice its default.
+"""
 
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     """Add the command."""
+    from vcpud_simulator.laboratory.commands.compare import number  # noqa: PLC0415
+
+    parser = subparsers.add_parser(
+        "sweep",
+        parents=[parent],
+        help="search for the parameters that suit a policy",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("policy", metavar="POLICY", help="whose parameters")
+    parser.add_argument(
+        "--range",
+        action="append",
+        type=_range,
+        default=[],
+        metavar="KEY=A,B,...",
+        help="values of a parameter; may be repeated",
+    )
+    parser.add_argument(
+        "--most",
+        type=number(1, 100_000),
+        metavar="N",
+        help="so many combinations, drawn at random (default: all with --range, else 24)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="what they are drawn by (default: 1)"
+    )
+    parser.add_argument(
+        "--suite",
+        metavar="SUITE",
+        help="which scenarios, as for compare (default: those of compare --quick)",
+    )
+    parser.add_argument(
+        "--seeds", type=number(1, 30), default=1, metavar="N", help="runs of each (default: 1)"
+    )
+    parser.add_argument(
+        "--duration",
+        type=duration,
+        default=_DURATION_NS,
+        metavar="TIME",
+        help=f"what is measured of a run (default: {duration_text(_DURATION_NS)})",
+    )
+    parser.add_argument(
+        "--jobs", type=number(1, 1024), metavar="N", help="runs at a time (default: one a core)"
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="run on this Dask cluster instead, like tcp://10.0.0.1:8786; its workers need vcpud too",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where an interrupted sweep stopped"
+    )
+    output_option(parser)
+    parser.set_defaults(handler=_sweep)
+
+
+def _range(text: str) -> tuple[str, tuple[Any, ...]]:
+    from vcpud_simulator.laboratory.commands.simulate import option  # noqa: PLC0415
+
+    key, sign, values = text.partition("=")
+    words = [word for word in values.split(",") if word]
+    if not sign or not words:
+        raise argparse.ArgumentTypeError(f"expected KEY=A,B,..., found {text[:60]!r}")
+    pairs = [option(f"{key}={word}") for word in words]
+    names = {name for name, _ in pairs}
+    if len(names) != 1:
+        raise argparse.ArgumentTypeError(f"{key}: durations and other values together")
+    return names.pop(), tuple(value for _, value in pairs)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from vcpud_simulator.laboratory import sweep  # noqa: PLC0415 - slow to load
+    from vcpud_simulator.laboratory.compare.runs import perform  # noqa: PLC0415
+    from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
+    from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
+
+    plan = plan_of(options)
+    out: Path = options.out
+    cache = Cache(out / "cache")
+    began_s = time.monotonic()
+    try:
+        with sweep.cluster(options.dask) as away:
+            results = sweep.run(
+                plan,
+                lambda tasks, label: run_all(
+                    perform,
+                    tasks,
+                    jobs=-1 if away else options.jobs,
+                    cache=cache,
+                    resume=options.resume,
+                    label=label,
+                ),
+            )
+    except KeyboardInterrupt:
+        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
+        raise
+    found = {"commit": commit(), **document(plan, results)}
+    found["wall_s"] = round(time.monotonic() - began_s, 1)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{plan.policy}.json"
+    path.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    if options.output == "json":
+        say_json(found)
+        return
+    say(text(plan, results))
+    say(f"\n{found['wall_s']:.0f} s; written to {path}")
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """The sweep that is asked for.
+
+    Raises:
+        UsageError: No such policy, parameter or scenarios.
+        ConfigError: A scenario cannot be read.
+    """
+    from vcpud_simulator.laboratory import sweep  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
+
+    keys = suite.keys(options.suite, quick=True)
+    most = options.most
+    try:
+        space = dict(options.range) or sweep.default_space(options.policy)
+        if most is None and not options.range:
+            most = 24
+        combinations = sweep.combinations(options.policy, space, most=most, seed=options.seed)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    return sweep.Plan(
+        policy=options.policy,
+        combinations=combinations,
+        keys=keys,
+        seeds=options.seeds,
+        duration_ns=options.duration,
+    )
+
+
+def document(plan: Plan, results: list[Result]) -> dict[str, Any]:
+    """As JSON, best first."""
+    return {
+        "policy": plan.policy,
+        "scenarios": list(plan.keys),
+        "seeds": plan.seeds,
+        "duration_s": plan.duration_ns / 1e9,
+        "results": [
+            {
+                "options": dict(one.options),
+                "score": round(one.score, 5),
+                "over_unmanaged": float(f"{one.over_unmanaged:.5g}"),
+                "worst_domain_over_floor": round(one.worst_domain_over_floor, 5),
+                "changes": round(one.changes, 2),
+            }
+            for one in results
+        ],
+    }
+
+
+def text(plan: Plan, results: list[Result]) -> str:
+    """For a terminal."""
+    rows: list[tuple[str, ...]] = [
+        ("SCORE", "OVER UNMANAGED", "WORST OVER FLOOR", "CHANGES", "PARAMETERS")
+    ]
+    rows += [
+        (
+            f"{one.score:.3f}",
+            f"{one.over_unmanaged:.3g}",
+            f"{one.worst_domain_over_floor:.3f}",
+            f"{one.changes:.1f}",
+            words(one) or "(defaults)",
+        )
+        for one in results[:_SHOWN]
+    ]
+    lines = columns(rows)
+    place = next(number for number, one in enumerate(results, 1) if not one.options)
+    lines += ["", f"{len(results)} combinations, the defaults are number {place}"]
+    if results[0].options:
+        lines.append(f"compare with it: vcpud compare --policy {plan.policy}:{words(results[0])}")
+    return "\n".join(lines)
+
+
+def words(one: Result) -> str:
+    """A combination as `compare --policy` takes it."""
+    return ",".join(
+        f"{key.removesuffix('_ns')}={duration_text(value) if key.endswith('_ns') else value}"
+        for key, value in one.options
+    )
