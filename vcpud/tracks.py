@@ -37,6 +37,8 @@ SPARE_NS = 30 * NS_PER_S
 """How much longer they may stay: letting go of one at each sample would cost more than it saves."""
 RUN_TICK_NS = 20 * NS_PER_MS
 """`vcpu.N.time` counts in ticks of 10 ms, off by one at either end of a window."""
+MOST_PER_CYCLE = 16
+"""No processor retires more instructions in a cycle."""
 MIN_AVAILABLE_RATIO = 0.1
 """However busy the rest of the host, a tenth of a pool is taken to be there for its domains."""
 HOLDS = (
@@ -82,6 +84,8 @@ class Track:
     steal_ratio: float | None = None
     progress: Progress | None = None
     absurd: bool = False
+    perf: tuple[int, int] | None = None
+    """Cycles and instructions at the last accounting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +140,7 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
     guest = sample.guest
     track = before
     if guest is not heard or (guest is not None and guest.accounting is not before.accounting):
-        track = _guest_side(replace(before, points=host.points), guest)
+        track = _guest_side(replace(before, points=host.points), guest, _perf(sample))
     return _make_track(
         sample,
         _demand(sample, track, host),
@@ -152,6 +156,7 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
         track.steal_ratio,
         track.progress,
         host.absurd,
+        track.perf,
     )
 
 
@@ -201,11 +206,17 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     return _make_host_side((*points, point), used, delay_pcpus, False)
 
 
-def _guest_side(track: Track, guest: GuestReading | None) -> Track:
+def _perf(sample: DomainSample) -> tuple[int, int] | None:
+    if sample.cycles is None or sample.instructions is None:
+        return None
+    return sample.cycles, sample.instructions
+
+
+def _guest_side(track: Track, guest: GuestReading | None, perf: tuple[int, int] | None) -> Track:
     """Rates from the guest's own counters; each part has its own clock reading."""
     if guest is None:
         return replace(track, lock_wait_ratio=None, queued_tasks=None)
-    track = _accounting(track, guest.accounting)
+    track = _accounting(track, guest.accounting, perf)
     now = guest.locks
     if now is None:
         track = replace(track, lock_wait_ratio=None)
@@ -230,13 +241,13 @@ def _guest_side(track: Track, guest: GuestReading | None) -> Track:
     return track
 
 
-def _accounting(track: Track, now: CpuAccounting | None) -> Track:
+def _accounting(track: Track, now: CpuAccounting | None, perf: tuple[int, int] | None) -> Track:
     """User share of busy time, and with the host's run time the progress proxy J."""
     last = track.accounting
     if now is None or now == last:
         return track
     if last is None or now.taken_at_ns <= last.taken_at_ns:
-        return replace(track, accounting=now)
+        return replace(track, accounting=now, perf=perf)
     # The host's counters must cover the guest's window; if not yet, wait for the next sample.
     if not track.points or track.points[-1].at_ns < now.taken_at_ns:
         return track
@@ -246,7 +257,7 @@ def _accounting(track: Track, now: CpuAccounting | None) -> Track:
     system_ns = sum(new.system_ns - was.system_ns for was, new in pairs)
     idle_ns = sum(new.idle_ns - was.idle_ns for was, new in pairs)
     if not pairs or user_ns < 0 or system_ns < 0:
-        return replace(track, accounting=now, system_ratio=None)
+        return replace(track, accounting=now, perf=perf, system_ratio=None)
     busy_ns = user_ns + system_ns
     steals = [
         new.steal_ns - was.steal_ns
@@ -255,9 +266,11 @@ def _accounting(track: Track, now: CpuAccounting | None) -> Track:
     ]
     steal_ns = max(sum(steals), 0)
     all_ns = busy_ns + max(idle_ns, 0) + steal_ns
+    worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(track.perf, perf)
     track = replace(
         track,
         accounting=now,
+        perf=perf,
         system_ratio=system_ns / busy_ns if busy_ns else 0.0,
         steal_ratio=steal_ns / all_ns if steals and all_ns else None,
     )
@@ -266,16 +279,26 @@ def _accounting(track: Track, now: CpuAccounting | None) -> Track:
     if began is None or ended is None:
         return track
     window_ns = now.taken_at_ns - last.taken_at_ns
-    user_share = user_ns / busy_ns if busy_ns else 0.0
     return replace(
         track,
         progress=Progress(
             began_at_ns=last.taken_at_ns,
             ended_at_ns=now.taken_at_ns,
-            rate_pcpus=max(ended - began, 0.0) / window_ns * user_share,
+            rate_pcpus=max(ended - began, 0.0) / window_ns * worth,
             active_vcpus=len(now.online) if now.online == last.online else None,
+            worth_ratio=worth,
         ),
     )
+
+
+def _per_cycle(before: tuple[int, int] | None, now: tuple[int, int] | None) -> float:
+    """Instructions per cycle between two readings; 1 where that cannot be told."""
+    if before is None or now is None:
+        return 1.0
+    cycles, instructions = now[0] - before[0], now[1] - before[1]
+    if cycles <= 0 or not 0 <= instructions <= MOST_PER_CYCLE * cycles:
+        return 1.0
+    return instructions / cycles
 
 
 def _run_at(points: tuple[Point, ...], at_ns: int) -> float | None:

@@ -256,7 +256,7 @@ class _Turn:
             cost = 0.0
         made = None
         if domain.progress is not None and beliefs.comparable(belief, domain):
-            made = domain.progress.rate_pcpus / belief.calm_user_ratio
+            made = domain.progress.rate_pcpus / max(belief.calm_worth_ratio, beliefs.LEAST_PCPUS)
         return Claim(
             uuid=domain.uuid,
             weight=float(domain.weight),

@@ -50,7 +50,7 @@ class Belief:
         home_vcpus: Active vCPUs it came with, and goes back to.
         cost_ratio: What contention costs it, from its lock waits or as measured by a verdict.
         calm_wait_ratio: Lock wait when no pCPU is waited for: its own contention.
-        calm_user_ratio: Share of its busy time in user mode then: what of its use can be progress.
+        calm_worth_ratio: What of its use counts as progress then: what can be made of its share.
         trust_ratio: How far its hints are believed; halved by each move that did not help.
         proven: A verdict confirmed the cost.
         failures: Moves in a row that did not help.
@@ -69,7 +69,7 @@ class Belief:
     home_vcpus: int
     cost_ratio: float = 0.0
     calm_wait_ratio: float = 0.0
-    calm_user_ratio: float = 1.0
+    calm_worth_ratio: float = 1.0
     trust_ratio: float = 1.0
     proven: bool = False
     failures: int = 0
@@ -123,16 +123,15 @@ def _progress(belief: Belief, domain: DomainDemand, *, contended: bool) -> Belie
     window = domain.progress
     if window is None:
         return belief
-    user = belief.calm_user_ratio
-    if domain.system_ratio is not None and not contended and _calm(domain):
-        seen = 1 - domain.system_ratio
-        user = seen if user == 1.0 else user + LEARN_RATIO * (seen - user)
+    worth, seen = belief.calm_worth_ratio, window.worth_ratio
+    if seen is not None and not contended and _calm(domain):
+        worth = seen if worth == 1.0 else worth + LEARN_RATIO * (seen - worth)
     short = shortfall(belief, domain) if comparable(belief, domain) else None
     return replace(
         belief,
         progress_at_ns=window.ended_at_ns,
         rate_pcpus=window.rate_pcpus,
-        calm_user_ratio=user,
+        calm_worth_ratio=worth,
         short_windows=belief.short_windows + 1 if short else 0,
     )
 
@@ -157,7 +156,7 @@ def shortfall(belief: Belief, domain: DomainDemand) -> float | None:
     """How much more it could make of its entitlement than it makes, at most: a ratio from 0."""
     if domain.progress is None or domain.entitled_pcpus is None:
         return None
-    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * belief.calm_user_ratio
+    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * belief.calm_worth_ratio
     return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
 
 

@@ -131,6 +131,24 @@ def test_progress_is_the_hosts_run_time_times_the_guests_user_share() -> None:
     assert progress.active_vcpus == 2
 
 
+@pytest.mark.parametrize(
+    ("instructions", "rate"),
+    [(10**10, 0.8), (10**9, 0.08), (2 * 10**10, 1.6), (-1, 0.8), (10**13, 0.8), (None, 0.8)],
+)
+def test_a_loop_that_retires_next_to_nothing_is_no_progress_where_the_hardware_counts(
+    instructions: int | None, rate: float
+) -> None:
+    perf = {"cycles": 0, "instructions": 0}
+    after = {"cycles": 10**10, "instructions": instructions}
+    _, demand = fold(
+        host(0, domain(0, 0, guest=GuestReading(accounting=accounting(0, 0, 0)), **perf)),
+        host(1, domain(1, 1, guest=GuestReading(accounting=accounting(1, 8, 2)), **after)),
+    )
+    progress = demand.domains[0].progress  # type: ignore[attr-defined]
+    assert progress.rate_pcpus == pytest.approx(rate)
+    assert progress.worth_ratio == pytest.approx(rate)
+
+
 def test_a_guest_that_claims_more_than_it_was_given_moves_only_its_share() -> None:
     def at(second: float, user_s: float) -> HostSample:
         guest = GuestReading(accounting=accounting(second, user_s, 0))
