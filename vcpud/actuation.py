@@ -127,13 +127,13 @@ class Actuation:
         owed = None if left is None else _had(left)
         self.acts.foreign.append(replace(change, owed_vcpus=owed))
 
-    def receive(self, domain: DomainSample, boot_id: str) -> bool:
+    def _receive(self, domain: DomainSample, boot_id: str) -> bool:
         """Take over what a vcpud elsewhere still owed; whether there is anything to give back."""
         note = domain.handed_over
         if note is None or note.online is None or domain.online is None:
             return False
         home = note.online & frozenset(range(domain.max_vcpus))
-        if domain.online >= home or domain.uuid in self.originals():
+        if domain.online >= home:
             return False
         owed = replace(
             note,
@@ -152,6 +152,29 @@ class Actuation:
         self.acts.received.append(owed)
         return True
 
+    def to_give_back(self, sample: HostSample, *, everything: bool) -> list[DomainSample]:
+        """Domains that must get back what they had.
+
+        They are no longer enforced, under a job, have just come from a vcpud elsewhere, or are
+        below a floor that has been raised since.
+
+        Args:
+            sample: What there is.
+            everything: Whoever is owed anything.
+        """
+        had = self.had()
+        found = []
+        for domain in sample.domains:
+            if domain.uuid not in had:
+                if domain.terms.mode is Mode.ENFORCE and self._receive(domain, sample.boot_id):
+                    found.append(domain)
+                continue
+            floor = min(domain.terms.min_vcpus, had[domain.uuid])
+            unwanted = domain.terms.mode is not Mode.ENFORCE or domain.job is not None
+            if everything or unwanted or len(domain.active) < floor:
+                found.append(domain)
+        return found
+
     def discard_stale(self, sample: HostSample, *, absent_too: bool) -> None:
         """Originals of another boot or incarnation are named and never applied.
 
@@ -159,8 +182,11 @@ class Actuation:
             sample: What is there now.
             absent_too: Also drop those whose domain is not running: its CPUs went with it.
         """
+        outstanding = self._ledger.outstanding()
+        if not outstanding:
+            return
         running = {domain.uuid: domain for domain in sample.domains}
-        for original in self._ledger.outstanding():
+        for original in outstanding:
             domain = running.get(original.uuid)
             other = domain is not None and domain.incarnation != original.incarnation
             if original.boot_id != sample.boot_id or other or (domain is None and absent_too):

@@ -6,13 +6,12 @@ one. It owns the state that is threaded through the pure stages and nothing else
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vcpud import guard, judge
 from vcpud.actuation import Acts, Actuation, Intent
 from vcpud.agenda import Agenda
-from vcpud.model import DomainSample, HostSample, Mode, Original, Uuid
+from vcpud.model import DomainSample, HostSample, Original, Uuid
 from vcpud.plan import Plan, Verdict
 from vcpud.ports import Clock, Hypervisor, Inbox, Ledger, Recorder, Wake
 from vcpud.record import Blocked, CycleRecord, ForeignChange, Purpose
@@ -204,17 +203,11 @@ class ControlLoop:
             self._actuation.forget(uuid)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
-        """Give back at the first look, at a stop, under a job, and where no longer enforced."""
-        originals = self._actuation.originals()
-        if originals:
-            self._actuation.discard_stale(sample, absent_too=not self._met_host)
+        """Give back what can no longer be kept; at the first look and at a stop, everything."""
         everything = self._stopping or self._agenda.killed or not self._met_host
-        for domain in sample.domains:
-            enforced = domain.terms.mode is Mode.ENFORCE
-            if (enforced and self._actuation.receive(domain, sample.boot_id)) or (
-                domain.uuid in originals and (everything or not enforced or domain.job is not None)
-            ):
-                self._give_back(domain, now_ns)
+        self._actuation.discard_stale(sample, absent_too=not self._met_host)
+        for domain in self._actuation.to_give_back(sample, everything=everything):
+            self._give_back(domain, now_ns)
         self._met_host = True
 
     def _yield_to(self, foreign: ForeignChange, sample: HostSample, now_ns: int) -> None:
@@ -320,7 +313,7 @@ class ControlLoop:
         self._policy_error = None
         try:
             self._policy_state, proposed = policy.decide(
-                self._policy_state, _told(demand, situation), self._verdicts, now_ns
+                self._policy_state, guard.told(demand, situation), self._verdicts, now_ns
             )
         except Exception as error:  # noqa: BLE001 - the loop's single catch: policies plug in
             self._policy_error = f"{type(error).__name__}: {error}"
@@ -346,19 +339,3 @@ class ControlLoop:
         """Unique on this host until it reboots, across restarts of vcpud too."""
         self._decisions += 1
         return f"{now_ns // NS_PER_MS:x}-{self._decisions:x}"
-
-
-def _told(demand: HostDemand, situation: guard.Situation) -> HostDemand:
-    """What a policy should know of the loop's own doings: it plans around what cannot be moved."""
-    engaged = dict(situation.barred)
-    engaged |= dict.fromkeys(situation.busy, "a change is under way or being judged")
-    homes = situation.originals
-    return replace(
-        demand,
-        domains=tuple(
-            replace(domain, engaged=engaged.get(domain.uuid), home_vcpus=homes.get(domain.uuid))
-            if domain.uuid in engaged or domain.uuid in homes
-            else domain
-            for domain in demand.domains
-        ),
-    )

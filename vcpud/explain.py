@@ -154,7 +154,7 @@ def document(
 def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleRecord) -> str:
     """The whole explanation in one or two sentences: the first thing that stands in the way."""
     active = domain["active_vcpus"]
-    stays = f"It stays at {active} active vCPUs"
+    stays = f"It stays at {active} active vCPU{'s' * (active != 1)}"
     wanted = None if outlook is None else outlook.wanted_vcpus
     blocked = domain["blocked"]
     reasons = (
@@ -185,7 +185,7 @@ def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleReco
             wanted == active and outlook is not None,
             f"{stays}: {_why_not(outlook)}" if _why_not(outlook) else f"{stays}: it is right",
         ),
-        (wanted is not None, f"It has {active} active vCPUs, the policy wants {wanted}"),
+        (wanted is not None, f"It has {active}, the policy wants {wanted}"),
     )
     return next((text for is_so, text in reasons if is_so), f"{stays}: the policy moves nothing")
 
@@ -281,7 +281,8 @@ def _why_not(outlook: Outlook | None) -> str:
 def _under_way(domain: Mapping[str, Any]) -> str:
     word = _UNDER_WAY.get(domain["phase"], "")
     detail = f": {domain['detail']}" if domain["detail"] else ""
-    return f"It {word} {domain['target_vcpus']} vCPUs{detail}"
+    target = domain["target_vcpus"]
+    return f"It {word} {target} vCPU{'s' * (target != 1)}{detail}"
 
 
 def _would_change(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from vcpud.demand import DomainDemand
+from vcpud.demand import DomainDemand, HostDemand
 from vcpud.limits import Limits
 from vcpud.model import DomainSample, Method, Mode, ShareUnit, Uuid
 from vcpud.plan import Move, Plan, Resize
@@ -40,6 +40,22 @@ class Situation:
     begun_at_ns: tuple[int, ...]
     originals: Mapping[Uuid, int]
     now_ns: int
+
+
+def told(demand: HostDemand, situation: Situation) -> HostDemand:
+    """What a policy should know of the loop's own doings: it plans around what cannot be moved."""
+    engaged = dict(situation.barred)
+    engaged |= dict.fromkeys(situation.busy, "a change is under way or being judged")
+    homes = situation.originals
+    return replace(
+        demand,
+        domains=tuple(
+            replace(domain, engaged=engaged.get(domain.uuid), home_vcpus=homes.get(domain.uuid))
+            if domain.uuid in engaged or domain.uuid in homes
+            else domain
+            for domain in demand.domains
+        ),
+    )
 
 
 def constrain(

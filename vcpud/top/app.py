@@ -234,12 +234,18 @@ class Top(App[None]):
     def _sparks(self, uuid: str, width: int) -> str:
         label = max(len(about) for _, about in SPARKS)
         room = max(width - label - 16, 10)
+        domain = next((one for one in self.board.domains() if one["uuid"] == uuid), None)
+        full = {
+            "lock_wait_ratio": 1.0,
+            "active_vcpus": 0 if domain is None else domain["max_vcpus"],
+        }
         lines = []
         for word, about in SPARKS:
             values = self.board.series(uuid, word)
             last = values[-1] if values else None
             figure = "-" if last is None else f"{last:.3g}"
-            lines.append(f"{about.ljust(label)}  {figure:>6}  {spark(values, room)}")
+            drawn = spark(values, room, full.get(word))
+            lines.append(f"{about.ljust(label)}  {figure:>6}  {drawn}")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------ keys
