@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
 from vcpud.model import Method, Mode
@@ -321,9 +322,15 @@ def _unknown(key: Key, words: Mapping[str, Any], known: set[str]) -> Iterator[Fa
             )
 
 
+@cache
+def _hints(kind: type[Any]) -> Mapping[str, Any]:
+    """Resolving them takes longer than to simulate a second of a small host."""
+    return get_type_hints(kind, include_extras=True)
+
+
 def _ranges(key: Key, value: Any) -> Iterator[Fault]:
     """Numbers outside what their annotation allows, of a dataclass and those inside it."""
-    hints = get_type_hints(type(value), include_extras=True)
+    hints = _hints(type(value))
     for item in dataclasses.fields(value):
         found, word = getattr(value, item.name), item.name.removesuffix("_ns")
         if dataclasses.is_dataclass(found):
