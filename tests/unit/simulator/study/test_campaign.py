@@ -1,0 +1,135 @@
+"""What is simulated in which order, with a simulator that is made up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from vcpud_simulator.laboratory.study import campaign, document
+from vcpud_simulator.laboratory.study.campaign import SCREENING_SEED, Campaign
+from vcpud_simulator.laboratory.study.claims import Claim
+from vcpud_simulator.laboratory.study.grid import QUICK, Kind, System, Wait
+from vcpud_simulator.laboratory.study.runs import Reading, Run, fair_rate
+from vcpud_simulator.laboratory.study.table import Table
+
+PLAN = replace(QUICK, most_seeds=5)
+
+
+def share(run: Run) -> float:
+    """Collapsed when overcommitted and spinning; cured by two active vCPUs each."""
+    cell = run.cell
+    shaken = 1 + 0.0005 * ((run.seed * 7) % 5 - 2)
+    if run.counts is not None:
+        return shaken * (0.9 if set(run.counts) == {2} else 0.5)
+    if cell.system in {System.ESX_RELAXED, System.ESX_STRICT}:
+        return 0.95 * shaken
+    collapsed = (
+        cell.job.kind is Kind.AMMP and cell.overcommit > 1 and cell.job.wait is not Wait.PASSIVE
+    )
+    if not collapsed:
+        return 0.995 * shaken
+    return shaken * (0.85 if cell.system.managed and cell.job.wait is Wait.SPIN else 0.3)
+
+
+def measured(run: Run) -> Reading:
+    DONE.append(run)
+    bare = run.cell.system is System.BARE
+    unit = reading(1.0)
+    rate = 1.0 if bare else share(run) * fair_rate(run.cell, unit)
+    return reading(rate, run.cell.domains)
+
+
+def reading(rate: float, domains: int = 1) -> Reading:
+    return Reading(
+        rate=rate,
+        worst_rate=rate / domains,
+        useful_pcpus=1.0,
+        spin_pcpus=0.5,
+        run_delay_pcpus=0.25,
+        active_vcpus=4.0,
+        changes=1,
+    )
+
+
+DONE: list[Run] = []
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    DONE.clear()
+    monkeypatch.setattr(campaign, "measure", measured)
+
+
+def run() -> tuple[Table, tuple[Claim, ...]]:
+    return Campaign(plan=PLAN, policy="static", jobs=1).run()
+
+
+def test_every_cell_gets_its_seeds_and_nothing_is_simulated_twice() -> None:
+    table, claims = run()
+    assert set(table.rows) == set(PLAN.cells())
+    assert min(len(row.shares) for row in table) == PLAN.seeds
+    assert len(DONE) == len(set(DONE))
+    assert [claim.id for claim in claims] == ["S1", "S2", "S3", "S4", "S5"]
+
+
+def test_first_seeds_of_all_cells_come_before_second_ones() -> None:
+    run()
+    grid = [one.seed for one in DONE if one.counts is None and one.seed <= PLAN.seeds]
+    assert grid == sorted(grid)
+
+
+def test_static_assignments_are_chosen_by_other_runs_than_they_are_measured_in() -> None:
+    table, _ = run()
+    assert table.statics
+    for cell, static in table.statics.items():
+        assert set(static.counts) == {2}
+        assert len(static.shares) == len(table.rows[cell].shares)
+        assert static.tried == cell.width
+    tried = [one for one in DONE if one.seed == SCREENING_SEED]
+    assert {one.window_ns for one in tried} == {PLAN.timing.screen_ns}
+    assert all(one.counts is not None for one in tried)
+
+
+def test_only_what_vcpud_is_judged_by_is_searched_for_static_assignments() -> None:
+    table, _ = run()
+    waits = {cell.job.wait for cell in table.statics if cell.system is System.XEN}
+    assert Wait.ACTIVE not in waits
+    assert Wait.SPIN in waits
+    assert all(cell.overcommit > 1 for cell in table.statics)
+
+
+def test_a_cell_that_straddles_a_bound_gets_more_seeds_with_what_it_is_paired_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shaky(run: Run) -> Reading:
+        cell = run.cell
+        found = measured(run)
+        if cell.job.kind is Kind.GOBMK and cell.system is System.XEN and cell.width == 2:
+            return replace(found, rate=found.rate * (0.97 + 0.02 * ((run.seed * 3) % 5 - 2)))
+        return found
+
+    monkeypatch.setattr(campaign, "measure", shaky)
+    table, _ = run()
+    chosen = [row for row in table if len(row.shares) == PLAN.most_seeds]
+    assert any(row.cell.system is System.XEN and row.cell.width == 2 for row in chosen)
+    managed = [row for row in chosen if row.cell.system is System.XEN_VCPUD]
+    assert managed
+    assert all(table.unmanaged(row.cell) in {one.cell for one in chosen} for row in managed)
+    assert len(chosen) < len(table.rows) / 2
+
+
+def test_the_study_is_written_in_the_agreed_shape_and_every_cell_is_printed() -> None:
+    table, claims = run()
+    outcome = document.Outcome(plan=PLAN, policy="static", table=table, claims=claims, wall_s=1.0)
+    found = json.loads(json.dumps(document.document(outcome), allow_nan=False))
+    assert {"claims", "cells"} <= set(found)
+    assert len(found["cells"]) == len(table.rows)
+    assert all(low is None or low <= cell["share_of_fair"] for cell in found["cells"]
+               for low in cell["share_of_fair_ci"][:1])  # fmt: skip
+    assert any("best_static" in cell for cell in found["cells"])
+    text = document.text(outcome)
+    for word in ("gobmk-like", "ammp-like 10 ms active", "With host noise", "S5", "best 2"):
+        assert word in text
+    assert max(len(line) for line in text.splitlines()) < 160
