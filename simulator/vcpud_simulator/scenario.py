@@ -330,7 +330,7 @@ def _hints(kind: type[Any]) -> Mapping[str, Any]:
 
 def _ranges(key: Key, value: Any) -> Iterator[Fault]:
     """Numbers outside what their annotation allows, of a dataclass and those inside it."""
-    hints = _hints(type(value))
+    hints = _hints(value.__class__)
     for item in dataclasses.fields(value):
         found, word = getattr(value, item.name), item.name.removesuffix("_ns")
         if dataclasses.is_dataclass(found):
