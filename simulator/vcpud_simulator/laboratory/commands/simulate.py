@@ -89,8 +89,6 @@ def _simulate(options: argparse.Namespace) -> None:
                 scenario,
                 policy=policy,
                 policy_name=options.policy,
-                seed=options.seed,
-                duration_ns=options.duration,
                 assignment=options.assignment,
                 progress=progress,
                 **watch.get("run", {}),
@@ -113,11 +111,17 @@ def _simulate(options: argparse.Namespace) -> None:
 
 def _scenario(options: argparse.Namespace) -> Scenario:
     scenario = read_scenario(options.scenario)
-    if options.scheduler is None or options.scheduler == scenario.scheduler:
-        return scenario
-    scenario = dataclasses.replace(scenario, scheduler=options.scheduler, scheduler_options={})
-    for _, message in faults(scenario):
-        raise UsageError(f"--scheduler: {message}")
+    instead: dict[str, Any] = {}
+    if options.scheduler not in {None, scenario.scheduler}:
+        instead = {"scheduler": options.scheduler, "scheduler_options": {}}
+    if options.seed is not None:
+        instead["seed"] = options.seed
+    if options.duration is not None:
+        instead["duration_ns"] = options.duration
+    scenario = dataclasses.replace(scenario, **instead)
+    wrong = [f"--{key[0]}: {message}" for key, message in faults(scenario)]
+    if wrong:
+        raise UsageError("\n".join(wrong))
     return scenario
 
 
@@ -182,7 +186,7 @@ def _watch(options: argparse.Namespace, scenario: Scenario) -> dict[str, Any]:
 
     if not options.report.resolve().parent.is_dir():
         raise UsageError(f"--report: there is no folder {str(options.report.parent)!r}")
-    end_ns = scenario.warmup_ns + (options.duration or scenario.duration_ns)
+    end_ns = scenario.warmup_ns + scenario.duration_ns
     first_ns = min(NS_PER_S, max(0, end_ns - 2 * _WINDOW_NS))
     windows = [
         report.Window(from_ns=from_ns, until_ns=from_ns + _WINDOW_NS)
