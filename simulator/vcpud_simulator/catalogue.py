@@ -34,7 +34,7 @@ from vcpud_simulator.workloads.descriptors import Descriptors
 from vcpud_simulator.workloads.gobmk import GobmkLike
 from vcpud_simulator.workloads.hackbench import HackbenchLike
 from vcpud_simulator.workloads.kernbench import KernbenchLike
-from vcpud_simulator.workloads.noise import Noise
+from vcpud_simulator.workloads.noise import Idle, Noise
 from vcpud_simulator.workloads.phased import Phased
 from vcpud_simulator.workloads.web import WebServer
 
@@ -61,6 +61,7 @@ WORKLOADS: Final[Mapping[str, type[Workload]]] = {
     "gobmk": GobmkLike,
     "hackbench": HackbenchLike,
     "kernbench": KernbenchLike,
+    "idle": Idle,
     "noise": Noise,
     "phased": Phased,
     "web": WebServer,

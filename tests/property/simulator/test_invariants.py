@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vcpud_simulator.entities import RUNNABLE, RUNNING, Scheduler
+from fakes.guests import dodger, hogs, run_ms, shares, tiny_host
+from vcpud_simulator.entities import BLOCKED, RUNNABLE, RUNNING, Scheduler
 from vcpud_simulator.experiment import Laboratory
+from vcpud_simulator.guest.costs import TCG
 from vcpud_simulator.guest.locks import ParavirtualLock, PreemptableLock, QueuedLock, UnfairLock
 from vcpud_simulator.pause import PauseLoop
 from vcpud_simulator.schedulers.cfs import Cfs
 from vcpud_simulator.schedulers.credit import Credit
+from vcpud_simulator.schedulers.credit2 import Credit2
 from vcpud_simulator.schedulers.credit_xen32 import CreditXen32
+from vcpud_simulator.schedulers.eevdf import Eevdf
+from vcpud_simulator.schedulers.esx_relaxed import EsxRelaxed3, EsxRelaxed4
+from vcpud_simulator.schedulers.esx_strict import EsxStrict
 from vcpud_simulator.schedulers.round_robin import RoundRobin
 from vcpud_simulator.trace import Digest
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
+from vcpud_simulator.workloads.base import Workload
+from vcpud_simulator.workloads.bursty import Bursty
+from vcpud_simulator.workloads.database import Database
 from vcpud_simulator.workloads.descriptors import Descriptors
 from vcpud_simulator.workloads.gobmk import GobmkLike
-from vcpud_simulator.workloads.noise import Noise
+from vcpud_simulator.workloads.hackbench import HackbenchLike
+from vcpud_simulator.workloads.kernbench import KernbenchLike
+from vcpud_simulator.workloads.noise import Idle, Noise
+from vcpud_simulator.workloads.phased import Phase, Phased
 from vcpud_simulator.workloads.web import WebServer
 
 MS = 1_000_000
@@ -28,9 +42,16 @@ SCHEDULERS = [
     RoundRobin,
     Credit,
     CreditXen32,
+    Credit2,
+    partial(Credit2, pcpus_per_queue=2),
+    EsxStrict,
+    EsxRelaxed3,
+    EsxRelaxed4,
     Cfs,
     partial(Cfs, groups=False),
     partial(Cfs, siblings_apart=True),
+    Eevdf,
+    partial(Eevdf, groups=False),
 ]
 WORKLOADS = [
     GobmkLike(),
@@ -42,8 +63,20 @@ WORKLOADS = [
         Descriptors(rounds=10, gap_ns=10_000, hold_ns=500, lock=kind)
         for kind in (QueuedLock, UnfairLock, ParavirtualLock, PreemptableLock)
     ),
+    AmmpLike(grain_ns=300_000, wait=Wait.PASSIVE, kernel_sections=5),
+    KernbenchLike(compile_ns=2 * MS, fault_gap_ns=50_000),
+    HackbenchLike(fan=2, message_ns=20_000),
+    Database(),
     WebServer(),
+    Bursty(period_ns=20 * MS),
+    Phased(
+        phases=(
+            Phase(workload=AmmpLike(grain_ns=300_000), duration_ns=15 * MS),
+            Phase(workload=Database(), duration_ns=10 * MS),
+        )
+    ),
     Noise(),
+    Idle(),
 ]
 domains = st.lists(
     st.tuples(st.sampled_from(WORKLOADS), st.integers(1, 4), st.sampled_from([128, 256, 1024])),
@@ -82,8 +115,12 @@ def check(lab: Laboratory, idle_since: dict[int, int]) -> None:
         assert sum(vcpu.in_state_ns(state, now_ns) for state in range(5)) == now_ns
         places = [pcpu for pcpu in host.pcpus if pcpu.current is vcpu]
         assert len(places) == (vcpu.state == RUNNING)
-        for cpu in lab.inhabitants[vcpu.domain.name].kernel.cpus:
+    for inhabitant in lab.inhabitants.values():
+        for cpu in inhabitant.kernel.cpus:
             assert cpu.running == (cpu.vcpu.state == RUNNING)
+            if cpu.vcpu.state == BLOCKED and not cpu.in_line:
+                assert not cpu.interrupts, "an interrupt was lost"
+                assert cpu.current is not None or not len(cpu.queue), "a task was forgotten"
     for pcpu in host.pcpus:
         assert pcpu.busy_until_ns(now_ns) + pcpu.idle_until_ns(now_ns) == now_ns
     busy_ns = sum(pcpu.busy_until_ns(now_ns) for pcpu in host.pcpus)
@@ -112,7 +149,7 @@ def test_time_adds_up_and_nobody_is_in_two_places_or_forgotten(  # noqa: PLR0913
 ) -> None:  # fmt: skip
     lab, _ = build(seed, pcpus, scheduler(), guests, pause=pause)
     idle_since: dict[int, int] = {}
-    for step in range(120):
+    for step in range(100):
         lab.run_for(1 * MS)
         check(lab, idle_since)
         if step % 20 == 5 and step // 20 < len(changes):
@@ -120,6 +157,114 @@ def test_time_adds_up_and_nobody_is_in_two_places_or_forgotten(  # noqa: PLR0913
             name, inhabitant = list(lab.inhabitants.items())[which % len(guests)]
             wanted = min(active, len(inhabitant.kernel.cpus))
             lab.inhabitants[name].agent.request(frozenset(range(wanted)))
+
+
+ACCURATE: dict[str, tuple[Callable[[], Scheduler], int]] = {
+    "credit": (Credit, 30),
+    "credit2": (Credit2, 10),
+    "esx-strict": (EsxStrict, 50),
+    "esx-relaxed-3": (EsxRelaxed3, 50),
+    "esx-relaxed-4": (EsxRelaxed4, 50),
+    "cfs": (Cfs, 24),
+    "cfs without groups": (partial(Cfs, groups=False), 24),
+    "eevdf": (Eevdf, 24),
+    "eevdf without groups": (partial(Eevdf, groups=False), 24),
+}
+"""Schedulers that charge what was run, and their accounting period or, without one, quantum, in ms;
+of CFS and EEVDF the longest latency period."""
+
+
+def worst_deviation(
+    scheduler: Scheduler, pcpus: int, weights: list[int], periods_ms: int
+) -> float:
+    """How far the shares of always runnable domains are from their weights, as parts of the host.
+
+    Each domain is as wide as the host, so that nobody is entitled to more than it can use.
+    """
+    host = tiny_host(scheduler, pcpus)
+    for number, weight in enumerate(weights):
+        hogs(host, f"d{number}", vcpus=pcpus, weight=weight)
+    run_ms(host, 2_000)
+    found = shares(host, 100 * periods_ms)
+    total = sum(weights)
+    return max(abs(found[f"d{n}"] - weight / total) for n, weight in enumerate(weights))
+
+
+near_weights = st.lists(st.sampled_from([256, 384, 512]), min_size=2, max_size=4)
+"""Credit forgives debts beyond one slice (`csched_acct`), so whoever is due less than about a seventh
+of a pCPU gets too much of it; that is Xen's doing."""
+any_weights = st.lists(st.sampled_from([128, 256, 384, 512, 1024]), min_size=2, max_size=4)
+
+
+@pytest.mark.parametrize("name", ACCURATE)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data(), pcpus=st.integers(1, 4))
+def test_shares_follow_weights_within_two_hundredths_over_a_hundred_periods(
+    name: str, data: st.DataObject, pcpus: int
+) -> None:
+    scheduler, period_ms = ACCURATE[name]
+    weights = data.draw(near_weights if name == "credit" else any_weights)
+    assert worst_deviation(scheduler(), pcpus, weights, period_ms) <= 0.02
+
+
+@settings(max_examples=6, deadline=None)
+@given(pcpus=st.integers(1, 4), weights=near_weights)
+def test_with_sampled_debit_they_follow_roughly_as_long_as_nobody_dodges_ticks(
+    pcpus: int, weights: list[int]
+) -> None:
+    assert worst_deviation(CreditXen32(), pcpus, weights, 30) <= 0.05
+
+
+@pytest.mark.parametrize("name", ["credit-xen32", *ACCURATE])
+def test_only_sampled_debit_gives_a_rogue_more_than_its_share(name: str) -> None:
+    """It sleeps half a millisecond over each tick of 10 ms, beside a hog of the same weight."""
+    scheduler, period_ms = ACCURATE.get(name, (CreditXen32, 30))
+    host = tiny_host(scheduler(), 1)
+    hogs(host, "victim")
+    dodger(host)
+    run_ms(host, 2_000)
+    share = shares(host, 100 * period_ms)["rogue"]
+    if name == "credit-xen32":
+        assert share >= 0.85
+    else:
+        assert share <= 1.1 * 0.5
+
+
+PERSISTENT = [
+    AmmpLike(grain_ns=300_000, wait=Wait.PASSIVE),
+    AmmpLike(grain_ns=300_000, wait=Wait.SPIN_THEN_FUTEX, spin_ns=200_000),
+    Database(),
+    HackbenchLike(fan=2, message_ns=20_000),
+    KernbenchLike(compile_ns=MS),
+    Descriptors(rounds=10, gap_ns=10_000, hold_ns=500, lock=ParavirtualLock),
+]
+"""Workloads whose tasks sleep and are woken again and again."""
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 1_000),
+    scheduler=st.sampled_from(SCHEDULERS),
+    workload=st.sampled_from(PERSISTENT),
+    emulated=st.booleans(),
+    active=st.integers(1, 4),
+)
+def test_no_wake_up_is_lost_whatever_was_preempted_meanwhile(
+    seed: int, scheduler: type[Cfs], workload: Workload, emulated: bool, active: int
+) -> None:
+    lab = Laboratory(pcpus=2, scheduler=scheduler(), seed=seed)
+    config = TCG if emulated else None
+    guest = lab.add("guest", workload, vcpus=4, config=config)
+    lab.add("hog", GobmkLike(), vcpus=2)
+    lab.run_for(40 * MS)
+    guest.agent.request(frozenset(range(active)))
+    lab.run_for(60 * MS)
+    for vcpu in lab.host.domains[1].vcpus:
+        lab.host.offline(vcpu)
+    lab.run_for(600 * MS)
+    before = guest.progress.total
+    lab.run_for(150 * MS)
+    assert guest.progress.total > before
 
 
 @relaxed
