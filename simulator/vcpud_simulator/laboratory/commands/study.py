@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vcpud_simulator.laboratory.study.reality import Lab
 
 _OUT = Path("build/study")
-_POLICY = "spin_feedback"
 _SEEDS = 3
 _FEWEST_SEEDS = 2
 _MOST_SEEDS = 30
@@ -57,7 +56,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         help="runs at a time (default: one a core)",
     )
     study.add_argument(
-        "--policy", default=_POLICY, metavar="NAME", help=f"vcpud's policy (default: {_POLICY})"
+        "--policy", metavar="NAME", help="what vcpud decides by (default: as it is shipped)"
     )
     study.add_argument(
         "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
@@ -98,11 +97,13 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def _study(options: argparse.Namespace) -> None:
+    from vcpud import config  # noqa: PLC0415
     from vcpud import policy as policies  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
     from vcpud_simulator.laboratory.study import reality  # noqa: PLC0415
 
     # Mistakes are found before an hour of work.
+    options.policy = options.policy or config.defaults().loop.policy_name
     policies.load(options.policy, {})
     lab = None if options.against is None else reality.read(options.against)
     if lab is None and options.reality_only:
