@@ -10,6 +10,7 @@ import pytest
 from unit.simulator.study.made_up import DONE, measured
 from vcpud.cli import main
 from vcpud_simulator.laboratory.study import campaign, picture, reality
+from vcpud_simulator.laboratory.study.runs import Reading, Run
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def test_the_short_study_writes_results_and_pictures_and_gives_every_claim_a_ver
 def test_an_interrupted_study_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(run: campaign.Run) -> campaign.Reading:
+    def interrupted(run: Run) -> Reading:
         if len(DONE) == 10:
             raise KeyboardInterrupt
         return measured(run)
