@@ -8,7 +8,7 @@ SYSCONFDIR ?= /etc
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt
-SHELL_FILES := .ci/run requirements/need-debian deploy/guest/vcpud-lock-histogram \
+SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/guest/vcpud-lock-histogram \
 	deploy/debian/root deploy/debian/build deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm \
 	tests/lab/guest/init tests/lab/guest/online-new-cpu
 UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service
@@ -20,7 +20,7 @@ INSTALL_PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap demo lint types imports unit test report-check test-root lab lab-quick bench format lock deb man install install-files \
+.PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test soak lab lab-quick bench format lock deb man install install-files \
 	uninstall clean
 
 help: ## print this list
@@ -64,14 +64,22 @@ types: $(VENV)/.project ## mypy, strict
 imports: $(VENV)/.project ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.project ## every test that needs no root and no browser, in random order
-	$(BIN)/python -m pytest -m "not root and not browser"
+unit: $(VENV)/.project ## every test that needs no root, no browser and no Prometheus, in random order
+	$(BIN)/python -m pytest -m "not root and not browser and not prometheus"
 
 test: lint types imports unit ## all of the above: what must pass before every commit
 
 report-check: $(VENV)/.project ## the report in a real Chromium, wide and narrow, light and dark
 	requirements/need-debian requirements/debian-browser.txt </dev/null
 	VCPUD_NOTHING_SKIPPED=1 $(BIN)/python -m pytest -m browser tests/browser
+
+prometheus-test: $(VENV)/.project ## rules, alerts and dashboard under Debian's promtool and Prometheus
+	requirements/need-debian requirements/debian-prometheus.txt prometheus </dev/null
+	tests/prometheus/fetch
+	VCPUD_NOTHING_SKIPPED=1 $(BIN)/python -m pytest -m prometheus tests/prometheus
+
+soak: $(VENV)/.project ## a day of 200 domains through the daemon: memory, growth, start; CYCLES=2000 for a short one
+	cd tests && ../$(BIN)/python -m soak $(CYCLES)
 
 test-root: $(VENV)/.project ## the package and its units under a real systemd in a container; needs root
 	requirements/need-debian requirements/debian-systemd.txt </dev/null
@@ -140,6 +148,7 @@ install-files: $(VENV)/.project
 	install -D -m 644 README.md "$(DESTDIR)$(PREFIX)/share/vcpud/README.md"
 	install -D -m 644 systemd/xen.conf "$(DESTDIR)$(PREFIX)/share/vcpud/systemd/xen.conf"
 	install -D -m 644 deploy/polkit/50-vcpud.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/50-vcpud.rules"
+	install -m 644 deploy/polkit/fine-grained.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/fine-grained.rules"
 	install -d "$(DESTDIR)$(SYSCONFDIR)/vcpud/conf.d"
 	[ -e "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml" ] || \
 		install -m 644 deploy/vcpud.yaml "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml"
