@@ -192,7 +192,7 @@ class Timing:
     """
 
     warmup_ns: int = 3 * NS_PER_S
-    settle_ns: int = 17 * NS_PER_S
+    settle_ns: int = 12 * NS_PER_S
     window_ns: int = 10 * NS_PER_S
     screen_ns: int = 3 * NS_PER_S
 
@@ -209,7 +209,7 @@ class Plan:
         waits: Of ammp-like.
         kernel_shapes: Width and overcommit of its kernel-lock variant, on a host of 2 pCPUs: each
             contended acquisition is an event, and there are hundreds of thousands a second.
-        noise_grains_ms: Of the second table, with host noise.
+        noise_grains_ms: Of active spin in the second table, with host noise.
         kvm_grains_ms: Of active spin on `kvm-perf`.
         blind_grains_ms: Of the platform that shows vcpud nothing of the guests.
         seeds: Runs of each cell.
@@ -243,7 +243,15 @@ class Plan:
 
     def table(self, *, noise: bool = False) -> list[Cell]:
         """The comparison itself, or its repetition with host noise."""
-        jobs = self.jobs(self.noise_grains_ms if noise else self.grains_ms)
+        jobs = self.jobs(self.grains_ms)
+        if noise:
+            jobs = [
+                GOBMK,
+                *(
+                    Job(kind=Kind.AMMP, grain_ms=grain, wait=Wait.ACTIVE)
+                    for grain in self.noise_grains_ms
+                ),
+            ]
         return [
             Cell(
                 job=job,
