@@ -114,6 +114,20 @@ class LogRecorder:
                 decision_id=done.decision_id,
                 **{"from": done.from_vcpus},
             )
+        for foreign in record.foreign:
+            self._log.warning(
+                "domain.foreign",
+                domain=foreign.name,
+                uuid=foreign.uuid,
+                to=foreign.to_vcpus,
+                reversal=foreign.reversal,
+                owed=foreign.owed_vcpus,
+                detail=foreign.detail,
+                **{"from": foreign.from_vcpus},
+            )
+        for original in record.received:
+            had = original.live_vcpus if original.online is None else len(original.online)
+            self._log.info("domain.received", domain=original.name, uuid=original.uuid, owed=had)
         for verdict in record.verdicts:
             self._log.info(
                 "verdict",

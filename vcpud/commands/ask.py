@@ -281,12 +281,13 @@ def _reload(options: argparse.Namespace) -> None:
 
 
 def _ask(
-    options: argparse.Namespace, verb: str, *, timeout_s: float = CHANGE_S, **fields: Any
+    options: argparse.Namespace, verb: str, *, timeout_s: float | None = None, **fields: Any
 ) -> dict[str, Any]:
     _, runtime_dir = folders(options)
     domain = getattr(options, "domain", None)
     try:
-        return ask(runtime_dir, verb, timeout_s=timeout_s, domain=domain, **fields)
+        patience_s = CHANGE_S if timeout_s is None else timeout_s
+        return ask(runtime_dir, verb, timeout_s=patience_s, domain=domain, **fields)
     except NotRunningError as error:
         raise NotRunningError(f"{error}{START_HINT}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,23 +46,29 @@ def settings_to_restore(options: argparse.Namespace) -> Settings:
         return settings_of(options)
     except ConfigError as error:
         sys.stderr.write(f"{error}\nvcpud: giving back with the defaults all the same\n")
-    state_dir, runtime_dir = folders(options)
     return dataclasses.replace(
         config.defaults(),
         backend=getattr(options, "backend", None) or "libvirt",
-        state_dir=state_dir,
-        runtime_dir=runtime_dir,
+        state_dir=getattr(options, "state_dir", None) or STATE_DIR,
+        runtime_dir=getattr(options, "runtime_dir", None) or RUNTIME_DIR,
     )
 
 
 def folders(options: argparse.Namespace) -> tuple[Path, Path]:
-    """State and runtime folder, also where the configuration is wrong or may not be read."""
+    """State and runtime folder, also where the configuration is wrong or may not be read.
+
+    Raises:
+        ConfigError: It was named, and is not there: nobody means the default folders then.
+    """
     state_dir = getattr(options, "state_dir", None)
     runtime_dir = getattr(options, "runtime_dir", None)
     if state_dir is None or runtime_dir is None:
         try:
             settings = settings_of(options)
         except ConfigError:
+            named = getattr(options, "config", None)
+            if named is not None and not os.path.lexists(named):
+                raise
             return state_dir or STATE_DIR, runtime_dir or RUNTIME_DIR
         return settings.state_dir, settings.runtime_dir
     return state_dir, runtime_dir
