@@ -300,6 +300,7 @@ class EsxStrict(BaseScheduler):
             if len(room) < min(len(gang), len(self.host.pcpus)) or self._leaving(domain, here):
                 continue
             self._stopped.remove(domain)
+            gang.sort(key=_progress)  # the pCPUs of a domain wider than the host go to the last
             for pcpu, vcpu in zip(room, gang, strict=False):
                 self.host.co_start(vcpu)
                 self._promised[pcpu] = vcpu
@@ -350,6 +351,11 @@ class EsxStrict(BaseScheduler):
         self.host.co_start(vcpu)
         self._enqueue(vcpu)
         self._place(vcpu, now_ns)
+
+
+def _progress(vcpu: Vcpu) -> int:
+    progress_ns: int = vcpu.sched.progress_ns
+    return progress_ns
 
 
 def _used(vcpu: Vcpu) -> int:

@@ -241,7 +241,7 @@ PERSISTENT = [
 """Workloads whose tasks sleep and are woken again and again."""
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(relaxed, max_examples=10, derandomize=True)  # progress has no bound, only a likely time
 @given(
     seed=st.integers(0, 1_000),
     scheduler=st.sampled_from(SCHEDULERS),

@@ -253,3 +253,14 @@ def test_a_runnable_vcpu_never_waits_beside_an_idle_pcpu(scheduler: type[EsxStri
     assert watch.longest_ns <= host.scheduler.balance_ns
     assert all(vcpu.in_state_ns(RUNNABLE, host.engine.now_ns) for vcpu in host.vcpus[:5])
     check_conservation(host)
+
+
+@pytest.mark.parametrize("scheduler", ESX)
+def test_all_vcpus_of_a_domain_wider_than_the_host_get_their_turn(
+    scheduler: type[EsxStrict],
+) -> None:
+    host = tiny_host(scheduler(), 2)
+    wide = hogs(host, "wide", vcpus=4)
+    run_ms(host, 4000)
+    ran = [vcpu.in_state_ns(RUNNING, host.engine.now_ns) for vcpu in wide.vcpus]
+    assert min(ran) > 0.8 * max(ran)
