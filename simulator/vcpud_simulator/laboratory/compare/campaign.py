@@ -79,8 +79,8 @@ class Plan:
     seeds: int = 2
     duration_ns: int | None = None
     probe_ns: int = 8 * NS_PER_S
-    finalists: int = 3
-    examined: int = 6
+    finalists: int = 2
+    examined: int = 2
 
 
 class Campaign:

@@ -99,7 +99,8 @@ def test_policies_are_measured_by_the_oracle_by_unmanaged_and_by_floors(key: str
 
 
 def test_harm_is_what_would_not_have_been_without_the_change(key: str) -> None:
-    campaign = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2), Executor(world))
+    plan = Plan(keys=(key,), contestants=CONTESTANTS, seeds=2, examined=6)
+    campaign = Campaign(plan, Executor(world))
     [card] = campaign.run()
     assert card.policies["good"].harmed == 0
     assert card.policies["bad"].harmed == 3
