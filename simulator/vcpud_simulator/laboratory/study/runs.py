@@ -15,7 +15,7 @@ to 100 in Xen VMs"); J. Fitzhardinge, 2007-01-13 ("to cut down on VCPU context s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud import policy as policies
@@ -166,7 +166,7 @@ def scenario(run: Run) -> Scenario:
         name=str(cell),
         title=f"study: {cell}",
         kind=ScenarioKind.STUDY,
-        domains=(*domains, *(() if bare else (DOM0,))),
+        domains=(*domains, *(() if bare else (replace(DOM0, vcpus=cell.pcpus),))),
         pcpus=cell.width if bare else cell.pcpus,
         scheduler=_SCHEDULERS[UNMANAGED.get(cell.system, cell.system)],
         scheduler_options=options,
@@ -184,7 +184,7 @@ def scenario(run: Run) -> Scenario:
 def measure(run: Run) -> Reading:
     """Simulate; a module-level function, so that it can be sent to other processes."""
     described = scenario(run)
-    names = [plan.name for plan in described.each()]
+    names = [plan.name for plan in described.domains if plan.name != DOM0.name]
     result = runner.run(
         described,
         policy=policies.load(run.policy, {}) if run.policy else None,

@@ -130,6 +130,13 @@ def test_vcpud_is_run_by_its_own_loop_and_a_policy_that_does_nothing_changes_not
     assert found.active_vcpus == pytest.approx(chosen.vcpus)
 
 
+def test_a_static_assignment_is_kept_from_the_first_instant_to_the_last() -> None:
+    chosen = replace(short(cell()), counts=(2, 2, 3, 1))
+    found = measure(chosen)
+    assert found.active_vcpus == pytest.approx(8.0)
+    assert found.changes == 0
+
+
 def test_without_its_undisturbed_rate_a_cell_has_no_fair_one() -> None:
     with pytest.raises(ValueError, match="undisturbed"):
         fair_rate(cell(), None)
