@@ -19,8 +19,9 @@ Approach
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from vcpud.demand import DomainDemand
+from vcpud.demand import DomainDemand, Progress
 from vcpud.plan import Outcome
 from vcpud.units import NS_PER_S
 
@@ -94,19 +95,20 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool, now_ns: int) 
         contended: Its vCPUs wait for pCPUs that others of its pool use.
         now_ns: Now.
     """
+    news: dict[str, Any] = {}
     home = domain.home_vcpus or max(belief.home_vcpus, domain.active_vcpus)
     since_ns = (belief.contended_since_ns or now_ns) if contended else None
     if home != belief.home_vcpus or since_ns != belief.contended_since_ns:
-        belief = replace(belief, home_vcpus=home, contended_since_ns=since_ns)
+        news = {"home_vcpus": home, "contended_since_ns": since_ns}
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
-        belief = _locks(belief, domain, contended=contended)
+        news |= _locks(belief, domain, contended=contended)
     window = domain.progress
     if window is not None and window.ended_at_ns != belief.progress_at_ns:
-        belief = _progress(belief, domain, contended=contended)
-    return belief
+        news |= _progress(belief, domain, window, since_ns)
+    return replace(belief, **news) if news else belief
 
 
-def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> Belief:
+def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
     wait, cost, calm = domain.lock_wait_ratio, belief.cost_ratio, belief.calm_wait_ratio
     if wait is not None and contended:
         if domain.active_vcpus > QUEUED_LOCK_VCPUS:
@@ -114,26 +116,26 @@ def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> Belief:
             cost += LEARN_RATIO * (excess / (1 - excess) - cost)
     elif wait is not None and _calm(domain):
         calm += LEARN_RATIO * (wait - calm)
-    return replace(
-        belief, locks_at_ns=domain.lock_wait_at_ns, cost_ratio=cost, calm_wait_ratio=calm
-    )
+    return {
+        "locks_at_ns": domain.lock_wait_at_ns,
+        "cost_ratio": cost,
+        "calm_wait_ratio": calm,
+    }
 
 
-def _progress(belief: Belief, domain: DomainDemand, *, contended: bool) -> Belief:
-    window = domain.progress
-    if window is None:
-        return belief
+def _progress(
+    belief: Belief, domain: DomainDemand, window: Progress, since_ns: int | None
+) -> dict[str, Any]:
     worth, seen = belief.calm_worth_ratio, window.worth_ratio
-    if seen is not None and not contended and _calm(domain):
+    if seen is not None and since_ns is None and _calm(domain):
         worth = seen if worth == 1.0 else worth + LEARN_RATIO * (seen - worth)
-    short = shortfall(belief, domain) if comparable(belief, domain) else None
-    return replace(
-        belief,
-        progress_at_ns=window.ended_at_ns,
-        rate_pcpus=window.rate_pcpus,
-        calm_worth_ratio=worth,
-        short_windows=belief.short_windows + 1 if short else 0,
-    )
+    short = _shortfall(worth, domain) if _seen_since(domain, since_ns) else None
+    return {
+        "progress_at_ns": window.ended_at_ns,
+        "rate_pcpus": window.rate_pcpus,
+        "calm_worth_ratio": worth,
+        "short_windows": belief.short_windows + 1 if short else 0,
+    }
 
 
 def _calm(domain: DomainDemand) -> bool:
@@ -143,7 +145,11 @@ def _calm(domain: DomainDemand) -> bool:
 
 def comparable(belief: Belief, domain: DomainDemand) -> bool:
     """Whether the latest window of progress was seen under the present conditions."""
-    window, since_ns = domain.progress, belief.contended_since_ns
+    return _seen_since(domain, belief.contended_since_ns)
+
+
+def _seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
+    window = domain.progress
     return (
         window is not None
         and since_ns is not None
@@ -154,9 +160,13 @@ def comparable(belief: Belief, domain: DomainDemand) -> bool:
 
 def shortfall(belief: Belief, domain: DomainDemand) -> float | None:
     """How much more it could make of its entitlement than it makes, at most: a ratio from 0."""
+    return _shortfall(belief.calm_worth_ratio, domain)
+
+
+def _shortfall(worth: float, domain: DomainDemand) -> float | None:
     if domain.progress is None or domain.entitled_pcpus is None:
         return None
-    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * belief.calm_worth_ratio
+    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * worth
     return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vcpud.demand import DomainDemand, PoolDemand
 from vcpud.plan import Outlook, Prospect
+from vcpud.swift import maker
 from vcpud_policies.apportion import Allotment, Claim
 from vcpud_policies.belief import Belief
 
@@ -39,10 +40,10 @@ def outlook(  # noqa: PLR0913 - what a domain is seen by
     counts = {claim.active, wanted, claim.within(1), claim.home}
     if claim.sensitive:
         counts.add(claim.share)
-    return Outlook(
-        uuid=claim.uuid,
-        wanted_vcpus=wanted,
-        inputs=(
+    return _outlook(
+        claim.uuid,
+        wanted,
+        (
             ("used_pcpus", domain.used_pcpus),
             ("run_delay_pcpus", domain.run_delay_pcpus),
             ("queued_tasks", domain.queued_tasks),
@@ -52,18 +53,23 @@ def outlook(  # noqa: PLR0913 - what a domain is seen by
             ("contention_cost_ratio", claim.cost if claim.movable else belief.cost_ratio),
             ("trust_ratio", belief.trust_ratio),
         ),
-        prospects=tuple(
-            Prospect(
-                vcpus=count,
-                gain_ratio=_gain(claim, count, allotment, overfull=overfull),
-                note=_note(claim, count, wanted),
+        tuple(
+            _prospect(
+                count,
+                _gain(claim, count, allotment, overfull=overfull),
+                _note(claim, count, wanted),
             )
             for count in sorted(counts)
         ),
-        why_not_more="" if wanted > claim.active else _why_not_more(claim),
-        why_not_fewer="" if wanted < claim.active else _why_not_fewer(claim, overfull=overfull),
-        would_change=_would_change(domain, belief, claim, min_gain),
+        "" if wanted > claim.active else _why_not_more(claim),
+        "" if wanted < claim.active else _why_not_fewer(claim, overfull=overfull),
+        _would_change(domain, belief, claim, min_gain),
     )
+
+
+# One for each domain in each cycle, so they are made the fast way: fields in their order.
+_outlook = maker(Outlook)
+_prospect = maker(Prospect)
 
 
 def _gain(claim: Claim, count: int, allotment: Allotment, *, overfull: bool) -> float | None:
