@@ -31,11 +31,13 @@ from vcpud_simulator.workloads.base import Workload
 from vcpud_simulator.workloads.bursty import Bursty
 from vcpud_simulator.workloads.database import Database
 from vcpud_simulator.workloads.descriptors import Descriptors
+from vcpud_simulator.workloads.files import Files
 from vcpud_simulator.workloads.gobmk import GobmkLike
 from vcpud_simulator.workloads.hackbench import HackbenchLike
 from vcpud_simulator.workloads.kernbench import KernbenchLike
 from vcpud_simulator.workloads.noise import Idle, Noise
 from vcpud_simulator.workloads.phased import Phased
+from vcpud_simulator.workloads.rogue import Rogue
 from vcpud_simulator.workloads.web import WebServer
 
 SCHEDULERS: Final[Mapping[str, Callable[..., Scheduler]]] = {
@@ -58,12 +60,14 @@ WORKLOADS: Final[Mapping[str, type[Workload]]] = {
     "bursty": Bursty,
     "database": Database,
     "descriptors": Descriptors,
+    "files": Files,
     "gobmk": GobmkLike,
     "hackbench": HackbenchLike,
     "kernbench": KernbenchLike,
     "idle": Idle,
     "noise": Noise,
     "phased": Phased,
+    "rogue": Rogue,
     "web": WebServer,
 }
 

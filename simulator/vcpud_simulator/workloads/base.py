@@ -35,6 +35,12 @@ class Progress:
         metered = sum(task.work_ns // unit_ns for task, unit_ns in self.metered)
         return self.iterations + metered + sum(phase.total for phase in self.phases)
 
+    def forget_responses(self) -> None:
+        """Keep no response times, those of phases neither."""
+        self.responses_ns.clear()
+        for phase in self.phases:
+            phase.forget_responses()
+
     def stop(self) -> None:
         """Its guest does something else from now on."""
         self.stopped = True
