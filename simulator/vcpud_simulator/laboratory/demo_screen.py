@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.commands.common import say
@@ -25,9 +26,10 @@ SECONDS_PER_SECOND: Final = 5.0
 """Simulated seconds a second in a live table: what happens can then be followed."""
 _EVERY_S: Final = 5
 """Simulated seconds between plain lines."""
-_EVENTS: Final = 6
+_EVENTS: Final = 8
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
-_HISTORY: Final = 30
+_BARS: Final = 30
+"""Bars of a line of them; the whole run fits."""
 
 
 class Plain:
@@ -83,6 +85,12 @@ class Live:
         self._events.append((now_ns, text))
         self._draw()
 
+    def _condensed(self, name: str) -> list[float]:
+        """The run so far, each bar the mean of an equal part of the whole run."""
+        step = max(1, self._end_ns // NS_PER_S // _BARS)
+        rates = self._history[name]
+        return [fmean(rates[at : at + step]) for at in range(0, len(rates), step)]
+
     def _draw(self) -> None:
         from rich import box  # noqa: PLC0415 - of an extra
         from rich.console import Group  # noqa: PLC0415
@@ -94,7 +102,7 @@ class Live:
         table.add_column("domain", no_wrap=True)
         for head in ("active vCPUs", "iterations/s", "spinning", "run delay"):
             table.add_column(head, justify="right")
-        table.add_column(f"last {_HISTORY} s", no_wrap=True)
+        table.add_column("so far", no_wrap=True)
         for name, point in self._points.items():
             best = max(self._history[name])
             table.add_row(
@@ -103,7 +111,7 @@ class Live:
                 Text(rate_text(point.rate), style=_colour(point.rate, best)),
                 f"{point.spin_pcpus:.2f}",
                 f"{point.run_delay_pcpus:.2f}",
-                Text(sparks(self._history[name][-_HISTORY:], best), style="cyan"),
+                Text(sparks(self._condensed(name), best), style="cyan"),
             )
         title = Text.assemble(
             (printable(self._scenario.title, 80), "bold"),
