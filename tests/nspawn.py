@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RECIPES = Path(__file__).resolve().parents[1] / "deploy" / "debian"
 TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "make")
+SUITE = "bookworm"
 BOOT_S = 60.0
 _NUMBERS = itertools.count(1)
 
@@ -37,17 +38,16 @@ def missing() -> str | None:
     return None
 
 
-def cached_root(suite: str = "bookworm", *more: str) -> Path:
-    """Return a Debian root that nobody may change, made when it is not in the cache.
+def cached_root(*more: str) -> Path:
+    """Return a Debian 12 that nobody may change, made when it is not in the cache.
 
     Args:
-        suite: The Debian release; the package is made for 12.
         more: Packages beside those that vcpud needs.
     """
     lines = (RECIPES / "root-packages").read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith("#")]
     done = subprocess.run(
-        (str(RECIPES / "root"), suite, *packages, *more),
+        (str(RECIPES / "root"), SUITE, *packages, *more),
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,

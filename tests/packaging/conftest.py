@@ -86,6 +86,12 @@ def bare(able: None) -> Iterator[nspawn.Machine]:  # noqa: ARG001
     yield from _booted()
 
 
+@pytest.fixture
+def libvirt_host(able: None) -> Iterator[nspawn.Machine]:  # noqa: ARG001
+    """The same with libvirt's daemon and polkit, as on a host of guests."""
+    yield from _booted("libvirt-daemon-system", "polkitd")
+
+
 @pytest.fixture(scope="session")
 def booted(package: Path) -> Iterator[nspawn.Machine]:
     """A running machine on which the package is installed."""
@@ -95,9 +101,9 @@ def booted(package: Path) -> Iterator[nspawn.Machine]:
         yield machine
 
 
-def _booted() -> Iterator[nspawn.Machine]:
+def _booted(*packages: str) -> Iterator[nspawn.Machine]:
     with tempfile.TemporaryDirectory(prefix="vcpud-systemd-") as scratch:
-        machine = nspawn.Machine(nspawn.cached_root(), Path(scratch))
+        machine = nspawn.Machine(nspawn.cached_root(*packages), Path(scratch))
         try:
             plugins = machine.root / PLUGINS
             plugins.parent.mkdir(parents=True)
