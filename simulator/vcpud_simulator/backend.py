@@ -31,6 +31,7 @@ SLOW_RATIO: Final = 0.95
 _SLOWEST: Final = 1 << 20
 _BEHIND_NS: Final = 20 * NS_PER_MS
 _LOOKED_BACK_NS: Final = 10 * NS_PER_S
+_TIDY_NS: Final = 60 * NS_PER_S
 _LEAST_SPAN_NS: Final = NS_PER_S
 
 
@@ -110,14 +111,16 @@ class SimulatedBackend:
 
     def __init__(self, options: BackendOptions) -> None:
         scenario = read_scenario(options.argument or DEFAULT_SCENARIO)
+        self._world = World(scenario)
         self._hypervisor = SimulatedHypervisor(
-            World(scenario),
+            self._world,
             terms=options.terms,
             boot_id=str(uuid.uuid4()),  # a host that begins anew owes nothing to an earlier one
             writable=options.writable,
             notes=self._notes,
         )
         self._name = scenario.name
+        self._tidy()
         self._clock = PacedClock(
             SimulatedClock(self._hypervisor), now_ns=options.now_ns, sleep=time.sleep
         )
@@ -135,6 +138,12 @@ class SimulatedBackend:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+    def _tidy(self) -> None:
+        """Nobody asks a daemon's host for response times, and it runs for days."""
+        for resident in self._world.residents.values():
+            resident.inhabitant.progress.forget_responses()
+        self._world.engine.after(_TIDY_NS, self._tidy)
 
     def _notes(self) -> tuple[str, ...]:
         """What an operator must know before believing a figure."""

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from vcpud.ledger import FileLedger
 from vcpud.model import Mode, Terms
 from vcpud.ports import Wake
 from vcpud.terms import TermsBook
-from vcpud_simulator.backend import PacedClock
+from vcpud_simulator.backend import PacedClock, SimulatedBackend
 from vcpud_simulator.hypervisor import SimulatedClock, SimulatedHypervisor
 from vcpud_simulator.scenario import DomainPlan, Scenario
 from vcpud_simulator.workloads.gobmk import GobmkLike
@@ -143,6 +144,24 @@ def test_a_scenario_can_be_named(options: BackendOptions, tmp_path: Path) -> Non
     assert [(one.name, one.max_vcpus) for one in sample.domains] == [("x", 3)]
     with pytest.raises(ConfigError, match="there is no scenario"):
         open_backend("simulated:nope", options)
+
+
+def test_a_host_that_runs_for_days_keeps_no_response_times(
+    options: BackendOptions, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.yaml"
+    path.write_text(
+        "pcpus: 1\ndomains: {x: {vcpus: 1, workload: {kind: web, requests_per_s: 50}}}"
+    )
+    opened = SimulatedBackend(replace(options, argument=str(path)))
+    hypervisor = opened.hypervisor
+    assert isinstance(hypervisor, SimulatedHypervisor)
+    world = hypervisor.world
+    kept = world.residents["x"].inhabitant.progress.responses_ns
+    world.engine.run_until(59 * S)
+    assert len(kept) > 1_000
+    world.engine.run_until(61 * S)
+    assert len(kept) < 200
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(
