@@ -343,7 +343,8 @@ def stranger(
 
 
 def exchange(peer: socket.socket) -> dict[str, Any]:
-    peer.sendall(b'{"verb": "status"}\n')
+    with contextlib.suppress(BrokenPipeError):  # turned away before anything was asked
+        peer.sendall(b'{"verb": "status"}\n')
     answer: dict[str, Any] = json.loads(peer.recv(4096))
     return answer
 
