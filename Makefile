@@ -149,6 +149,9 @@ install-files: $(VENV)/.project
 	install -D -m 644 systemd/xen.conf "$(DESTDIR)$(PREFIX)/share/vcpud/systemd/xen.conf"
 	install -D -m 644 deploy/polkit/50-vcpud.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/50-vcpud.rules"
 	install -m 644 deploy/polkit/fine-grained.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/fine-grained.rules"
+	install -d "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus" "$(DESTDIR)$(PREFIX)/share/vcpud/grafana"
+	install -m 644 deploy/prometheus/*.yml "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus/"
+	install -m 644 deploy/grafana/*.json "$(DESTDIR)$(PREFIX)/share/vcpud/grafana/"
 	install -d "$(DESTDIR)$(SYSCONFDIR)/vcpud/conf.d"
 	[ -e "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml" ] || \
 		install -m 644 deploy/vcpud.yaml "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml"
