@@ -24,6 +24,7 @@ _SEEDS = 3
 _FEWEST_SEEDS = 2
 _MOST_SEEDS = 30
 _MOST_JOBS = 1024
+_MOST_FIGURE = 1000
 _DESCRIPTION = """\
 Compares Xen's credit scheduler, ESX's strict and relaxed co-scheduling, and Xen with vcpud on
 simulated hosts of 8 pCPUs, for independent and for synchronising work, as the thesis did that
@@ -55,6 +56,14 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time (default: one a core)",
     )
+    for word, what in (
+        ("widths", "vCPUs of a domain"),
+        ("overcommits", "vCPUs per pCPU"),
+        ("grains", "of ammp-like, in ms"),
+    ):
+        study.add_argument(
+            f"--{word}", type=_figures, metavar="N,N", help=f"instead of the study's own: {what}"
+        )
     study.add_argument(
         "--policy", metavar="NAME", help="what vcpud decides by (default: as it is shipped)"
     )
@@ -86,11 +95,18 @@ def _number(fewest: int, most: int) -> Callable[[str], int]:
     return number
 
 
+def _figures(text: str) -> tuple[int, ...]:
+    one = _number(1, _MOST_FIGURE)
+    return tuple(sorted({one(part) for part in text.split(",")}))
+
+
 def plan_of(options: argparse.Namespace) -> Plan:
     """The study that is asked for."""
     from vcpud_simulator.laboratory.study.grid import FULL, QUICK  # noqa: PLC0415 - slow to load
 
-    plan = QUICK if options.quick else FULL
+    plan = (QUICK if options.quick else FULL).only(
+        widths=options.widths, overcommits=options.overcommits, grains_ms=options.grains
+    )
     if options.seeds is None:
         return plan
     return replace(plan, seeds=options.seeds, most_seeds=max(options.seeds, plan.most_seeds))

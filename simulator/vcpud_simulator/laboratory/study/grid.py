@@ -230,6 +230,30 @@ class Plan:
     most_seeds: int = 6
     timing: Timing
 
+    def only(
+        self,
+        *,
+        widths: tuple[int, ...] | None = None,
+        overcommits: tuple[int, ...] | None = None,
+        grains_ms: tuple[int, ...] | None = None,
+    ) -> Plan:
+        """A thinner grid, or one of other figures."""
+        if widths is overcommits is grains_ms is None:
+            return self
+        chosen = self.grains_ms if grains_ms is None else grains_ms
+        beside = {
+            name: tuple(grain for grain in getattr(self, name) if grain in chosen)
+            for name in ("noise_grains_ms", "kvm_grains_ms", "blind_grains_ms")
+        }
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}, other grid",
+            widths=self.widths if widths is None else widths,
+            overcommits=self.overcommits if overcommits is None else overcommits,
+            grains_ms=chosen,
+            **beside,
+        )
+
     def jobs(self, grains_ms: tuple[int, ...]) -> list[Job]:
         """gobmk-like, and ammp-like of these grains with every way to wait."""
         return [
@@ -337,7 +361,7 @@ QUICK: Final = Plan(
     noise_grains_ms=(),
     kvm_grains_ms=(10,),
     blind_grains_ms=(),
-    most_seeds=3,
+    most_seeds=5,
     timing=Timing(
         settle_ns=12 * NS_PER_S,
         window_ns=4 * NS_PER_S,

@@ -69,6 +69,13 @@ def test_relaxed_is_strict_where_pcpus_suffice_and_only_there() -> None:
     assert same_run(replace(relaxed, noise=True)).system is System.ESX_RELAXED
 
 
+def test_a_thinner_grid_has_only_what_was_asked_for() -> None:
+    assert FULL.only() is FULL
+    thin = FULL.only(widths=(2,), overcommits=(2,), grains_ms=(10,))
+    assert {(one.width, one.overcommit) for one in thin.table()} == {(2, 2)}
+    assert {one.job.grain_ms for one in thin.cells() if one.pcpus == PCPUS} == {0, 10}
+
+
 def test_static_assignments_are_all_equal_ones_and_the_one_that_fills_the_host() -> None:
     assert assignments(cell()) == [(1,) * 4, (2,) * 4, (3,) * 4, (4,) * 4]
     assert assignments(cell(width=2)) == [(1,) * 8, (2,) * 8]

@@ -68,6 +68,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
         (("--seeds", "1"), 2),
         (("--seeds", "many"), 2),
         (("--jobs", "0"), 2),
+        (("--widths", "2,"), 2),
         (("--reality-only",), 2),
         (("--policy", "no_such_policy"), 3),
         (("--against", "/nonexistent/lab.json"), 3),
