@@ -241,17 +241,19 @@ class Plan:
         if widths is overcommits is grains_ms is None:
             return self
         chosen = self.grains_ms if grains_ms is None else grains_ms
-        beside = {
-            name: tuple(grain for grain in getattr(self, name) if grain in chosen)
-            for name in ("noise_grains_ms", "kvm_grains_ms", "blind_grains_ms")
-        }
+        noise, kvm, blind = (
+            tuple(grain for grain in grains if grain in chosen)
+            for grains in (self.noise_grains_ms, self.kvm_grains_ms, self.blind_grains_ms)
+        )
         return dataclasses.replace(
             self,
             name=f"{self.name}, other grid",
             widths=self.widths if widths is None else widths,
             overcommits=self.overcommits if overcommits is None else overcommits,
             grains_ms=chosen,
-            **beside,
+            noise_grains_ms=noise,
+            kvm_grains_ms=kvm,
+            blind_grains_ms=blind,
         )
 
     def jobs(self, grains_ms: tuple[int, ...]) -> list[Job]:
