@@ -81,8 +81,12 @@ def command_page(parser: argparse.ArgumentParser) -> str:
     """The manual of the program; the parser is used up."""
     description = parser.description or ""
     parser._positionals.title = "commands"  # noqa: SLF001
+    names = set()
     for command in _commands(parser):
+        names.add(command.prog.rpartition(" ")[2])
         _without_common_options(command)
+    if missing := {entry.name for entry in entry_points(group=cli.GROUP)} - names:
+        raise SystemExit(f"no manual is written while commands are missing: {sorted(missing)}")
     examples, _, codes = (parser.epilog or "").partition("\nexit codes:")
     data = {"project_name": TITLE, "version": version(), "manual_title": "System administration"}
     page = Manpage(parser, _data=data, format="single-commands-section")
@@ -315,6 +319,7 @@ def _option_kind(field: dataclasses.Field[Any]) -> str:
 def _comments(text: str) -> dict[str, str]:
     """What the shipped configuration says of each key, behind its value or in lines above it."""
     key_line = re.compile(r"^(?P<indent> *)(?:# )?(?P<more> *)(?P<key>[\w*\"-]+):(?P<rest> .*|)$")
+    choices = re.compile(r"^(?:\S+ \| )+\S+: ")  # the schema knows them, too
     found: dict[str, str] = {}
     above: list[tuple[int, str]] = []
     said: list[str] = []
@@ -327,7 +332,8 @@ def _comments(text: str) -> dict[str, str]:
         depth = len(match["indent"]) + len(match["more"])
         above = [(indent, word) for indent, word in above if indent < depth]
         name = ".".join([*(word for _, word in above), match["key"]])
-        found[name] = match["rest"].partition(" # ")[2].strip() or " ".join(said)
+        comment = match["rest"].partition(" # ")[2].strip() or " ".join(said)
+        found[name] = choices.sub("", comment)
         above.append((depth, match["key"]))
         said = []
     return found
