@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from vcpud.metrics import catalogue
 from vcpud.model import DomainSample, Trouble, Uuid, VcpuSample
@@ -48,13 +49,11 @@ def _wait(seen: _Seen) -> float | None:
     return min(demand.run_delay_pcpus / demand.active_vcpus, 1.0)
 
 
-def _lock_wait(seen: _Seen) -> float | None:
-    return None if seen.demand is None else seen.demand.lock_wait_ratio
-
-
 def _lhp(seen: _Seen) -> float | None:
-    wait, lock_wait = _wait(seen), _lock_wait(seen)
-    return None if wait is None or lock_wait is None else min(wait, lock_wait)
+    if seen.demand is None or seen.demand.lock_wait_ratio is None:
+        return None
+    wait = _wait(seen)
+    return None if wait is None else min(wait, seen.demand.lock_wait_ratio)
 
 
 def _progress(seen: _Seen) -> float | None:
@@ -90,18 +89,19 @@ def concurrency_hazard(
         return None
     none_runs = none_waits = neither = 1.0
     for was, vcpu in zip(earlier, now, strict=True):
-        if (
-            was.run_ns is None
-            or was.run_delay_ns is None
-            or vcpu.run_ns is None
-            or vcpu.run_delay_ns is None
-            or was.index != vcpu.index
-        ):
+        if was.index != vcpu.index:
             return None
-        if vcpu.run_ns == was.run_ns and vcpu.run_delay_ns == was.run_delay_ns:
+        if was.run_ns is None or was.run_delay_ns is None:
+            return None
+        if vcpu is was:
             continue
-        runs = min(max((vcpu.run_ns - was.run_ns) / window_ns, 0.0), 1.0)
-        waits = min(max((vcpu.run_delay_ns - was.run_delay_ns) / window_ns, 0.0), 1.0 - runs)
+        if vcpu.run_ns is None or vcpu.run_delay_ns is None:
+            return None
+        runs = (vcpu.run_ns - was.run_ns) / window_ns
+        waits = (vcpu.run_delay_ns - was.run_delay_ns) / window_ns
+        if runs < 0 or waits < 0 or runs + waits > 1:  # ticks, and waits booked at their end
+            runs = min(max(runs, 0.0), 1.0)
+            waits = min(max(waits, 0.0), 1.0 - runs)
         none_runs *= 1.0 - runs
         none_waits *= 1.0 - waits
         neither *= 1.0 - runs - waits
@@ -116,8 +116,10 @@ def _yields(seen: _Seen) -> int | None:
 
 
 def _demanded(word: str) -> Callable[[_Seen], float | None]:
+    of_demand = attrgetter(word)
+
     def figure(seen: _Seen) -> float | None:
-        value: float | None = None if seen.demand is None else getattr(seen.demand, word)
+        value: float | None = None if seen.demand is None else of_demand(seen.demand)
         return value
 
     return figure
@@ -135,7 +137,7 @@ _FIGURES: tuple[tuple[Family, Callable[[_Seen], float | None]], ...] = (
     (catalogue.DOMAIN_WAIT, _wait),
     (catalogue.DOMAIN_HAZARD, _hazard),
     (catalogue.DOMAIN_LHP, _lhp),
-    (catalogue.DOMAIN_LOCK_WAIT, _lock_wait),
+    (catalogue.DOMAIN_LOCK_WAIT, _demanded("lock_wait_ratio")),
     (catalogue.DOMAIN_YIELDS, _yields),
     (catalogue.DOMAIN_ENTITLED, _demanded("entitled_pcpus")),
     (catalogue.DOMAIN_USED, _demanded("used_pcpus")),
@@ -160,6 +162,7 @@ class DomainText:
     def __init__(self, hypervisor: str) -> None:
         self._hypervisor = _quoted(hypervisor)
         self._labels: dict[Uuid, tuple[str, str]] = {}
+        self._written: dict[Uuid, tuple[tuple[Any, ...], str, str]] = {}
         self._earlier: dict[Uuid, DomainSample] = {}
 
     def write(self, record: CycleRecord, counts: DomainCounts) -> str:
@@ -199,28 +202,37 @@ class DomainText:
         return "\n".join(lines)
 
     def _several(self, lines: list[str], everyone: list[_Seen]) -> None:
-        """Families with more labels than the domain's name."""
-        _head(lines, catalogue.DOMAIN_INFO)
-        name = catalogue.DOMAIN_INFO.name
+        """Families with more labels than the domain's name: mostly what they were a cycle ago."""
+        written: dict[Uuid, tuple[tuple[Any, ...], str, str]] = {}
         for seen in everyone:
-            sample = seen.sample
-            lines.append(
-                f"{name}{{domain={seen.label},uuid={_quoted(sample.uuid)},"
-                f'hypervisor={self._hypervisor},tier="{sample.method}",'
-                f'mode="{sample.terms.mode}",pool={_quoted(sample.pool)}}} 1'
+            sample, status = seen.sample, seen.status
+            terms = sample.terms
+            now = (
+                seen.label,
+                sample.method,
+                terms,
+                sample.pool,
+                sample.live_vcpus if sample.online is None else len(sample.online),
+                sample.max_vcpus,
+                None if status is None else (status.target_vcpus, status.original_vcpus),
             )
+            before = self._written.get(sample.uuid)
+            if before is None or before[0] != now:
+                before = (now, self._info(seen), _vcpus(seen))
+            written[sample.uuid] = before
+        self._written = written
+        _head(lines, catalogue.DOMAIN_INFO)
+        lines.extend([info for _, info, _ in written.values()])
         _head(lines, catalogue.DOMAIN_VCPUS)
-        name = catalogue.DOMAIN_VCPUS.name
-        for seen in everyone:
-            begin = f'{name}{{domain={seen.label},kind="'
-            lines.extend(f'{begin}{kind}"}} {count}' for kind, count in _vcpus(seen))
+        lines.extend([vcpus for _, _, vcpus in written.values()])
         _head(lines, catalogue.DOMAIN_TROUBLE)
         name = catalogue.DOMAIN_TROUBLE.name
         for seen in everyone:
-            lines.extend(
-                f'{name}{{domain={seen.label},reason="{trouble}"}} 1'
-                for trouble in sorted(seen.sample.troubles)
-            )
+            if seen.sample.troubles:
+                lines.extend(
+                    f'{name}{{domain={seen.label},reason="{trouble}"}} 1'
+                    for trouble in sorted(seen.sample.troubles)
+                )
         _head(lines, catalogue.DOMAIN_QUARANTINED)
         name = catalogue.DOMAIN_QUARANTINED.name
         for seen in everyone:
@@ -228,6 +240,14 @@ class DomainText:
             if status is not None and status.phase is Phase.QUARANTINED:
                 why = status.why or Why.FAILED
                 lines.append(f'{name}{{domain={seen.label},reason="{why}"}} 1')
+
+    def _info(self, seen: _Seen) -> str:
+        sample = seen.sample
+        return (
+            f"{catalogue.DOMAIN_INFO.name}{{domain={seen.label},uuid={_quoted(sample.uuid)},"
+            f'hypervisor={self._hypervisor},tier="{sample.method}",'
+            f'mode="{sample.terms.mode}",pool={_quoted(sample.pool)}}} 1'
+        )
 
     def _label(self, samples: Iterable[DomainSample]) -> dict[Uuid, str]:
         """Each domain's name, quoted and unique: two series of one name void a whole scrape."""
@@ -245,20 +265,21 @@ class DomainText:
         return {uuid: label for uuid, (_, label) in kept.items()}
 
 
-def _vcpus(seen: _Seen) -> list[tuple[str, int]]:
+def _vcpus(seen: _Seen) -> str:
     sample, status = seen.sample, seen.status
     active = len(sample.active)
     ceiling = sample.terms.max_vcpus
-    counts = [
-        ("active", active),
-        ("max", sample.max_vcpus if ceiling is None else min(sample.max_vcpus, ceiling)),
-        ("min", sample.terms.min_vcpus),
-    ]
+    counts = {
+        "active": active,
+        "max": sample.max_vcpus if ceiling is None else min(sample.max_vcpus, ceiling),
+        "min": sample.terms.min_vcpus,
+    }
     if status is not None:
         had = status.original_vcpus
-        counts.append(("target", status.target_vcpus))
-        counts.append(("original", active if had is None else had))
-    return counts
+        counts["target"] = status.target_vcpus
+        counts["original"] = active if had is None else had
+    begin = f'{catalogue.DOMAIN_VCPUS.name}{{domain={seen.label},kind="'
+    return "\n".join(f'{begin}{kind}"}} {count}' for kind, count in counts.items())
 
 
 def _tallies(
