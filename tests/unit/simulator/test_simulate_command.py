@@ -137,3 +137,13 @@ def test_a_wrong_scenario_ends_with_3_and_leaves_nothing_half_written(
     assert f"{file}:1: pcpus: expected 1 to 1024, found 0" in err
     assert f"{file}:2: domains.a.vcpus: expected 1 to 1024, found 0" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["quick.yaml"]
+
+
+def test_those_that_come_with_vcpud_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["simulate", "--list"]) == 0
+    assert "kernel_lock  " in capsys.readouterr().out
+    assert cli.main(["simulate", "--list", "-o", "json"]) == 0
+    names = {one["name"] for one in json.loads(capsys.readouterr().out)}
+    assert {"kernel_lock", "independent", "mixed", "phased"} <= names
+    assert cli.main(["simulate"]) == 2
+    assert "vcpud simulate --list" in capsys.readouterr().err
