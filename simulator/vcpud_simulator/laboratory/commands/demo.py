@@ -12,7 +12,6 @@ from vcpud import policy as policies
 from vcpud.commands.common import output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
 from vcpud_simulator.laboratory.provenance import commit
-from vcpud_simulator.laboratory.reading import read_scenario
 
 REPORT: Final = Path("vcpud-demo.html")
 
@@ -43,6 +42,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     from vcpud_simulator.laboratory import demo, demo_screen  # noqa: PLC0415 - needs an extra
+    from vcpud_simulator.laboratory.reading import read_scenario  # noqa: PLC0415 - slow to load
 
     name = options.policy or config.defaults().loop.policy_name
     try:
