@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vcpud_simulator.laboratory.study.reality import Lab
 
 _OUT = Path("build/study")
-_SEEDS = 3
 _FEWEST_SEEDS = 2
 _MOST_SEEDS = 30
 _MOST_JOBS = 1024
@@ -179,7 +178,7 @@ def _reality(
 
     rates = run_all(
         reality.simulate,
-        reality.tasks(lab, options.seeds or _SEEDS),
+        reality.tasks(lab, options.seeds or _FEWEST_SEEDS),
         jobs=options.jobs,
         cache=Cache(options.out / "cache"),
         resume=options.resume,
