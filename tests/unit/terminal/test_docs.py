@@ -1,0 +1,84 @@
+"""What the documentation says is so: generated pages are fresh, examples are accepted."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vcpud import cli, config
+
+DOCS = Path(__file__).parents[3] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)#:]+)\)")
+
+
+def generator(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    return [
+        (page.name, text)
+        for page in PAGES
+        for found, text in _BLOCK.findall(page.read_text())
+        if found == kind
+    ]
+
+
+@pytest.mark.parametrize("name", ["configuration", "events"])
+def test_a_generated_page_is_what_its_generator_writes(name: str) -> None:
+    fresh = generator(f"generate_{name}").page()
+    assert (DOCS / f"{name}.md").read_text() == fresh, f"run docs/generate_{name}.py"
+
+
+def test_every_key_is_described() -> None:
+    lines = (DOCS / "configuration.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    keys = {row[0]: row for row in rows if len(row) == 3 and row[0].startswith("`")}
+    assert {"`foreign`", "`kill_switch`", "`limits.max_parked_ratio`"} <= set(keys)
+    assert not [row[0] for row in keys.values() if not all(row)]
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
+def test_a_configuration_that_is_shown_is_accepted(page: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "vcpud.yaml"
+    path.write_text(text)
+    path.chmod(0o600)
+    assert config.load(path, explicit=True).files, page
+
+
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [
+        (page, line)
+        for page, text in blocks("sh")
+        for line in text.splitlines()
+        if line.startswith("vcpud ")
+    ],
+)
+def test_a_command_that_is_shown_is_one(page: str, line: str) -> None:
+    options = cli._parser().parse_args(shlex.split(line)[1:])
+    assert callable(options.handler), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_to_is_there(page: Path) -> None:
+    missing = [
+        target
+        for target in _LINK.findall(page.read_text())
+        if "//" not in target and not (page.parent / target).exists()
+    ]
+    assert missing == []
