@@ -185,16 +185,19 @@ def _verdict(trial: Trial, now_ns: int) -> Verdict | None:
     if trial.reached_at_ns is None:
         return None
     proof = trial.move.proof
-    members = [resize.uuid for resize in trial.move.resizes]
+    members = list(trial.move.resizes)
     if proof is Proof.NO_HARM:
         # It was proven before: what cannot be compared now does not speak against it.
-        members = [uuid for uuid in members if trial.before[uuid]]
+        members = [resize for resize in members if trial.before[resize.uuid]]
         if not members:
             if now_ns < trial.reached_at_ns + SETTLE_NS:
                 return None
             return _said(trial, Outcome.UNKNOWN, None, now_ns, "nothing comparable was seen")
     sigmas = _sigmas(len(members))
-    gains = [_gain(trial.before[uuid], trial.after.get(uuid, ()), sigmas) for uuid in members]
+    gains = [
+        _gain(trial.before[one.uuid], trial.after.get(one.uuid, ()), one.due_pcpus, sigmas)
+        for one in members
+    ]
     known = [gain for gain in gains if gain is not None]
     if len(known) < len(gains):
         if now_ns < trial.reached_at_ns + PATIENCE_NS:
@@ -264,12 +267,16 @@ class _Gain:
 
 
 def _gain(
-    before: tuple[Progress, ...], after: tuple[Progress, ...], sigmas: float
+    before: tuple[Progress, ...],
+    after: tuple[Progress, ...],
+    due_pcpus: float | None,
+    sigmas: float,
 ) -> _Gain | None:
     """Compare mean rates; None while there is too little to compare."""
     if not before or not after:
         return None
-    was = [window.rate_pcpus for window in before]
+    due = math.inf if due_pcpus is None else due_pcpus
+    was = [min(window.rate_pcpus, due) for window in before]
     now = [window.rate_pcpus for window in after[-WINDOWS:]]
     gain = _Gain(
         before=fmean(was),

@@ -17,12 +17,15 @@ class Resize:
         from_vcpus: Active vCPUs the decision was made on.
         to_vcpus: Active vCPUs wanted.
         step_vcpus: How many may change in one actuation; more than one only on strong evidence.
+        due_pcpus: Progress the domain has a right to; what it made beyond that it made of what
+            others left, and losing it is no harm. None where all it made counts.
     """
 
     uuid: Uuid
     from_vcpus: int
     to_vcpus: int
     step_vcpus: int = 1
+    due_pcpus: float | None = None
 
 
 class Proof(StrEnum):

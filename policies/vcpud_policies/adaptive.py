@@ -89,12 +89,13 @@ class Memory:
     Attributes:
         domains: What is believed of each.
         pools: What is remembered of each.
-        seekers: Domains of moves not yet judged that were made for their own sake.
+        seekers: Domains of moves not yet judged that were made for their own sake: progress before
+            it, None where not known, and what contention was believed to cost.
     """
 
     domains: Mapping[Uuid, Belief] = field(default_factory=dict)
     pools: Mapping[str, PoolMemory] = field(default_factory=dict)
-    seekers: Mapping[Uuid, float | None] = field(default_factory=dict)
+    seekers: Mapping[Uuid, tuple[float | None, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ class Adaptive:
         after = Memory(
             domains=domains,
             pools={pool.name: pools[pool.name] for pool in demand.pools},
-            seekers={uuid: rate for uuid, rate in seekers.items() if uuid in domains},
+            seekers={uuid: sought for uuid, sought in seekers.items() if uuid in domains},
         )
         return after, Plan(moves=tuple(moves), outlooks=tuple(outlooks))
 
@@ -176,7 +177,7 @@ class _Turn:
         self._inside = inside
         self._now_ns = now_ns
         self.memory = memory
-        self.seekers: dict[Uuid, float | None] = {}
+        self.seekers: dict[Uuid, tuple[float | None, float]] = {}
         self.moves: list[Move] = []
         self.outlooks: list[Outlook] = []
         runnable = {domain.uuid: _runnable(domain) for domain in inside}
@@ -267,6 +268,7 @@ class _Turn:
             want=self._wants[domain.uuid],
             cost=cost,
             contended=contended,
+            used=domain.used_pcpus or 0.0,
             made=made,
             movable=movable,
             lends=movable
@@ -453,12 +455,14 @@ class _Turn:
                     from_vcpus=domain.active_vcpus,
                     to_vcpus=vcpus,
                     step_vcpus=abs(vcpus - domain.active_vcpus),
+                    due_pcpus=None
+                    if domain.uuid in seeking or proof is Proof.SUM
+                    else self._due(domain),
                 )
             )
             if domain.uuid in seeking:
-                self.seekers[domain.uuid] = (
-                    None if domain.progress is None else domain.progress.rate_pcpus
-                )
+                rate = None if domain.progress is None else domain.progress.rate_pcpus
+                self.seekers[domain.uuid] = rate, self._claims[domain.uuid].cost
         self.moves.append(
             Move(
                 resizes=tuple(resizes),
@@ -467,6 +471,13 @@ class _Turn:
                 comparable_from_ns=comparable_from_ns,
             )
         )
+
+    def _due(self, domain: DomainDemand) -> float | None:
+        """Progress a neighbour has a right to: its entitlement, at the worth of its use."""
+        window = domain.progress
+        if window is None or window.worth_ratio is None:
+            return None
+        return self._entitled[domain.uuid] * window.worth_ratio
 
 
 def _runnable(domain: DomainDemand) -> float:
@@ -481,7 +492,7 @@ def _runnable(domain: DomainDemand) -> float:
 
 def _heard(
     state: Memory, demand: HostDemand, verdicts: tuple[Verdict, ...], now_ns: int
-) -> tuple[dict[Uuid, Belief], dict[str, PoolMemory], dict[Uuid, float | None]]:
+) -> tuple[dict[Uuid, Belief], dict[str, PoolMemory], dict[Uuid, tuple[float | None, float]]]:
     """Beliefs and memories after the verdicts since the last decision."""
     known, pools, seekers = dict(state.domains), dict(state.pools), dict(state.seekers)
     domains = {domain.uuid: domain for domain in demand.domains} if verdicts else {}
@@ -493,15 +504,15 @@ def _heard(
             if domain is None or belief is None:
                 continue
             shrunk = resize.to_vcpus < resize.from_vcpus
-            before, after = belief.rate_pcpus, None
-            if domain.progress is not None and domain.progress.active_vcpus == resize.to_vcpus:
-                after = domain.progress.rate_pcpus
             if resize.uuid in seekers:
-                before = seekers.pop(resize.uuid)
-                measured = _measured(resize, domain.entitled_pcpus, before, after)
+                rate, believed = seekers.pop(resize.uuid)
+                window, after = domain.progress, None
+                if window is not None and window.active_vcpus == resize.to_vcpus:
+                    after = window.rate_pcpus
+                cost = max(_measured(resize, domain.entitled_pcpus, rate, after), believed)
                 if verdict.outcome is not Outcome.UNKNOWN or not verdict.kept:
                     known[resize.uuid] = beliefs.judged(
-                        belief, verdict.outcome, shrunk=shrunk, measured=measured, now_ns=now_ns
+                        belief, verdict.outcome, shrunk=shrunk, cost_ratio=cost, now_ns=now_ns
                     )
             elif shrunk:
                 harmed = verdict.outcome is Outcome.HARMED
@@ -511,9 +522,9 @@ def _heard(
 
 def _measured(
     resize: Resize, entitled: float | None, before: float | None, after: float | None
-) -> float | None:
-    """What contention cost, from progress before and after a shrink."""
+) -> float:
+    """What contention cost at least, from progress before and after a shrink."""
     if before is None or after is None or entitled is None:
-        return None
+        return 0.0
     was, now = min(float(resize.from_vcpus), entitled), min(float(resize.to_vcpus), entitled)
     return after / max(before, beliefs.LEAST_PCPUS) * was / max(now, beliefs.LEAST_PCPUS) - 1

@@ -54,6 +54,7 @@ class Claim:
         want: pCPUs it would keep busy if it had them.
         cost: What contention costs it; 0 for one that does not care.
         contended: Whether it suffers contention now.
+        used: pCPUs it uses now.
         made: Its progress now over what of its use can be progress, None where not known.
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
@@ -68,6 +69,7 @@ class Claim:
     want: float
     cost: float
     contended: bool
+    used: float = 0.0
     made: float | None = None
     movable: bool = True
     lends: bool = False
@@ -91,6 +93,11 @@ class Claim:
         if self.made is not None and self.contended:
             now = max(now, self.made)
         return math.log(self.progress(vcpus, fits=fits) / now)
+
+    def loss(self, vcpus: int) -> float:
+        """Log of the use it is left with over its use now, for one that does not care; at most 0."""
+        left = max(min(float(vcpus), self.entitled), 1e-3)
+        return math.log(left / self.used) if vcpus < self.active and self.used > left else 0.0
 
     @property
     def share(self) -> int:
@@ -117,7 +124,8 @@ class Allotment:
     Attributes:
         vcpus: By domain; those that cannot be changed keep theirs.
         fits: What they keep busy does not exceed the pool.
-        gain: Weighted mean of the log gain of those whom contention hurts.
+        gain: Weighted sum of log gains, of what neighbours lose of the use they make of what
+            others leave too, per weight of those whom contention hurts.
     """
 
     vcpus: Mapping[Uuid, int]
@@ -146,12 +154,13 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
     fits = _busy(hurt, counts) <= left + ROUNDING_PCPUS
     if not fits:
         counts = {c.uuid: _alone(c, shares[c.uuid]) for c in hurt}
-    weight = sum(c.weight for c in hurt)
-    gain = sum(c.weight * c.gain(counts[c.uuid], fits=fits) for c in hurt) / weight
     if not fits or all(count == 1 for count in counts.values()):
         # Nobody is spared by what others give up.
         vcpus = {c.uuid: _calm(c, fragile=False) for c in calm}
-    return Allotment(vcpus=vcpus | counts, fits=fits, gain=gain)
+    gain = sum(c.weight * c.gain(counts[c.uuid], fits=fits) for c in hurt)
+    gain += sum(c.weight * c.loss(vcpus[c.uuid]) for c in calm)
+    weight = sum(c.weight for c in hurt)
+    return Allotment(vcpus=vcpus | counts, fits=fits, gain=gain / weight)
 
 
 def _calm(claim: Claim, *, fragile: bool) -> int:

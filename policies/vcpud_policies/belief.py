@@ -111,7 +111,9 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool, now_ns: int) 
 def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
     wait, cost, calm = domain.lock_wait_ratio, belief.cost_ratio, belief.calm_wait_ratio
     if wait is not None and contended:
-        if domain.active_vcpus > QUEUED_LOCK_VCPUS:
+        # Where it was given fewer vCPUs there is little left to see of what more would cost.
+        spared = belief.proven and domain.active_vcpus < belief.home_vcpus
+        if domain.active_vcpus > QUEUED_LOCK_VCPUS and not spared:
             excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
             cost += LEARN_RATIO * (excess / (1 - excess) - cost)
     elif wait is not None and _calm(domain):
@@ -172,9 +174,9 @@ def _shortfall(worth: float, domain: DomainDemand) -> float | None:
 
 def believed_cost(belief: Belief, domain: DomainDemand) -> float:
     """What contention is believed to cost a domain now; 0 without evidence."""
-    bound = shortfall(belief, domain) if comparable(belief, domain) else None
     if belief.proven:
-        return belief.cost_ratio if bound is None else bound
+        return belief.cost_ratio
+    bound = shortfall(belief, domain) if comparable(belief, domain) else None
     if bound is None:
         return 0.0
     cost = min(belief.cost_ratio * belief.trust_ratio, bound)
@@ -184,7 +186,7 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> float:
 
 
 def judged(
-    belief: Belief, outcome: Outcome, *, shrunk: bool, measured: float | None, now_ns: int
+    belief: Belief, outcome: Outcome, *, shrunk: bool, cost_ratio: float, now_ns: int
 ) -> Belief:
     """Learn from the verdict on a move that was made for this domain's own sake.
 
@@ -192,15 +194,19 @@ def judged(
         belief: So far.
         outcome: Of the move as a whole.
         shrunk: It was given fewer vCPUs; a verdict on more says nothing new.
-        measured: The cost that its own progress before and after amounts to, where known.
+        cost_ratio: What contention cost it, as believed before and as measured since.
         now_ns: Now.
     """
     if not shrunk:
         return belief
     if outcome is Outcome.HELPED:
-        cost = belief.cost_ratio if measured is None else max(measured, 0.0)
         return replace(
-            belief, proven=True, failures=0, trust_ratio=1.0, not_before_ns=0, cost_ratio=cost
+            belief,
+            proven=True,
+            failures=0,
+            trust_ratio=1.0,
+            not_before_ns=0,
+            cost_ratio=max(belief.cost_ratio, cost_ratio),
         )
     pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
     return replace(

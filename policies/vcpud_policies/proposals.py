@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.plan import Move, Outlook, Plan, Proof, Prospect, Resize
+from vcpud.swift import maker
 
 
 def resize(
@@ -67,15 +68,19 @@ def stepped(
         fewer: The condition for fewer.
     """
     active = domain.active_vcpus
-    return Outlook(
-        uuid=domain.uuid,
-        wanted_vcpus=wanted_vcpus,
-        inputs=inputs,
-        prospects=tuple(Prospect(vcpus=count) for count in sorted({active, wanted_vcpus})),
-        why_not_more="" if wanted_vcpus > active else f"more only when {more}",
-        why_not_fewer="" if wanted_vcpus < active else f"fewer only when {fewer}",
-        would_change=f"more when {more}; fewer when {fewer}",
+    return _make_outlook(
+        domain.uuid,
+        wanted_vcpus,
+        inputs,
+        tuple([_make_prospect(count) for count in sorted({active, wanted_vcpus})]),
+        "" if wanted_vcpus > active else f"more only when {more}",
+        "" if wanted_vcpus < active else f"fewer only when {fewer}",
+        f"more when {more}; fewer when {fewer}",
     )
+
+
+_make_outlook = maker(Outlook)
+_make_prospect = maker(Prospect)
 
 
 def plan(found: Iterable[tuple[Outlook, Move | None]]) -> Plan:

@@ -211,3 +211,12 @@ def test_an_exchange_is_judged_on_the_sum(after: tuple[float, float], kept: obje
 
 def test_a_move_without_proof_is_not_judged() -> None:
     assert opened(Docket(), "d", replace(SHRINK, proof=Proof.NONE)).trials == ()
+
+
+@pytest.mark.parametrize(("due", "kept"), [(None, False), (2.0, True), (3.0, False)])
+def test_losing_what_others_had_left_is_no_harm(due: float | None, kept: object) -> None:
+    lent = Resize(uuid="u", from_vcpus=4, to_vcpus=2, due_pcpus=due)
+    move = Move(resizes=(lent,), reason="for the sake of others", proof=Proof.NO_HARM)
+    _, verdict = trial(move, [2.7, 2.7], [1.95, 1.95])
+    assert verdict is not None
+    assert verdict.kept is kept
