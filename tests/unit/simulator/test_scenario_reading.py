@@ -291,3 +291,16 @@ def test_a_scenario_made_in_code_is_checked_all_the_same() -> None:
         ("domains", "a", "guest", "hzz"),
         ("domains", "a"),
     ]
+
+
+def test_the_documented_example_is_a_scenario(write: Path) -> None:
+    text = (CHECKOUT / "simulator/scenarios/README.md").read_text()
+    write.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert [plan.name for plan in read_scenario(write).each()] == [
+        "files",
+        "batch-1",
+        "batch-2",
+        "visitor",
+    ]
+    for name in (*SCHEDULERS, *PLATFORMS):
+        assert name in text
