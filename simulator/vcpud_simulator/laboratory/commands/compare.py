@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from vcpud import policy as policies
 from vcpud.commands.common import duration, output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
+from vcpud.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +65,8 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--policy",
         action="append",
         metavar="NAME[:KEY=VALUE,...]",
-        help="a policy to compare, with options; may be repeated (default: all that are installed)",
+        help="a policy to compare, with options, or a preset as YAML file; may be repeated "
+        "(default: all that are installed)",
     )
     parser.add_argument(
         "--seeds",
@@ -162,7 +167,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         if options.random is None
         else suite.drawn_keys(options.random, options.seed)
     )
-    contestants = tuple(_contestant(text) for text in options.policy or default_policies())
+    contestants = tuple(contestant(text) for text in options.policy or default_policies())
     if options.quick:
         return Plan(
             keys=keys,
@@ -186,10 +191,18 @@ def default_policies() -> list[str]:
     return sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == _LAST, name))
 
 
-def _contestant(text: str) -> Contestant:
+def contestant(text: str) -> Contestant:
+    """A policy as the command line names it.
+
+    Raises:
+        UsageError: There is no such policy, or it has no such option.
+        ConfigError: It is not a preset.
+    """
     from vcpud_simulator.laboratory.commands.simulate import option  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
 
+    if text.endswith(".yaml"):
+        return _preset(Path(text))
     name, _, words = text.partition(":")
     try:
         chosen = tuple(option(word) for word in words.split(",") if word)
@@ -197,3 +210,25 @@ def _contestant(text: str) -> Contestant:
     except (ConfigError, argparse.ArgumentTypeError) as error:
         raise UsageError(f"--policy {text}: {error}") from error
     return Contestant(label=text, policy=name, options=chosen)
+
+
+def _preset(path: Path) -> Contestant:
+    """A policy and its options as the `policy` section of a configuration file has them."""
+    from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        section = dict(found["policy"])
+        name = str(section.pop("name"))
+        chosen = tuple(_setting(key, value) for key, value in section.items())
+        policies.load(name, dict(chosen))
+    except (yaml.YAMLError, TypeError, KeyError, ValueError, ConfigError) as error:
+        raise ConfigError(f"{path}: expected a policy section with a name: {error}") from error
+    return Contestant(label=path.stem, policy=name, options=chosen)
+
+
+def _setting(key: str, value: Any) -> tuple[str, Any]:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return f"{key}_ns", parse_duration(value)
+    return key, value

@@ -6,8 +6,11 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from vcpud.commands.common import duration, output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
@@ -134,10 +137,13 @@ def _sweep(options: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{plan.policy}.json"
     path.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    best = out / f"{plan.policy}-best.yaml"
+    best.write_text(preset(plan, results[0]))
     if options.output == "json":
         say_json(found)
         return
-    say(text(plan, results))
+    say(text(results))
+    say(f"compare with the best: vcpud compare --policy {best}")
     say(f"\n{found['wall_s']:.0f} s; written to {path}")
 
 
@@ -189,7 +195,7 @@ def document(plan: Plan, results: list[Result]) -> dict[str, Any]:
     }
 
 
-def text(plan: Plan, results: list[Result]) -> str:
+def text(results: list[Result]) -> str:
     """For a terminal."""
     rows: list[tuple[str, ...]] = [
         ("SCORE", "OVER UNMANAGED", "WORST OVER FLOOR", "CHANGES", "PARAMETERS")
@@ -200,21 +206,30 @@ def text(plan: Plan, results: list[Result]) -> str:
             f"{one.over_unmanaged:.3g}",
             f"{one.worst_domain_over_floor:.3f}",
             f"{one.changes:.1f}",
-            words(one) or "(defaults)",
+            words(one) or "defaults",
         )
         for one in results[:_SHOWN]
     ]
     lines = columns(rows)
     place = next(number for number, one in enumerate(results, 1) if not one.options)
     lines += ["", f"{len(results)} combinations, the defaults are number {place}"]
-    if results[0].options:
-        lines.append(f"compare with it: vcpud compare --policy {plan.policy}:{words(results[0])}")
     return "\n".join(lines)
 
 
 def words(one: Result) -> str:
-    """A combination as `compare --policy` takes it."""
-    return ",".join(
-        f"{key.removesuffix('_ns')}={duration_text(value) if key.endswith('_ns') else value}"
-        for key, value in one.options
-    )
+    """A combination for people."""
+    return ", ".join(f"{key} {value}" for key, value in _plain(one))
+
+
+def preset(plan: Plan, best: Result) -> str:
+    """A combination as the `policy` section of a configuration file."""
+    head = f"# Best of {len(plan.combinations)} combinations on {len(plan.keys)} scenarios.\n"
+    section = {"name": plan.policy, **dict(_plain(best))}
+    return head + yaml.safe_dump({"policy": section}, sort_keys=False)
+
+
+def _plain(one: Result) -> Iterator[tuple[str, Any]]:
+    """Parameters as a configuration file has them: durations with their unit."""
+    for key, value in one.options:
+        duration_key = key.endswith("_ns")
+        yield key.removesuffix("_ns"), duration_text(value) if duration_key else value

@@ -11,6 +11,7 @@ import pytest
 
 from vcpud import cli
 from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory.commands.compare import contestant
 from vcpud_simulator.laboratory.compare import document, runs, suite
 from vcpud_simulator.laboratory.compare.campaign import Campaign, Contestant, Plan, spread
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
@@ -292,6 +293,19 @@ def test_a_scenario_that_cannot_be_read_is_told_with_its_line(
     path.write_text(SCENARIO + "pcpu: 3\n")
     assert cli.main(["compare", str(path)]) == 3
     assert f"{path}:10" in capsys.readouterr().err
+
+
+def test_a_preset_is_a_policy_section_of_a_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted(Path("policies/presets").glob("*.yaml")):
+        one = contestant(str(path))
+        assert one.label == path.stem
+        assert path.stem.startswith(one.policy)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("policy: {name: folding, leaves: 3}\n")
+    assert cli.main(["compare", "demo", "--policy", str(wrong)]) == 3
+    assert "folding has no such option" in capsys.readouterr().err
 
 
 def test_keys_name_scenarios_by_part_of_their_names() -> None:

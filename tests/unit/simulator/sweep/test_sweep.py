@@ -17,6 +17,7 @@ from vcpud import cli
 from vcpud.errors import ConfigError
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory import sweep
+from vcpud_simulator.laboratory.commands.sweep import preset
 from vcpud_simulator.laboratory.compare.runs import Outcome, Task
 
 S = NS_PER_S
@@ -173,6 +174,28 @@ def test_its_table_says_how_to_go_on(
     out = capsys.readouterr().out
     assert "the defaults are number" in out
     assert "SCORE" in out
+    best = tmp_path / "out" / "spin_feedback-best.yaml"
+    assert f"vcpud compare --policy {best}" in out
+    command = ["compare", key, "--quick", "--duration", "2s", "--policy", str(best)]
+    assert cli.main([*command, "--jobs", "1", "--out", str(tmp_path / "compared")]) == 0
+    assert "spin_feedback-best" in capsys.readouterr().out
+
+
+def test_the_best_is_written_as_a_configuration_has_it() -> None:
+    result = sweep.Result(
+        options=(("interval_ns", 2 * S), ("steal_high", 0.1)),
+        score=1.0,
+        over_unmanaged=1.0,
+        worst_domain_over_floor=1.0,
+        changes=0.0,
+    )
+    written = preset(
+        sweep.Plan(
+            policy="steal_governor", combinations=((),), keys=("x",), seeds=1, duration_ns=S
+        ),
+        result,
+    )
+    assert "policy:\n  name: steal_governor\n  interval: 2s\n  steal_high: 0.1\n" in written
 
 
 @pytest.mark.parametrize(
