@@ -14,6 +14,7 @@ from vcpud.limits import Foreign
 from vcpud.model import DomainSample, Method, Original, Trouble, Uuid
 from vcpud.record import DomainStatus, ForeignChange, Phase, Purpose, Why
 from vcpud.steer import Course
+from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 
 QUARANTINE_NS = 60 * NS_PER_S
@@ -194,7 +195,7 @@ class Agenda:
 
     def _silence(self, sample: DomainSample, now_ns: int) -> None:
         uuid = sample.uuid
-        if Trouble.AGENT_SILENT not in sample.troubles and Trouble.HUNG not in sample.troubles:
+        if sample.troubles.isdisjoint(_SILENT):
             if self.silent_since_ns.pop(uuid, None) is not None:
                 bar = self.bars.get(uuid)
                 if bar is not None and bar.why is Why.SILENT:
@@ -281,7 +282,7 @@ class Agenda:
         bar = self.bars.get(uuid)
         trial = docket.on_trial(uuid)
         blocked_until_ns = docket.blocked_until_ns(uuid, now_ns)
-        active = len(sample.active)
+        active = sample.live_vcpus if sample.online is None else len(sample.online)
         phase, until_ns, detail, why = Phase.IDLE, None, "", None
         if course is not None:
             phase = _PHASE_OF[course.purpose]
@@ -300,18 +301,20 @@ class Agenda:
         had = None
         if original is not None:
             had = original.live_vcpus if original.online is None else len(original.online)
-        return DomainStatus(
-            uuid=uuid,
-            phase=phase,
-            target_vcpus=active if course is None else course.to_vcpus,
-            original_vcpus=had,
-            until_ns=until_ns,
-            failures=0 if course is None else course.failures,
-            detail=detail,
-            why=why,
+        return _make_status(
+            uuid,
+            phase,
+            active if course is None else course.to_vcpus,
+            had,
+            until_ns,
+            0 if course is None else course.failures,
+            detail,
+            why,
         )
 
 
+_make_status = maker(DomainStatus)
+_SILENT = frozenset({Trouble.AGENT_SILENT, Trouble.HUNG})
 _PHASE_OF = {
     Purpose.DECIDE: Phase.CHANGING,
     Purpose.UNDO: Phase.UNDOING,

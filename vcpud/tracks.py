@@ -21,6 +21,7 @@ from vcpud.model import (
     HostSample,
     LockWait,
     RunQueue,
+    ShareUnit,
     Trouble,
     Uuid,
 )
@@ -35,6 +36,8 @@ KEPT_NS = 120 * NS_PER_S
 """How far back host readings are kept, to match a guest's window with the host's."""
 SPARE_NS = 30 * NS_PER_S
 """How much longer they may stay: letting go of one at each sample would cost more than it saves."""
+KEPT_UNHEARD = 8
+"""How many are kept while a guest says nothing that they could be matched with."""
 RUN_TICK_NS = 20 * NS_PER_MS
 """`vcpu.N.time` counts in ticks of 10 ms, off by one at either end of a window."""
 MOST_PER_CYCLE = 16
@@ -200,7 +203,9 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     elif delay_ns >= last.delay_ns:
         delay = min((delay_ns - last.delay_ns) / window_ns, float(count))
         delay_pcpus = _smooth(delay_pcpus, delay, window_ns)
-    if points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
+    if sample.guest is None and track.accounting is None:
+        points = points[1 - KEPT_UNHEARD :]
+    elif points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
         points = tuple(one for one in points if one.at_ns >= now_ns - KEPT_NS)
     used = _smooth(used, run_ns / window_ns, window_ns)
     return _make_host_side((*points, point), used, delay_pcpus, False)
@@ -339,13 +344,15 @@ def _demand(sample: DomainSample, track: Track | None, host: _HostSide) -> Domai
     lock_at_ns = None if track is None or track.locks is None else track.locks.taken_at_ns
     fresh = lock_at_ns is not None and sample.taken_at_ns - lock_at_ns <= GUEST_STALE_NS
     guest, online = sample.guest, sample.online
+    active = sample.live_vcpus if online is None else len(online)
     return _make_demand(
         sample.uuid,
         sample.name,
         terms.mode,
         sample.pool,
-        sample.weight,
-        sample.live_vcpus if online is None else len(online),
+        # Where weight counts per vCPU, a domain's share is that of all of them together.
+        sample.weight * active if sample.share_unit is ShareUnit.VCPU else sample.weight,
+        active,
         min(terms.min_vcpus, sample.max_vcpus),
         ceiling,
         sample.method,
