@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from vcpud_simulator.laboratory.compare.campaign import Contestant, Plan
 
 _OUT = Path("build/compare")
-_LAST = "adaptive"
 _YARDSTICK = "static"
 _MOST_SEEDS = 30
 _MOST_JOBS = 1024
@@ -133,6 +132,7 @@ def _compare(options: argparse.Namespace) -> int:
         commit=commit(),
         wall_s=time.monotonic() - began_s,
         spared=campaign.spared,
+        drawn=options.random is not None,
     )
     found = document.document(comparison)
     out.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def default_policies() -> list[str]:
     """All that are installed but the one that does nothing; vcpud's own last."""
-    return sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == _LAST, name))
+    from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
+
+    return sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == OWN, name))
 
 
 def contestant(text: str) -> Contestant:

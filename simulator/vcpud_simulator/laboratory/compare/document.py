@@ -10,11 +10,11 @@ from typing import Any
 from vcpud.status import columns
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory.compare.claims import OWN, Claim, claims
 from vcpud_simulator.laboratory.compare.scores import Card, Score, Summary, summary
 from vcpud_simulator.laboratory.statistics import Interval
 
 _WORST = 10
-_OWN = "adaptive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,7 @@ class Comparison:
         commit: Of the code.
         wall_s: How long it took.
         spared: Decisions whose counterfactual was not run.
+        drawn: Whether the scenarios were drawn at random.
     """
 
     cards: Sequence[Card]
@@ -36,6 +37,12 @@ class Comparison:
     commit: str
     wall_s: float
     spared: int = 0
+    drawn: bool = False
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What vcpud claims of its own policy, and whether it holds here."""
+        return claims(self.cards, self.policies, drawn=self.drawn)
 
     @property
     def too_weak(self) -> list[tuple[Card, str]]:
@@ -71,6 +78,16 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "decisions_not_examined": comparison.spared,
             "oracle_too_weak": [
                 {"scenario": card.name, "policy": label} for card, label in comparison.too_weak
+            ],
+            "claims": [
+                {
+                    "id": one.key,
+                    "text": f"{OWN}: {one.text}",
+                    "verdict": "holds" if one.holds else "fails",
+                    "measured": _round(one.measured),
+                    "bound": _round(one.bound),
+                }
+                for one in comparison.claims
             ],
             "scenarios": {card.name: _details(card) for card in comparison.cards},
         },
@@ -149,6 +166,12 @@ def text(comparison: Comparison) -> str:
         *columns(_summary_rows(comparison)),
         "",
         *_worst(comparison),
+        "",
+        *(
+            f"{'holds' if one.holds else 'FAILS'}  {OWN}: {one.text}: "
+            f"{one.measured:.3f}, at least {one.bound:.3f}"
+            for one in comparison.claims
+        ),
     ]
     if comparison.spared:
         lines.append(
@@ -201,7 +224,7 @@ def _summary_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 def _worst(comparison: Comparison) -> list[str]:
     """Where vcpud's own policy, or the last one, is furthest from the oracle, and why."""
-    label = _OWN if _OWN in comparison.policies else comparison.policies[-1]
+    label = OWN if OWN in comparison.policies else comparison.policies[-1]
     cards = sorted(comparison.cards, key=lambda card: card.policies[label].over_oracle)
     lines = [f"Where {label} is furthest from the oracle:"]
     for card in cards[:_WORST]:

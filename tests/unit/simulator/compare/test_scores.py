@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 from vcpud_simulator.laboratory.compare import scores
+from vcpud_simulator.laboratory.compare.claims import claims
 from vcpud_simulator.laboratory.compare.scores import Card, Score, Seeded
 from vcpud_simulator.laboratory.statistics import Interval
 
@@ -117,3 +119,44 @@ def test_percentiles_are_of_values_that_there_are() -> None:
     assert scores.percentile(values, 0.05) == 10
     assert scores.percentile(values, 0.01) == 2
     assert scores.percentile([3.0], 0.01) == 3
+
+
+def rivals(own: float, other: float, *, kind: str = "kernel_lock", floor: float = 1.0) -> Card:
+    return dataclasses.replace(
+        card("x", own, kind=kind), policies={"adaptive": made(own, floor), "other": made(other)}
+    )
+
+
+def verdicts(*cards: Card, drawn: bool = False) -> dict[str, bool]:
+    return {one.key: one.holds for one in claims(cards, ["other", "adaptive"], drawn=drawn)}
+
+
+def test_claims_are_held_against_the_oracle_the_floors_and_the_best_other() -> None:
+    good = verdicts(rivals(0.98, 0.97))
+    assert all(good.values())
+    assert set(good) == {
+        "mean", "least", "floor", "behind-kernel_lock", "ahead-kernel_lock",
+    }  # fmt: skip
+    assert not verdicts(rivals(0.90, 0.5))["mean"]
+    assert verdicts(rivals(0.90, 0.5))["least"]
+    assert not verdicts(rivals(0.84, 0.5))["least"]
+    assert not verdicts(rivals(0.99, 0.5, floor=0.96))["floor"]
+
+
+def test_where_it_matters_not_being_behind_is_not_enough() -> None:
+    close = verdicts(rivals(0.90, 0.90))
+    assert close["behind-kernel_lock"]
+    assert not close["ahead-kernel_lock"]
+    assert verdicts(rivals(0.90, 0.80))["ahead-kernel_lock"]
+    assert not verdicts(rivals(0.90, 0.95))["behind-kernel_lock"]
+    assert "ahead-insensitive" not in verdicts(rivals(0.90, 0.90, kind="insensitive"))
+
+
+def test_drawn_scenarios_are_judged_by_percentiles() -> None:
+    cards = [rivals(0.9, 0.5) for _ in range(99)] + [rivals(0.1, 0.5, floor=0.1)]
+    found = verdicts(*cards, drawn=True)
+    assert found == {"drawn": True, "drawn-floor": False}
+
+
+def test_nothing_is_claimed_of_others() -> None:
+    assert claims([card("x", 0.1)], ["p"]) == []
