@@ -102,18 +102,15 @@ class Table:
         return ratio(_pairs(self.statics[cell].shares, self.rows[cell].shares))
 
     def recovered(self, cell: Cell) -> Interval:
-        """Share of what the best static assignment recovers that a managed cell recovers."""
-        before = self.unmanaged(cell)
-        found = [
-            (with_vcpud - without) / (best - without)
-            for with_vcpud, without, best in zip(
-                self.rows[cell].shares,
-                self.rows[before].shares,
-                self.statics[before].shares,
-                strict=False,
-            )
-        ]
-        return mean(found)
+        """What a managed cell recovers, in units of what the best static assignment does.
+
+        That unit is the mean over seeds: in a single one it may be next to nothing.
+        """
+        before = self.rows[self.unmanaged(cell)].shares
+        best = self.statics[self.unmanaged(cell)].shares
+        unit = fmean(most - without for most, without in _pairs(best, before))
+        found = [now - without for now, without in _pairs(self.rows[cell].shares, before)]
+        return mean([gain / unit for gain in found])
 
 
 def _pairs(first: Iterable[float], second: Iterable[float]) -> list[tuple[float, float]]:

@@ -20,7 +20,7 @@ from vcpud_simulator.laboratory.study.claims import (
     s5,
     straddling,
 )
-from vcpud_simulator.laboratory.study.grid import QUICK, Cell, Kind, System, Wait
+from vcpud_simulator.laboratory.study.grid import QUICK, REPORTER, Cell, Kind, System, Wait
 from vcpud_simulator.laboratory.study.table import Row, Static, Table
 
 NOISE = (-0.001, 0.0, 0.001)
@@ -176,6 +176,16 @@ def test_nothing_is_recovered_where_no_static_assignment_does_better() -> None:
 def test_doing_better_than_static_counts_as_recovering_all() -> None:
     found = s5(table(changed(waiting(Wait.SPIN, System.XEN_VCPUD, overcommit=2), 0.9)))
     assert found.verdict is Verdict.HOLDS
+
+
+def test_a_seed_in_which_nothing_could_be_recovered_is_no_division_by_zero() -> None:
+    made_up = table()
+    cell = next(c for c in made_up.rows if c.job.wait is Wait.SPIN and c.platform == REPORTER
+                and c.overcommit == 2)  # fmt: skip
+    before = made_up.unmanaged(cell)
+    static = replace(made_up.statics[before], shares=(made_up.rows[before].shares[0], 0.8, 0.8))
+    found = replace(made_up, statics={**made_up.statics, before: static})
+    assert math.isfinite(found.recovered(cell).value)
 
 
 def test_a_claim_without_cells_does_not_hold() -> None:
