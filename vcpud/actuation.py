@@ -226,6 +226,7 @@ class Actuation:
                 to_vcpus=intent.to_vcpus,
                 step_vcpus=intent.step_vcpus,
                 method=Method.AGENT if by_agent else sample.method,
+                weight=steer.balancing_weight(sample, original, intent.to_vcpus),
             )
         )
 
@@ -334,6 +335,7 @@ class Actuation:
                         incarnation=domain.incarnation,
                         online=domain.online,
                         live_vcpus=domain.live_vcpus,
+                        weight=None if course.weight is None else domain.weight,
                     )
                 )
             except LedgerError as error:
@@ -361,6 +363,8 @@ def _had(original: Original) -> int:
 
 
 def _is_back(sample: DomainSample, original: Original) -> bool:
+    if original.weight is not None and sample.weight != original.weight:
+        return False
     if original.online is None:
         return sample.live_vcpus >= original.live_vcpus
     return sample.online is not None and sample.online >= original.online

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from vcpud.demand import DomainDemand, HostDemand
-from vcpud.limits import Limits
+from vcpud.limits import MAX_WEIGHT, Limits
 from vcpud.model import DomainSample, Method, Mode, ShareUnit, Uuid
 from vcpud.plan import Move, Plan, Resize
 from vcpud.record import Blocked
@@ -165,11 +165,16 @@ def _cooldown(
 
 
 def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
-    """Where weight counts per vCPU, fewer vCPUs are a smaller share: refuse what would cost."""
+    """Where weight counts per vCPU, fewer vCPUs are a smaller share: make up for it or refuse."""
     if r.to_vcpus >= r.from_vcpus or s.share_unit in (ShareUnit.DOMAIN, ShareUnit.SESSION):
         return None
     if s.share_unit is ShareUnit.UNKNOWN:
         return "it is not known whether fewer vCPUs would cost it share"
+    if s.weight_adjustable:
+        needed = s.weight * r.from_vcpus / max(r.to_vcpus, 1)
+        if needed <= MAX_WEIGHT:
+            return None
+        return f"a weight of {needed:.0f} would be needed to keep its share"
     contended = d.run_delay_pcpus is None or d.run_delay_pcpus > 0.0
     return "weight counts per vCPU here: fewer would cost it share" if contended else None
 

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from vcpud.units import NS_PER_S
 
+MAX_WEIGHT = 65_535
+"""Of Xen's schedulers; Linux allows more."""
+
 
 class Foreign(StrEnum):
     """What to do after somebody else changed a domain's vCPUs; theirs stand either way."""

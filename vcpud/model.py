@@ -201,6 +201,8 @@ class DomainSample:
         pool: Name of the pool of pCPUs it runs in.
         weight: Relative share, in the scheduler's own unit.
         share_unit: What the weight counts.
+        weight_adjustable: Setting the weight changes its share: a domain that is shrunk where weight
+            counts per vCPU can be made up for it.
         quota_pcpus_per_vcpu: KVM's `vcpu_quota / vcpu_period`, None when unlimited.
         online: Guest CPUs that are online, None when nobody can tell.
         online_taken_at_ns: When `online` was read.
@@ -230,6 +232,7 @@ class DomainSample:
     pool: str = "host"
     weight: int = 1024
     share_unit: ShareUnit = ShareUnit.UNKNOWN
+    weight_adjustable: bool = False
     quota_pcpus_per_vcpu: float | None = None
     online: frozenset[int] | None = None
     online_taken_at_ns: int | None = None

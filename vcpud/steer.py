@@ -9,7 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from vcpud.model import Change, DomainSample, Method, SetLive, SetOnline, Uuid
+from vcpud.limits import MAX_WEIGHT
+from vcpud.model import (
+    Change,
+    DomainSample,
+    Method,
+    Original,
+    SetLive,
+    SetOnline,
+    SetWeight,
+    ShareUnit,
+    Uuid,
+)
 from vcpud.record import Purpose
 from vcpud.units import NS_PER_MS, NS_PER_S
 
@@ -44,6 +55,8 @@ class Course:
         to_vcpus: Active vCPUs wanted; for a restore, exactly `home`.
         step_vcpus: How many may change at once.
         method: The rung of the actuator ladder.
+        home_live_vcpus: Live vCPUs it had before vcpud first touched it.
+        weight: The weight that keeps its share on `to_vcpus`, None where that changes nothing.
         issued_at_ns: When the change in flight was begun, None when none is.
         touched_at_ns: When a change of this domain was last begun, on behalf of this course or of
             one it replaced: nothing read before that says where the domain is.
@@ -62,6 +75,7 @@ class Course:
     step_vcpus: int
     method: Method
     home_live_vcpus: int
+    weight: int | None = None
     issued_at_ns: int | None = None
     touched_at_ns: int | None = None
     failures: int = 0
@@ -75,7 +89,7 @@ class Course:
 
 def standing(course: Course, sample: DomainSample) -> Standing:
     """Look at what is, not at what was asked."""
-    if _there(course, sample) and _read_back(course, sample):
+    if _there(course, sample) and _balanced(course, sample) and _read_back(course, sample):
         return Standing.REACHED
     if course.failures >= MAX_FAILURES and not course.restoring:
         return Standing.GIVEN_UP
@@ -89,7 +103,9 @@ def next_change(course: Course, sample: DomainSample, now_ns: int) -> Change | N
     if not _read_back(course, sample) and not _overdue(course, now_ns):
         return None
     if _there(course, sample):
-        return None
+        if course.weight is None or _balanced(course, sample):
+            return None
+        return SetWeight(uuid=course.uuid, weight=course.weight)
     if course.method in (Method.HOTPLUG, Method.GROW_ONLY, Method.XENSTORE):
         return _live_step(course, sample)
     return _online_step(course, sample)
@@ -130,6 +146,34 @@ def checked(course: Course, sample: DomainSample, now_ns: int) -> Course:
     if now_ns - course.issued_at_ns > ANSWER_NS:
         return failed(course, now_ns, "no result within the time allowed")
     return course
+
+
+def balancing_weight(sample: DomainSample, original: Original | None, to_vcpus: int) -> int | None:
+    """The weight with which a domain keeps its share on another number of active vCPUs.
+
+    Where weight counts per vCPU a domain's share is their product, so that stays as it was.
+
+    Args:
+        sample: The domain.
+        original: What it had before vcpud first touched it, None while that is what it has.
+        to_vcpus: Active vCPUs it is to have.
+
+    Returns:
+        None where weight counts otherwise, cannot be set or was never touched.
+    """
+    had_vcpus, had_weight = len(sample.active), sample.weight
+    if original is not None:
+        if original.weight is None:
+            return None
+        had_weight = original.weight
+        had_vcpus = original.live_vcpus if original.online is None else len(original.online)
+    elif sample.share_unit is not ShareUnit.VCPU or not sample.weight_adjustable:
+        return None
+    return min(max(round(had_weight * had_vcpus / max(to_vcpus, 1)), 1), MAX_WEIGHT)
+
+
+def _balanced(course: Course, sample: DomainSample) -> bool:
+    return course.weight is None or sample.weight == course.weight
 
 
 def _there(course: Course, sample: DomainSample) -> bool:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand, Progress, entitlements
@@ -25,7 +24,7 @@ from vcpud.model import (
     Trouble,
     Uuid,
 )
-from vcpud.swift import maker
+from vcpud.swift import changer, maker
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 SMOOTH_NS = 3 * NS_PER_S
@@ -371,10 +370,7 @@ def _demand(sample: DomainSample, track: Track | None, host: _HostSide) -> Domai
 
 
 def _entitled(demand: DomainDemand, pcpus: float | None) -> DomainDemand:
-    if demand.entitled_pcpus == pcpus:
-        return demand
-    values = _DEMAND(demand)
-    return _make_demand(*values[:_ENTITLED], pcpus, *values[_ENTITLED + 1 :])
+    return demand if demand.entitled_pcpus == pcpus else _with_entitlement(demand, pcpus)
 
 
 _make_track = maker(Track)
@@ -382,9 +378,7 @@ _make_point = maker(Point)
 _make_demand = maker(DomainDemand)
 _make_host_side = maker(_HostSide)
 _NOTHING = _HostSide(points=(), used_pcpus=None, run_delay_pcpus=None, absurd=False)
-_FIELDS = [one.name for one in fields(DomainDemand)]
-_DEMAND = attrgetter(*_FIELDS)
-_ENTITLED = _FIELDS.index("entitled_pcpus")
+_with_entitlement = changer(DomainDemand, "entitled_pcpus")
 
 
 def _unmanaged(before: Tracks, sample: HostSample, tracks: Mapping[Uuid, Track]) -> float:

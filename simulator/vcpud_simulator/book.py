@@ -226,6 +226,7 @@ class Book:
             pool=POOL,
             weight=self._kernel.domain.weight,
             share_unit=ShareUnit.DOMAIN if self._by_domain else ShareUnit.VCPU,
+            weight_adjustable=True,
             online=self._online if knows_online else None,
             online_taken_at_ns=self._online_taken_at_ns if knows_online else None,
             unpluggable=self._unpluggable,

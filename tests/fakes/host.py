@@ -138,6 +138,7 @@ class FakeDomain:
     pool: str = "host"
     weight: int = 1024
     share_unit: ShareUnit = ShareUnit.DOMAIN
+    weight_adjustable: bool = False
     incarnation: str = "1@0"
     boots: int = 0
     online: frozenset[int] = frozenset()
@@ -373,6 +374,7 @@ class FakeHost:
             pool=domain.pool,
             weight=domain.weight,
             share_unit=domain.share_unit,
+            weight_adjustable=domain.weight_adjustable,
             online=self._seen(domain, now_ns)[0] if domain.method is Method.AGENT else None,
             online_taken_at_ns=self._seen(domain, now_ns)[1],
             live_vcpus=domain.vcpus if domain.method is Method.AGENT else len(domain.online),

@@ -288,6 +288,50 @@ def test_a_domain_whose_share_counts_per_vcpu_is_not_shrunk() -> None:
     assert "share" in {b.guard for record in rig.recorder.records for b in record.blocked}
 
 
+def test_a_domain_whose_share_counts_per_vcpu_keeps_it_by_a_raised_weight() -> None:
+    pair = lock_pair(share_unit=ShareUnit.VCPU, weight_adjustable=True, weight=256)
+    rig = Rig(*pair)
+    rig.cycles(30)
+    assert [len(domain.online) for domain in pair] == [1, 1]
+    assert [domain.weight for domain in pair] == [1024, 1024]
+    assert {original.weight for original in rig.ledger.outstanding()} == {256}
+    outcomes = [v.outcome for record in rig.recorder.records for v in record.verdicts]
+    assert outcomes == [Outcome.HELPED, Outcome.HELPED], "count and weight are one move"
+    assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
+    assert [len(domain.online) for domain in pair] == [4, 4]
+    assert [domain.weight for domain in pair] == [256, 256]
+
+
+def test_a_weight_that_was_left_raised_is_given_back_although_the_count_is() -> None:
+    first, second = lock_pair(share_unit=ShareUnit.VCPU, weight_adjustable=True, weight=1024)
+    ledger = MemoryLedger()
+    rig = Rig(first, second, ledger=ledger)
+    sample = next(one for one in rig.host.sample().domains if one.uuid == first.uuid)
+    ledger.remember(
+        Original(
+            boot_id=rig.host.sample().boot_id,
+            uuid=first.uuid,
+            name=first.name,
+            incarnation=sample.incarnation,
+            online=sample.online,
+            live_vcpus=4,
+            weight=256,
+        )
+    )
+    rig.cycles(6)
+    assert first.weight == 256
+    assert first.uuid not in {original.uuid for original in ledger.outstanding()}
+
+
+def test_a_weight_beyond_what_schedulers_take_stands_in_the_way() -> None:
+    pair = lock_pair(share_unit=ShareUnit.VCPU, weight_adjustable=True, weight=60_000)
+    rig = Rig(*pair)
+    rig.cycles(30)
+    assert rig.host.begun == []
+    details = {b.detail for record in rig.recorder.records for b in record.blocked}
+    assert any("a weight of 240000" in detail for detail in details)
+
+
 def test_a_domain_nobody_can_change_is_observed() -> None:
     pair = lock_pair(method=Method.NONE)
     rig = Rig(*pair)
