@@ -96,17 +96,17 @@ class History:
         return tuple(self._kept.get(uuid, ()))
 
     def _news(self, record: CycleRecord) -> list[tuple[Uuid, str, str]]:
-        """Changes once per decision, and guards once for as long as they stand."""
+        """Changes once per decision, and a guard once until another one or a change follows."""
         news = []
         for change in record.changes:
             if self._decided.get(change.uuid) != change.decision_id:
                 self._decided[change.uuid] = change.decision_id
+                self._blocked.pop(change.uuid, None)
                 news.append((change.uuid, str(change.purpose), _change_text(change)))
-        now = {block.uuid: block for block in record.blocked}
-        for uuid, block in now.items():
-            if self._blocked.get(uuid) != block.guard:
-                news.append((uuid, "blocked", f"{block.guard}: {block.detail}"))
-        self._blocked = {uuid: block.guard for uuid, block in now.items()}
+        for block in record.blocked:
+            if self._blocked.get(block.uuid) != block.guard:
+                self._blocked[block.uuid] = block.guard
+                news.append((block.uuid, "blocked", f"{block.guard}: {block.detail}"))
         return news
 
 
@@ -220,11 +220,10 @@ def text(document: Mapping[str, Any]) -> str:
         lines += ["", "what would have to change:"]
         lines += [f"  {printable(one, 400)}" for one in document["would_change"]]
     lines += ["", "what happened last:"]
-    happened = [
-        (f"{one['age_s']:.0f} s ago", one["kind"], printable(one["text"], 300))
+    lines += [
+        f"  {one['age_s']:>6.0f} s ago  {one['kind']:8}  {printable(one['text'], 300)}"
         for one in document["history"][:12]
-    ]
-    lines += [f"  {row}" for row in columns(happened)] if happened else ["  nothing yet"]
+    ] or ["  nothing yet"]
     return "\n".join(lines)
 
 

@@ -50,6 +50,7 @@ class Book:
         "hung",
         "in_flight",
         "job",
+        "left_online",
         "membership",
         "number",
         "raw",
@@ -99,6 +100,7 @@ class Book:
         self.job: str | None = None
         self.in_flight: Change | None = None
         self.begun = 0
+        self.left_online: frozenset[int] | None = None
         self.tidying = False
         self.unplug_asked_at_ns: int | None = None
         self.unplug_from = 0
@@ -170,6 +172,7 @@ class Book:
             return False
         self.reset_at_ns = now_ns
         self.boots += 1
+        self.left_online = None
         self.booted_at_ns = now_ns
         if self.conversation is not None:
             self.conversation.renew(rebooted=True)
@@ -205,12 +208,17 @@ class Book:
 
     @property
     def note_is_settled(self) -> bool:
-        """Whether the guest, asked since the note was seen, has all that it says."""
+        """Whether the guest, asked since the note was seen, is owed nothing by it any more.
+
+        It has all that the note says, or somebody else has brought vCPUs back and so set the size.
+        """
         note, view = self.note, self.view
         if note is None or note.online is None or view.online is None:
             return False
-        read_at_ns = view.online_taken_at_ns or 0
-        return read_at_ns > self.facts.taken_at_ns and view.online >= note.online
+        if (view.online_taken_at_ns or 0) <= self.facts.taken_at_ns:
+            return False
+        brought = self.left_online is not None and not view.online <= self.left_online
+        return brought or view.online >= note.online
 
     def handed_over(self, boot_id: str) -> Original | None:
         """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""

@@ -206,6 +206,7 @@ class KvmHypervisor:
         )
         book.in_flight = change
         book.begun += 1
+        book.left_online = None
         book.touch()
         if isinstance(change, SetLive) and change.count < book.live_vcpus:
             book.unplug_from = book.live_vcpus
@@ -297,6 +298,8 @@ class KvmHypervisor:
             self._poller.forget(book.uuid)  # which vCPUs can be unplugged has changed too
         elif not isinstance(outcome.change, SetOnline):
             self._poller.forget(book.uuid)
+        elif outcome.reason is None:
+            book.left_online = outcome.change.online
         kind = EventKind.CHANGE_DONE if outcome.reason is None else EventKind.CHANGE_FAILED
         self._tell(kind, book, reason=outcome.reason, detail=outcome.detail)
 

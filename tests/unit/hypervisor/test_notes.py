@@ -77,6 +77,16 @@ def test_once_everything_is_back_the_note_is_removed(rig: Make) -> None:
     assert guest.note == ""
 
 
+def test_somebody_who_brings_vcpus_back_makes_the_note_void(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    guest.online.add(1)
+    until(one, lambda _: guest.notes[-1] is None, step_s=1.0)
+    assert guest.online == {0, 1}
+
+
 def test_a_note_that_cannot_be_written_prevents_nothing_and_is_told(rig: Make) -> None:
     guest = Guest("a", note_error=CallFailed(Meaning.DENIED, "access denied"))
     one = rig(guest)
