@@ -20,7 +20,7 @@ INSTALL_PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test soak lab lab-quick bench format lock deb man install install-files \
+.PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test study study-quick soak lab lab-quick bench format lock deb man install install-files \
 	uninstall clean
 
 help: ## print this list
@@ -77,6 +77,14 @@ prometheus-test: $(VENV)/.project ## rules, alerts and dashboard under Debian's 
 	requirements/need-debian requirements/debian-prometheus.txt prometheus </dev/null
 	tests/prometheus/fetch
 	VCPUD_NOTHING_SKIPPED=1 $(BIN)/python -m pytest -m prometheus tests/prometheus
+
+study: $(VENV)/.project ## the seed study and the comparison of all policies, hours of both: build/study, build/compare
+	$(BIN)/vcpud study --out build/study
+	$(BIN)/vcpud compare --out build/compare
+
+study-quick: $(VENV)/.project ## the short forms of both, minutes
+	$(BIN)/vcpud study --quick --out build/study-quick
+	$(BIN)/vcpud compare --quick --out build/compare-quick
 
 soak: $(VENV)/.project ## a day of 200 domains through the daemon: memory, growth, start; CYCLES=2000 for a short one
 	cd tests && ../$(BIN)/python -m soak $(CYCLES)
