@@ -24,6 +24,32 @@ def maker(cls: type[T]) -> Callable[..., T]:
     Raises:
         TypeError: It is something else.
     """
+    twin: Callable[..., T] = _twin(cls)
+    return twin
+
+
+def changer(cls: type[T], *names: str) -> Callable[..., T]:
+    """`dataclasses.replace` for these fields, given by position after the value to start from.
+
+    Args:
+        cls: As for `maker`.
+        names: The fields that are given anew; all others are those of the value.
+
+    Raises:
+        TypeError: It is something else, or has no such field.
+    """
+    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    if not set(names) <= set(fields):
+        raise TypeError(f"{cls.__name__} has no {sorted(set(names) - set(fields))}")
+    values = ", ".join(name if name in names else f"was.{name}" for name in fields)
+    source = f"def changed(was, {', '.join(names)}):\n    return Twin({values})"
+    scope: dict[str, Any] = {"Twin": _twin(cls)}
+    exec(source, scope)  # noqa: S102  as dataclasses do: only names of fields go into it
+    changed: Callable[..., T] = scope["changed"]
+    return changed
+
+
+def _twin(cls: type[Any]) -> Any:
     if (
         not dataclasses.is_dataclass(cls)
         or cls.__bases__ != (object,)
@@ -50,5 +76,4 @@ def maker(cls: type[T]) -> Callable[..., T]:
     )
     scope: dict[str, Any] = {"cls": cls, **defaults}
     exec(source, scope)  # noqa: S102  as dataclasses do: only names of fields go into it
-    twin: Callable[..., T] = scope["Twin"]
-    return twin
+    return scope["Twin"]

@@ -178,22 +178,27 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     now_ns = sample.taken_at_ns
     if points and now_ns <= points[-1].at_ns:
         return _make_host_side(points, used, delay_pcpus, track.absurd)
-    vcpus = sample.vcpus
-    runs: list[Any] = [vcpu.run_ns for vcpu in vcpus]
-    if not runs or None in runs:
-        return _make_host_side(points, used, delay_pcpus, False)
-    delays: list[Any] = [vcpu.run_delay_ns for vcpu in vcpus]
-    total_ns: int = sum(runs)
-    delay_ns: int | None = None if None in delays else sum(delays)
+    vcpus, old = sample.vcpus, track.sample.vcpus
+    total_ns: int
+    delay_ns: int | None
+    if vcpus is old and points and points[-1].at_ns == track.sample.taken_at_ns:
+        # The very same counters: nothing ran and nothing waited.
+        total_ns, delay_ns = points[-1].run_ns, points[-1].delay_ns
+    else:
+        runs: list[Any] = [vcpu.run_ns for vcpu in vcpus]
+        if not runs or None in runs:
+            return _make_host_side(points, used, delay_pcpus, False)
+        delays: list[Any] = [vcpu.run_delay_ns for vcpu in vcpus]
+        total_ns = sum(runs)
+        delay_ns = None if None in delays else sum(delays)
     point = _make_point(now_ns, total_ns, delay_ns)
     if not points:
         return _make_host_side((point,), used, delay_pcpus, False)
     last = points[-1]
     window_ns = now_ns - last.at_ns
     run_ns = total_ns - last.run_ns
-    count = len(runs)
+    count = len(vcpus)
     # An unplugged vCPU takes its counters away, a plugged one brings new ones: start over.
-    old = track.sample.vcpus
     replugged = vcpus is not old and [v.index for v in vcpus] != [v.index for v in old]
     if replugged or run_ns < 0 or run_ns > window_ns * count * 1.25 + RUN_TICK_NS * count:
         return _make_host_side((point,), used, delay_pcpus, not replugged)

@@ -6,9 +6,10 @@ the last cycle (the same domains in the same order, the same vCPUs with the same
 short list of integers; all else is written in full. JSON reads such lists in C.
 
 A domain that only counted on is
-    [taken, booted_for, online_taken, guest, counter, counter, ...]
+    [taken, booted_for, online_taken, guest, perf, counter, counter, ...]
 each the difference to the sample before; counters are left out where none has changed. `guest` is
-0 where nothing new was read, else its parts in order, each 0, a list of differences, or in full.
+0 where nothing new was read, else its parts in order, each 0, a list of differences, or in full;
+`perf` is 0, or the differences of cycles and instructions.
 """
 
 from __future__ import annotations
@@ -30,10 +31,18 @@ from vcpud.model import (
     VcpuSample,
 )
 from vcpud.recording.codec import UnreadableError, plain, read
-from vcpud.swift import maker
+from vcpud.swift import changer, maker
 
 COUNTERS = ("run_ns", "run_delay_ns", "halt_poll_ns", "preemptions", "directed_yields")
-_HOT = ("taken_at_ns", "booted_for_ns", "online_taken_at_ns", "vcpus", "guest")
+_HOT = (
+    "taken_at_ns",
+    "booted_for_ns",
+    "online_taken_at_ns",
+    "vcpus",
+    "guest",
+    "cycles",
+    "instructions",
+)
 _NAMES = tuple(field.name for field in dataclasses.fields(DomainSample))
 _SLOW = attrgetter(*(name for name in _NAMES if name not in _HOT))
 _HOST = attrgetter(
@@ -43,11 +52,9 @@ _HOST = attrgetter(
         if field.name not in ("taken_at_ns", "busy_ns", "domains")
     )
 )
-_ALL = attrgetter(*_NAMES)
-_PLACES = {name: _NAMES.index(name) for name in _HOT}
 _COUNTS = attrgetter(*COUNTERS)
 
-_domain = maker(DomainSample)
+_domain = changer(DomainSample, *_HOT)
 _vcpu = maker(VcpuSample)
 _guest = maker(GuestReading)
 _accounting = maker(CpuAccounting)
@@ -96,14 +103,17 @@ def _domain_difference(
     booted = _change(was.booted_for_ns, now.booted_for_ns)
     online = _change(was.online_taken_at_ns, now.online_taken_at_ns)
     guest = _guest_difference(was.guest, now.guest)
+    cycles = _change(was.cycles, now.cycles)
+    instructions = _change(was.instructions, now.instructions)
     counters = _counter_differences(was.vcpus, now.vcpus)
-    if booted is None or online is None or guest is None or counters is None:
+    if None in (booted, online, guest, cycles, instructions) or counters is None:
         return None
     step_ns = now_ns - was_ns
     # Time passes by the step of the whole sample almost always, and zeros are short.
     taken = now.taken_at_ns - was.taken_at_ns - step_ns
-    booted = 0 if now.booted_for_ns is None else booted - step_ns
-    return [taken, booted, online, guest, *(counters if any(counters) else ())]
+    booted = 0 if now.booted_for_ns is None else (booted or 0) - step_ns
+    perf = [cycles, instructions] if cycles or instructions else 0
+    return [taken, booted, online, guest, perf, *(counters if any(counters) else ())]
 
 
 def _counter_differences(
@@ -237,17 +247,27 @@ class SampleReader:
         )
 
     def _domain(self, was: DomainSample, entry: list[Any], step_ns: int) -> DomainSample:
-        fields = list(_ALL(was))
-        fields[_TAKEN] += entry[0] + step_ns
-        if fields[_BOOTED] is not None:
-            fields[_BOOTED] += entry[1] + step_ns
-        if entry[2] and fields[_ONLINE] is not None:
-            fields[_ONLINE] += entry[2]
+        booted, online, guest = was.booted_for_ns, was.online_taken_at_ns, was.guest
+        cycles, instructions = was.cycles, was.instructions
+        if booted is not None:
+            booted += entry[1] + step_ns
+        if entry[2] and online is not None:
+            online += entry[2]
         if entry[3]:
-            fields[_GUEST_AT] = self._guest(was.guest, entry[3])
-        if len(entry) > _FIRST:
-            fields[_VCPUS] = _vcpus_applied(was.vcpus, entry)
-        return _domain(*fields)
+            guest = self._guest(guest, entry[3])
+        if entry[4]:
+            cycles = None if cycles is None else cycles + entry[4][0]
+            instructions = None if instructions is None else instructions + entry[4][1]
+        return _domain(
+            was,
+            was.taken_at_ns + entry[0] + step_ns,
+            booted,
+            online,
+            _vcpus_applied(was.vcpus, entry) if len(entry) > _FIRST else was.vcpus,
+            guest,
+            cycles,
+            instructions,
+        )
 
     def _guest(self, was: GuestReading | None, entry: list[Any]) -> GuestReading:
         if was is None:
@@ -284,8 +304,7 @@ class SampleReader:
         )
 
 
-_TAKEN, _BOOTED, _ONLINE, _VCPUS, _GUEST_AT = (_PLACES[name] for name in _HOT)
-_FIRST = 4
+_FIRST = 5
 """Where counters begin."""
 
 
@@ -293,19 +312,21 @@ def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, 
     if len(entry) - _FIRST == len(COUNTERS) * len(was):
         changes = iter(entry[_FIRST:])
         return tuple(
-            _vcpu(
-                vcpu.index,
-                vcpu.run_ns + run,
-                vcpu.run_delay_ns + delay,
-                vcpu.halt_poll_ns + poll,
-                vcpu.preemptions + preempted,
-                vcpu.directed_yields + yields,
-            )
-            if run or delay or poll or preempted or yields
-            else vcpu
-            for vcpu, run, delay, poll, preempted, yields in zip(
-                was, changes, changes, changes, changes, changes, strict=True
-            )
+            [
+                _vcpu(
+                    vcpu.index,
+                    vcpu.run_ns + run,
+                    vcpu.run_delay_ns + delay,
+                    vcpu.halt_poll_ns + poll,
+                    vcpu.preemptions + preempted,
+                    vcpu.directed_yields + yields,
+                )
+                if run or delay or poll or preempted or yields
+                else vcpu
+                for vcpu, run, delay, poll, preempted, yields in zip(
+                    was, changes, changes, changes, changes, changes, strict=True
+                )
+            ]
         )
     left = iter(entry[_FIRST:])
     now = tuple(

@@ -27,7 +27,7 @@ from vcpud.recording import samples
 from vcpud.recording.codec import UnreadableError, plain, read
 from vcpud.recording.files import CutError, Recording, RecordingError, found
 from vcpud.requests import Asked, Pause, Reload
-from vcpud.swift import maker
+from vcpud.swift import changer, maker
 from vcpud.units import NS_PER_S
 
 
@@ -87,6 +87,27 @@ def test_samples_of_a_crowd_come_back(tmp_path: Path) -> None:
     out = writer(tmp_path)
     for cycle in cycles(seen):
         out.record(cycle)
+    out.close()
+    assert out.path is not None
+    assert [cycle.sample for cycle in Recording(out.path).cycles()] == seen
+
+
+def test_cycles_and_instructions_are_counted_on(tmp_path: Path) -> None:
+    first, second, third = crowd(2, 3)
+
+    def counting(sample: HostSample, cycles: int | None) -> HostSample:
+        domains = (
+            dataclasses.replace(sample.domains[0], cycles=cycles, instructions=cycles),
+            *sample.domains[1:],
+        )
+        return dataclasses.replace(sample, domains=domains)
+
+    seen = [counting(first, 5), counting(second, 9), counting(third, None)]
+    change = samples.difference(seen[0], seen[1])
+    assert change is not None
+    assert isinstance(change[2][0], list)
+    out = writer(tmp_path)
+    list(map(out.record, cycles(seen)))
     out.close()
     assert out.path is not None
     assert [cycle.sample for cycle in Recording(out.path).cycles()] == seen
@@ -307,6 +328,15 @@ def test_values_made_swiftly_are_the_same_and_as_frozen() -> None:
         made.index = 5  # type: ignore[misc]
     with pytest.raises(TypeError, match="not a plain frozen dataclass"):
         maker(dict)
+
+
+def test_values_changed_swiftly_are_the_same_as_replaced_ones() -> None:
+    (sample,) = crowd(1, 1)
+    domain = sample.domains[0]
+    change = changer(model.DomainSample, "pool", "name")
+    assert change(domain, "p", "n") == dataclasses.replace(domain, pool="p", name="n")
+    with pytest.raises(TypeError, match="has no"):
+        changer(model.DomainSample, "colour")
 
 
 def test_the_collapse_is_the_same_with_and_without_a_recording(tmp_path: Path) -> None:
