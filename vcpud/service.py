@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vcpud.model import Original, Uuid
     from vcpud.ports import Ledger, Recorder
     from vcpud.record import CycleRecord
+    from vcpud.recording.files import RecordingWriter
     from vcpud.requests import Request
     from vcpud.settings import Settings
     from vcpud.terms import Wishes
@@ -79,6 +80,27 @@ class FanOut:
                     self._failed.add(name)
                     with contextlib.suppress(Exception):
                         self._log.exception("recorder.failed", recorder=name, error=str(error))
+
+
+class Recorded:
+    """A `Recorder` that writes a recording, and says once when it cannot and once when it can."""
+
+    def __init__(self, writer: RecordingWriter) -> None:
+        self._writer = writer
+        self._log: Any = structlog.get_logger()
+        self._failed = False
+
+    def record(self, record: CycleRecord) -> None:
+        written = self._writer.cycles
+        try:
+            self._writer.record(record)
+        except OSError as error:
+            if not self._failed:
+                self._log.error("recording.failed", error=str(error))
+            self._failed = True
+        if self._failed and self._writer.cycles > written:
+            self._log.info("recording.recovered", path=str(self._writer.path))
+            self._failed = False
 
 
 class NoRequests:
@@ -213,7 +235,7 @@ class Daemon:
             settings = self._settings
             writer = RecordingWriter(where, backend=settings.backend, loop=settings.loop)
             stack.callback(writer.close)
-            yield writer
+            yield Recorded(writer)
 
     def reload(self, uid: int) -> None:
         """Read the configuration anew: all of it comes into force, or nothing.

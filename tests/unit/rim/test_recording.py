@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import os
+import sys
 import tempfile
 import zlib
 from contextlib import closing
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from fakes.crowd import crowd
 from fakes.runs import SETTINGS, Kept, collapse, recorded, writer
-from vcpud import model
+from vcpud import log, model
 from vcpud.demand import HostDemand
 from vcpud.model import HostSample, Reason, Refused, SetLive, SetOnline, Trouble
 from vcpud.plan import Plan
@@ -27,6 +28,7 @@ from vcpud.recording import samples
 from vcpud.recording.codec import UnreadableError, plain, read
 from vcpud.recording.files import CutError, Recording, RecordingError, found
 from vcpud.requests import Asked, Pause, Reload
+from vcpud.service import Recorded
 from vcpud.swift import changer, maker
 from vcpud.units import NS_PER_S
 
@@ -344,3 +346,21 @@ def test_the_collapse_is_the_same_with_and_without_a_recording(tmp_path: Path) -
     collapse(alone, 20)
     _, told = recorded(tmp_path, 20)
     assert [cycle.changes for cycle in alone.cycles] == [cycle.changes for cycle in told]
+
+
+def test_a_daemon_says_once_that_it_cannot_record_and_once_that_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.configure("json", "info", environ={}, stream=sys.stderr)
+    recorder = Recorded(writer(tmp_path))
+    told = cycles(list(crowd(2, 130)))
+
+    def full(_fd: int, _data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        list(map(recorder.record, told[:65]))
+    list(map(recorder.record, told[65:]))
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert events == ["recording.failed", "recording.recovered"]
