@@ -30,7 +30,7 @@ LEARN_RATIO = 0.3
 WORST_WAIT_RATIO = 0.98
 """A wait longer than this cannot be told from a longer one: cost is believed up to 49."""
 QUEUED_LOCK_VCPUS = 2
-"""With so few active vCPUs a queued lock has no queue, and the tracepoint sees nothing."""
+"""With so few active vCPUs a queued lock hardly has a queue: not to see a wait says nothing."""
 HINT_TRUST_RATIO = 0.5
 """An unexplained shortfall is as likely contention as not."""
 HINT_WINDOWS = 4
@@ -113,9 +113,10 @@ def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str
     if wait is not None and contended:
         # Where it was given fewer vCPUs there is little left to see of what more would cost.
         spared = belief.proven and domain.active_vcpus < belief.home_vcpus
-        if domain.active_vcpus > QUEUED_LOCK_VCPUS and not spared:
-            excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
-            cost += LEARN_RATIO * (excess / (1 - excess) - cost)
+        excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
+        most = excess / (1 - excess)
+        if most > cost or (domain.active_vcpus > QUEUED_LOCK_VCPUS and not spared):
+            cost += LEARN_RATIO * (most - cost)
     elif wait is not None and _calm(domain):
         calm += LEARN_RATIO * (wait - calm)
     return {
