@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import importlib.util
 import json
 import sys
 import time
@@ -65,7 +67,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME[:KEY=VALUE,...]",
         help="a policy to compare, with options, or a preset as YAML file; may be repeated "
-        "(default: all that are installed)",
+        "(default: all that are installed, with published parameters)",
     )
     parser.add_argument(
         "--seeds",
@@ -167,7 +169,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
         if options.random is None
         else suite.drawn_keys(options.random, options.seed)
     )
-    contestants = tuple(contestant(text) for text in options.policy or default_policies())
+    contestants = (
+        tuple(contestant(text) for text in options.policy)
+        if options.policy
+        else default_contestants()
+    )
     if options.quick:
         return Plan(
             keys=keys,
@@ -186,11 +192,30 @@ def plan_of(options: argparse.Namespace) -> Plan:
     )
 
 
-def default_policies() -> list[str]:
-    """All that are installed but the one that does nothing; vcpud's own last."""
+def default_contestants() -> tuple[Contestant, ...]:
+    """All that are installed but the one that does nothing, as published; vcpud's own last."""
+    from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
 
-    return sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == OWN, name))
+    names = sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == OWN, name))
+    found = []
+    for name in names:
+        path = published(name)
+        one = Contestant(label=name, policy=name) if path is None else _preset(path)
+        found.append(dataclasses.replace(one, label=name))
+    return tuple(found)
+
+
+def published(name: str) -> Path | None:
+    """The preset with the parameters of a policy's source, beside the policies or in a checkout."""
+    spec = importlib.util.find_spec("vcpud_policies")
+    for location in (spec and spec.submodule_search_locations) or ():
+        package = Path(location)
+        for folder in (package, package.parent):
+            path = folder / "presets" / f"{name}-published.yaml"
+            if path.is_file():
+                return path
+    return None
 
 
 def contestant(text: str) -> Contestant:

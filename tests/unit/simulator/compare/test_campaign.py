@@ -11,7 +11,7 @@ import pytest
 
 from vcpud import cli
 from vcpud.units import NS_PER_S
-from vcpud_simulator.laboratory.commands.compare import contestant
+from vcpud_simulator.laboratory.commands.compare import contestant, default_contestants
 from vcpud_simulator.laboratory.compare import document, runs, suite
 from vcpud_simulator.laboratory.compare.campaign import Campaign, Contestant, Plan, spread
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
@@ -306,6 +306,15 @@ def test_a_preset_is_a_policy_section_of_a_configuration(
     wrong.write_text("policy: {name: folding, leaves: 3}\n")
     assert cli.main(["compare", "demo", "--policy", str(wrong)]) == 3
     assert "folding has no such option" in capsys.readouterr().err
+
+
+def test_policies_enter_with_the_parameters_of_their_sources_and_vcpuds_own_last() -> None:
+    every = default_contestants()
+    labels = [one.label for one in every]
+    assert labels[-1] == "adaptive"
+    assert "static" not in labels
+    governor = next(one for one in every if one.label == "steal_governor")
+    assert dict(governor.options)["judged"] is False
 
 
 def test_keys_name_scenarios_by_part_of_their_names() -> None:
