@@ -159,6 +159,8 @@ class GuestCpu:
             task.sync.suspended(self, task)
         elif task.preempt_count:
             self.kernel.lock_holder_preemptions += 1
+        if task.owns is not None:
+            task.owns.owner_preempted()
 
     @property
     def idle(self) -> bool:

@@ -4,11 +4,12 @@ Problem: a sleeping lock costs a wake-up on every contended hand-over, so real o
 they decide to stop spinning is what overcommit upsets.
 
 Approach: the kernel's mutex spins while its owner is on a CPU *as the guest sees it*, and until
-another task needs the CPU; with `vcpu_is_preempted` it also stops when the owner's vCPU has no
-pCPU. Only one spins at a time (the OSQ), the others sleep. The user-space lock spins for a time of
-its own. A release hands nothing over: the first sleeper is woken and competes with newcomers.
+another task needs the CPU. Spinners queue (the OSQ): the first watches the owner, each other one
+the one before it, and only the first may take the mutex. With `vcpu_is_preempted` they also stop
+when whom they watch has no pCPU. The user-space lock spins for a time of its own. A release hands
+nothing over: the first sleeper is woken and competes with newcomers.
 
-References: kernel/locking/mutex.c `mutex_optimistic_spin`, `mutex_spin_on_owner`; Linux commits
+References: kernel/locking/mutex.c `mutex_optimistic_spin`, `mutex_spin_on_owner`; osq_lock.c; Linux commits
 05ffc951392d and 1885aa7041c9 (vcpu_is_preempted); InnoDB's sync_spin_loops (30 rounds of about
 6 us with its default delay); glibc PTHREAD_MUTEX_ADAPTIVE_NP.
 """
@@ -66,6 +67,9 @@ class SleepingLock:
             if waiter.cpu.executes(waiter):
                 self._grant(waiter)
                 return
+        self._wake_one(cpu)
+
+    def _wake_one(self, cpu: GuestCpu) -> None:
         if self._sleeping:
             cpu.charge(self.kernel.config.syscall_ns)
             woken = self._sleeping.pop(0)
@@ -120,8 +124,7 @@ class Mutex(SleepingLock):
     """The kernel's mutex, with optimistic spinning on its owner.
 
     Attributes:
-        sees_preemption: Whether the guest knows that its owner's vCPU has no pCPU
-            (vcpu_is_preempted).
+        sees_preemption: Whether the guest knows that a vCPU has no pCPU (vcpu_is_preempted).
     """
 
     in_kernel = True
@@ -131,38 +134,63 @@ class Mutex(SleepingLock):
         self.sees_preemption = sees_preemption
 
     def _may_spin(self, task: Task) -> bool:  # noqa: ARG002
-        return not self._spinning and self._owner_on_cpu()
+        return self._owner_on_cpu() and (not self._spinning or self._on_cpu(self._spinning[-1]))
 
     def _owner_on_cpu(self) -> bool:
-        owner = self.owner
-        if owner is None or owner.cpu.current is not owner:
-            return False
-        return owner.cpu.running or not self.sees_preemption
+        return self.owner is not None and self._on_cpu(self.owner)
+
+    def _on_cpu(self, task: Task) -> bool:
+        """Whether a task executes, as far as the guest knows."""
+        return task.cpu.current is task and (task.cpu.running or not self.sees_preemption)
 
     def _take(self, task: Task) -> None:
         super()._take(task)
         task.owns = self
 
     def release(self, cpu: GuestCpu, task: Task) -> None:
-        task.owns = None
-        super().release(cpu, task)
+        """Only the first spinner takes it; while that one's vCPU has no pCPU it stays free."""
+        if self.owner is not task:
+            raise RuntimeError(f"{task} released a mutex which {self.owner} holds")
+        task.owns = self.owner = None
+        if self._spinning and self._spinning[0].cpu.executes(self._spinning[0]):
+            self._grant(self._spinning[0])
+        else:
+            self._wake_one(cpu)
 
     def owner_left(self) -> None:
         """The owner was switched out by the guest: nobody spins for it any longer."""
-        for waiter in tuple(self._spinning):
+        self._give_up(self._spinning)
+
+    def owner_preempted(self) -> None:
+        """The owner's vCPU has lost its pCPU."""
+        if self.sees_preemption:
+            self._give_up(self._spinning)
+
+    @staticmethod
+    def _give_up(waiters: list[Task]) -> None:
+        for waiter in tuple(waiters):
             if waiter.cpu.executes(waiter):
                 waiter.cpu.advance()
                 waiter.spin_left_ns = 0
                 waiter.cpu.refresh()
 
     def suspended(self, cpu: GuestCpu, task: Task) -> None:
-        """A spinner whose CPU is needed by another task goes to sleep instead (need_resched)."""
+        """A spinner whose CPU is needed by another task goes to sleep (need_resched).
+
+        When its vCPU was preempted, whoever knows that does not spin behind it.
+        """
         if cpu.running:
             task.spin_left_ns = 0
+        elif self.sees_preemption:
+            self._give_up(self._spinning[self._spinning.index(task) + 1 :])
 
-    def resumed(self, cpu: GuestCpu, task: Task) -> None:
-        super().resumed(cpu, task)
-        if task.spinning and not self._owner_on_cpu():
+    def resumed(self, cpu: GuestCpu, task: Task) -> None:  # noqa: ARG002
+        if self._spinning[0] is task:
+            if self.owner is None:
+                self._grant(task)
+            elif not self._owner_on_cpu():
+                task.spin_left_ns = 0
+        elif not self._on_cpu(self._spinning[self._spinning.index(task) - 1]):
             task.spin_left_ns = 0
 
 

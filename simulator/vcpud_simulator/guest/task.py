@@ -64,6 +64,9 @@ class Ownership(Protocol):
     def owner_left(self) -> None:
         """The guest has switched its owner out."""
 
+    def owner_preempted(self) -> None:
+        """The hypervisor has."""
+
 
 class Task:
     """A thread of a guest.
