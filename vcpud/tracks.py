@@ -7,9 +7,10 @@ decreasing or absurd moves a figure: the domain is held instead.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand, Progress, entitlements
@@ -142,7 +143,7 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
     guest = sample.guest
     track = before
     if guest is not heard or (guest is not None and guest.accounting is not before.accounting):
-        track = _guest_side(replace(before, points=host.points), guest, _perf(sample))
+        track = _guest_side(_with_points(before, host.points), guest, _perf(sample))
     return _make_track(
         sample,
         _demand(sample, track, host),
@@ -235,7 +236,7 @@ def _guest_side(track: Track, guest: GuestReading | None, perf: tuple[int, int] 
             wait_ns = now.wait_ns - track.locks.wait_ns
             vcpu_ns = (now.taken_at_ns - track.locks.taken_at_ns) * _counted(track, guest)
             ratio = min(wait_ns / vcpu_ns, 1.0) if wait_ns >= 0 and vcpu_ns > 0 else None
-        track = replace(track, locks=now, lock_wait_ratio=ratio)
+        track = _with_locks(track, now, ratio)
     queue = guest.run_queue
     if queue is None:
         return replace(track, queued_tasks=None)
@@ -246,7 +247,7 @@ def _guest_side(track: Track, guest: GuestReading | None, perf: tuple[int, int] 
             old = {cpu.index: cpu.wait_ns for cpu in track.run_queue.cpus}
             grown = [cpu.wait_ns - old[cpu.index] for cpu in queue.cpus if cpu.index in old]
             queued = sum(grown) / window_ns if grown and min(grown) >= 0 else None
-        track = replace(track, run_queue=queue, queued_tasks=queued)
+        track = _with_queue(track, queue, queued)
     return track
 
 
@@ -256,7 +257,7 @@ def _accounting(track: Track, now: CpuAccounting | None, perf: tuple[int, int] |
     if now is None or now == last:
         return track
     if last is None or now.taken_at_ns <= last.taken_at_ns:
-        return replace(track, accounting=now, perf=perf)
+        return _with_accounting(track, now, perf)
     # The host's counters must cover the guest's window; if not yet, wait for the next sample.
     if not track.points or track.points[-1].at_ns < now.taken_at_ns:
         return track
@@ -276,28 +277,24 @@ def _accounting(track: Track, now: CpuAccounting | None, perf: tuple[int, int] |
     steal_ns = max(sum(steals), 0)
     all_ns = busy_ns + max(idle_ns, 0) + steal_ns
     worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(track.perf, perf)
-    track = replace(
-        track,
-        accounting=now,
-        perf=perf,
-        system_ratio=system_ns / busy_ns if busy_ns else 0.0,
-        steal_ratio=steal_ns / all_ns if steals and all_ns else None,
+    track = _with_shares(
+        _with_accounting(track, now, perf),
+        system_ns / busy_ns if busy_ns else 0.0,
+        steal_ns / all_ns if steals and all_ns else None,
     )
     began = _run_at(track.points, last.taken_at_ns)
     ended = _run_at(track.points, now.taken_at_ns)
     if began is None or ended is None:
         return track
     window_ns = now.taken_at_ns - last.taken_at_ns
-    return replace(
-        track,
-        progress=Progress(
-            began_at_ns=last.taken_at_ns,
-            ended_at_ns=now.taken_at_ns,
-            rate_pcpus=max(ended - began, 0.0) / window_ns * worth,
-            active_vcpus=len(now.online) if now.online == last.online else None,
-            worth_ratio=worth,
-        ),
+    progress = Progress(
+        began_at_ns=last.taken_at_ns,
+        ended_at_ns=now.taken_at_ns,
+        rate_pcpus=max(ended - began, 0.0) / window_ns * worth,
+        active_vcpus=len(now.online) if now.online == last.online else None,
+        worth_ratio=worth,
     )
+    return _with_progress(track, progress)
 
 
 def _per_cycle(before: tuple[int, int] | None, now: tuple[int, int] | None) -> float:
@@ -312,13 +309,17 @@ def _per_cycle(before: tuple[int, int] | None, now: tuple[int, int] | None) -> f
 
 def _run_at(points: tuple[Point, ...], at_ns: int) -> float | None:
     """Run time at an instant, linear between two host readings; None outside them."""
-    if not points or at_ns < points[0].at_ns:
+    place = bisect_left(points, at_ns, key=_AT)
+    if place == len(points):
         return None
-    for before, after in pairwise(points):
-        if at_ns <= after.at_ns:
-            share = (at_ns - before.at_ns) / (after.at_ns - before.at_ns)
-            return before.run_ns + share * (after.run_ns - before.run_ns)
-    return float(points[-1].run_ns) if at_ns == points[-1].at_ns else None
+    after = points[place]
+    if at_ns == after.at_ns:
+        return float(after.run_ns)
+    if place == 0:
+        return None
+    before = points[place - 1]
+    share = (at_ns - before.at_ns) / (after.at_ns - before.at_ns)
+    return before.run_ns + share * (after.run_ns - before.run_ns)
 
 
 def _counted(track: Track, guest: GuestReading) -> int:
@@ -380,6 +381,13 @@ def _entitled(demand: DomainDemand, pcpus: float | None) -> DomainDemand:
 
 _make_track = maker(Track)
 _make_point = maker(Point)
+_with_points = changer(Track, "points")
+_with_accounting = changer(Track, "accounting", "perf")
+_with_shares = changer(Track, "system_ratio", "steal_ratio")
+_with_progress = changer(Track, "progress")
+_with_locks = changer(Track, "locks", "lock_wait_ratio")
+_with_queue = changer(Track, "run_queue", "queued_tasks")
+_AT = attrgetter("at_ns")
 _make_demand = maker(DomainDemand)
 _make_host_side = maker(_HostSide)
 _NOTHING = _HostSide(points=(), used_pcpus=None, run_delay_pcpus=None, absurd=False)
