@@ -78,6 +78,7 @@ class Doctor:
         self._deadline_s = deadline_s
         self._unseen: list[Unseen] = []
         self._writable = False
+        self._denied: str | None = None
         self._hung = False
 
     def examine(self, word: str | None = None) -> Examination:
@@ -90,7 +91,11 @@ class Doctor:
             UsageError: There is no such domain.
             UnreachableError: A domain was named, and libvirt does not answer.
         """
-        link, why = self._connect()
+        with contextlib.ExitStack() as stack:
+            link, why = self._connect(stack)
+            return self._examined(link, why, word)
+
+    def _examined(self, link: Link | None, why: str, word: str | None) -> Examination:
         host = self._host(link, why)
         findings = list(examine_host(host))
         if link is None:
@@ -102,27 +107,33 @@ class Doctor:
         for uuid, name in self._running(link, word):
             names.append(name)
             findings += self._domain(link, uuid, name, host, asked=word is not None)
-        if not self._hung:
-            self._within(link.close)
         return Examination(
             findings=tuple(findings), unseen=tuple(self._unseen), domains=tuple(names)
         )
 
     # ------------------------------------------------------------------------------ the host
 
-    def _connect(self) -> tuple[Link | None, str]:
+    def _connect(self, stack: contextlib.ExitStack) -> tuple[Link | None, str]:
         """A connection that may change, else one that may look, else None and why not."""
         try:
             library = self._open_library(self._uri)
+            stack.callback(self._let_go, library.close)
             try:
                 link = self._within(lambda: library.open(writable=True))
+                self._writable, self._denied = True, None
             except CallFailed as failure:
-                self._denied: str | None = failure.message
-                return self._within(lambda: library.open(writable=False)), ""
+                self._denied = failure.message
+                link = self._within(lambda: library.open(writable=False))
         except CallFailed as failure:
             return None, failure.message
-        self._writable, self._denied = True, None
+        stack.callback(self._let_go, link.close)
         return link, ""
+
+    def _let_go(self, close: Callable[[], None]) -> None:
+        """Close, unless something hangs: closing would wait for it."""
+        if not self._hung:
+            with contextlib.suppress(CallFailed):
+                self._within(close)
 
     def _host(self, link: Link | None, why: str) -> HostFacts:
         daemon: str | None = ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.conversation import BUSY
 from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.workers import Errand
 from vcpud.hypervisor.xml import format_note
 from vcpud.model import Change, Reason, SetLive, SetOnline, SetWeight
 from vcpud.units import NS_PER_S
@@ -23,6 +24,7 @@ from vcpud.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vcpud.hypervisor.book import Book
     from vcpud.hypervisor.conversation import Conversation, Patience
     from vcpud.hypervisor.workers import Hand
     from vcpud.model import Uuid
@@ -267,6 +269,22 @@ class Actuation:
 
     def _live(self, hand: Hand) -> int:
         return hand.call(self._patience.call_s, lambda link: link.live_vcpus(self._uuid))
+
+
+def note_removal(book: Book, conversation: Conversation) -> Errand:
+    """Removes a domain's note, unless a change has begun by then and has left its own."""
+    begun = book.begun
+
+    def remove(hand: Hand) -> None:
+        if book.begun != begun:
+            return
+        try:
+            hand.call(NOTE_S, lambda link: link.set_note(book.uuid, None))
+        except CallFailed:
+            return  # tried again when the domain is described next
+        conversation.noted(None, "")
+
+    return Errand(uuid=book.uuid, run=remove, given_up=lambda: None)
 
 
 def _steps(believed: frozenset[int] | None, wanted: frozenset[int]) -> list[tuple[int, bool]]:

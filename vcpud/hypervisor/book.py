@@ -50,6 +50,7 @@ class Book:
         "hung",
         "in_flight",
         "job",
+        "job_told",
         "left_online",
         "membership",
         "number",
@@ -98,6 +99,7 @@ class Book:
         if facts.process is not None:
             self.booted_at_ns = facts.taken_at_ns - facts.process.age_ns
         self.job: str | None = None
+        self.job_told = False
         self.in_flight: Change | None = None
         self.begun = 0
         self.left_online: frozenset[int] | None = None

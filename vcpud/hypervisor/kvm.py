@@ -11,16 +11,16 @@ import queue
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vcpud.hypervisor.actuator import NOTE_S, Actuation, Outcome, Situation
+from vcpud.hypervisor.actuator import Actuation, Outcome, Situation, note_removal
 from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.conversation import Conversation, Patience
-from vcpud.hypervisor.failures import CallFailed
 from vcpud.hypervisor.gate import Stance, refuse
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.poller import Facts, Poll, Poller
 from vcpud.hypervisor.pools import Division, divide
 from vcpud.hypervisor.reader import Pace
-from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Hand, Losses
+from vcpud.hypervisor.remarks import remarks
+from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Losses
 from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import (
     Accepted,
@@ -46,18 +46,6 @@ if TYPE_CHECKING:
     from vcpud.hypervisor.proc import ProcFiles
     from vcpud.model import Uuid
 
-SLOW_NOTE: Final = (
-    "QEMU is older than 8.1: reading KVM's counters interrupts every vCPU, so they are read "
-    "at most every 5 s"
-)
-NO_PROCESS_NOTE: Final = (
-    "QEMU processes cannot be seen in /proc: restarts are told by libvirt's ids alone, "
-    "and the unit of shares is unknown"
-)
-_NOT_OURS: Final = (
-    "a vcpud elsewhere had parked vCPUs of it; it is not enforced here, so they stay parked until "
-    "it is, or until somebody brings them back"
-)
 _WAIT_SHARE: Final = 0.8
 _BULK_SHARE: Final = 0.75
 """Of a period: a hung call is given up early enough that others are late by one cycle only."""
@@ -330,6 +318,7 @@ class KvmHypervisor:
             book.conversation.look_for_job()
         elif happening is Happening.JOB_COMPLETED:
             book.job = None
+            book.job_told = False
             if book.conversation is not None:
                 book.conversation.look_for_job()
         book.touch()
@@ -484,28 +473,20 @@ class KvmHypervisor:
                 self._steer_agent(book)
                 if book.note_is_settled:
                     self._remove_note(book)
-            book.make_sample(now_ns, self._options.boot_grace_ns, self._boot_id)
+            sample = book.make_sample(now_ns, self._options.boot_grace_ns, self._boot_id)
+            if (sample.job is not None) is not book.job_told:
+                book.job_told = sample.job is not None
+                kind = EventKind.JOB_BEGUN if book.job_told else EventKind.JOB_ENDED
+                self._tell(kind, book, detail=sample.job or "")
         self._touched.clear()
         samples = [book.sample for book in self._books.values() if book.sample is not None]
         self._domains = tuple(sorted(samples, key=lambda sample: sample.uuid))
-        self._notes = self._make_notes()
-
-    def _make_notes(self) -> tuple[str, ...]:
-        notes = [SLOW_NOTE] if self._slow else []
-        if self._books and all(book.facts.process is None for book in self._books.values()):
-            notes.append(NO_PROCESS_NOTE)
-        for book in self._books.values():
-            if book.terms_error is not None:
-                notes.append(f"{book.facts.name}: {book.terms_error}")
-            if book.hung:
-                notes.append(f"{book.facts.name}: {self._crew.hung_because(book.uuid)}")
-            notes.extend(f"{book.facts.name}: agent: {text}" for text in book.view.absurdities)
-            if book.view.note_failure:
-                failure = book.view.note_failure
-                notes.append(f"{book.facts.name}: no hand-over note can be left: {failure}")
-            if book.terms.mode is not Mode.ENFORCE and book.handed_over(self._boot_id):
-                notes.append(f"{book.facts.name}: {_NOT_OURS}")
-        return tuple(notes)
+        self._notes = remarks(
+            self._books.values(),
+            slow=self._slow,
+            boot_id=self._boot_id,
+            why_hung=self._crew.hung_because,
+        )
 
     def _divide(self) -> None:
         affinities = {
@@ -535,22 +516,11 @@ class KvmHypervisor:
         return known
 
     def _remove_note(self, book: Book) -> None:
-        """The guest has all that its note says, here or after a migration: nothing is owed."""
+        """The guest is owed nothing by its note any more, here or after a migration."""
         if book.tidying or book.in_flight is not None or book.terms.mode is not Mode.ENFORCE:
             return
         book.tidying = True
-        begun, conversation = book.begun, self._conversation(book)
-
-        def remove(hand: Hand) -> None:
-            if book.begun != begun:
-                return  # a change has begun since, and has left a note of its own
-            try:
-                hand.call(NOTE_S, lambda link: link.set_note(book.uuid, None))
-            except CallFailed:
-                return  # tried again when the domain is described next
-            conversation.noted(None, "")
-
-        self._crew.submit(Errand(uuid=book.uuid, run=remove, given_up=lambda: None))
+        self._crew.submit(note_removal(book, self._conversation(book)))
 
     def _steer_agent(self, book: Book) -> None:
         if book.wants_agent:

@@ -167,6 +167,24 @@ def test_a_migration_is_noticed_as_soon_as_libvirt_tells_of_it(rig: Make) -> Non
     until(one, lambda sample: only(sample).job is None)
 
 
+def test_a_job_is_told_when_it_begins_and_when_it_ends(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    one.hypervisor.events()
+    seen: list[EventKind] = []
+
+    def told(kind: EventKind) -> bool:
+        seen.extend(event.kind for event in one.hypervisor.events())
+        return kind in seen
+
+    guest.job = "save"
+    until(one, lambda _: told(EventKind.JOB_BEGUN), step_s=1.0)
+    guest.job = None
+    until(one, lambda _: told(EventKind.JOB_ENDED), step_s=1.0)
+    assert [kind for kind in seen if "job" in kind] == [EventKind.JOB_BEGUN, EventKind.JOB_ENDED]
+
+
 def test_other_terms_hold_from_the_next_sample_on(rig: Make) -> None:
     one = rig(Guest("a"))
     one.hypervisor.sample()

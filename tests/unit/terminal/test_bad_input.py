@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from vcpud import cli
 from vcpud.commands import ask as ask_commands
+from vcpud.commands.common import EXIT_CODES
 
 pytestmark = pytest.mark.sockets
 
@@ -64,6 +66,13 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 COMMANDS = commands()
 Give = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Commands set up a log on a standard error that is gone after the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -329,4 +338,4 @@ def test_the_exit_codes_are_documented(give: Give) -> None:
     code = give("version", "-o", "json")
     assert code[0] == 0
     json.loads(code[1])
-    assert all(f"{number} " in cli.EXIT_CODES for number in range(6))
+    assert all(f"{number} " in EXIT_CODES for number in range(6))

@@ -1,0 +1,54 @@
+"""What an operator should know of this platform and its domains, in words. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vcpud.model import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from vcpud.hypervisor.book import Book
+    from vcpud.model import Uuid
+
+SLOW_NOTE: Final = (
+    "QEMU is older than 8.1: reading KVM's counters interrupts every vCPU, so they are read "
+    "at most every 5 s"
+)
+NO_PROCESS_NOTE: Final = (
+    "QEMU processes cannot be seen in /proc: restarts are told by libvirt's ids alone, "
+    "and the unit of shares is unknown"
+)
+NOT_OURS_NOTE: Final = (
+    "a vcpud elsewhere had parked vCPUs of it; it is not enforced here, so they stay parked until "
+    "it is, or until somebody brings them back"
+)
+
+
+def remarks(
+    books: Collection[Book], *, slow: bool, boot_id: str, why_hung: Callable[[Uuid], str]
+) -> tuple[str, ...]:
+    """All of them.
+
+    Args:
+        books: Domains.
+        slow: KVM's counters are read rarely, because reading disturbs.
+        boot_id: This boot of the host.
+        why_hung: Why calls for a domain are held back.
+    """
+    notes = [SLOW_NOTE] if slow else []
+    if books and all(book.facts.process is None for book in books):
+        notes.append(NO_PROCESS_NOTE)
+    for book in books:
+        name = book.facts.name
+        if book.terms_error is not None:
+            notes.append(f"{name}: {book.terms_error}")
+        if book.hung:
+            notes.append(f"{name}: {why_hung(book.uuid)}")
+        notes.extend(f"{name}: agent: {text}" for text in book.view.absurdities)
+        if book.view.note_failure:
+            notes.append(f"{name}: no hand-over note can be left: {book.view.note_failure}")
+        if book.terms.mode is not Mode.ENFORCE and book.handed_over(boot_id):
+            notes.append(f"{name}: {NOT_OURS_NOTE}")
+    return tuple(notes)
