@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECIPES = Path(__file__).resolve().parents[1] / "deploy" / "debian"
-TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "make")
+TOOLS = ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "lintian", "make")
 SUITE = "bookworm"
 BOOT_S = 60.0
 _NUMBERS = itertools.count(1)
@@ -112,7 +112,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=180,
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                 "LC_ALL": "C.UTF-8",
@@ -125,7 +125,7 @@ class Machine:
             )
         return done
 
-    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until ``condition`` holds, and fail naming ``what`` when it does not in time."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():

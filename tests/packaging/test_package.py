@@ -237,7 +237,7 @@ def test_what_a_killed_daemon_left_is_given_back_by_the_next(machine: nspawn.Mac
     # The next one starts under a configuration that changes nothing.
     machine.write("/etc/vcpud/conf.d/20-domains.yaml", "")
     machine.run("kill", "-KILL", pid)
-    machine.wait("the restart", lambda: machine.show("vcpud.service", "NRestarts") == "1")
+    machine.wait("the restart", lambda: machine.show("vcpud.service", "NRestarts") != "0")
     machine.wait("everything to be given back", lambda: _host(machine) == EVERY_VCPU)
     machine.wait("the ledger to be empty", lambda: _originals(machine) == set())
     assert _is_active(machine)
@@ -255,7 +255,7 @@ def test_what_a_hanging_daemon_left_is_given_back_by_the_next(machine: nspawn.Ma
     _manage(machine)
     machine.write("/etc/vcpud/conf.d/20-domains.yaml", "")
     machine.run("kill", "-STOP", _pid(machine))
-    machine.wait("the restart", lambda: machine.show("vcpud.service", "NRestarts") == "1")
+    machine.wait("the restart", lambda: machine.show("vcpud.service", "NRestarts") != "0")
     machine.wait("everything to be given back", lambda: _host(machine) == EVERY_VCPU)
     assert "Watchdog timeout" in machine.story()
     assert _is_active(machine)

@@ -169,11 +169,11 @@ def test_a_broken_configuration_does_not_start_and_is_named(machine: nspawn.Mach
 
 
 def test_a_healthy_daemon_keeps_its_watchdog_content(machine: nspawn.Machine) -> None:
-    _override(machine, "[Service]", "WatchdogSec=2")
+    _override(machine, "[Service]", "WatchdogSec=3")
     _start(machine)
     pid = _pid(machine)
     machine.wait("signs of life", lambda: _notified(machine, "WATCHDOG=1"))
-    machine.run("sleep", "5")
+    machine.run("sleep", "7")
     assert _pid(machine) == pid
     assert _is(machine, "vcpud.service", "active")
 
