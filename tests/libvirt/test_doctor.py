@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ HOST = Path(__file__).with_name("host.xml")
 
 def doctor(
     capsys: pytest.CaptureFixture[str], folder: Path, *words: str
-) -> tuple[int, dict[str, list[dict[str, str]]], str]:
+) -> tuple[int, dict[str, Any], str]:
     where = ["--state-dir", str(folder), "--runtime-dir", str(folder)]
     code = cli.main(
         ["doctor", *where, "--backend", f"libvirt:test://{HOST}", "-o", "json", *words]

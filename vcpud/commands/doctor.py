@@ -5,17 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vcpud.commands.common import output_option, say, say_json, settings_of
 from vcpud.doctor.findings import Severity
-from vcpud.errors import ConfigError, LedgerError, PartialError, UsageError, VcpudError
+from vcpud.errors import LedgerError, PartialError, UsageError, VcpudError
 from vcpud.overrides import Overrides
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vcpud.hypervisor.link import Library
 
 _DEFAULT_URI = "qemu:///system"
 
@@ -38,8 +33,14 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from vcpud.doctor.collect import Doctor  # noqa: PLC0415  only where libvirt is wanted
-
+    try:
+        from vcpud.doctor.collect import Doctor  # noqa: PLC0415  only where libvirt is wanted
+        from vcpud.hypervisor.connection import LibvirtLibrary  # noqa: PLC0415  likewise
+    except ImportError as error:
+        raise VcpudError(
+            f"doctor needs libvirt's Python bindings ({error}): install python3-libvirt, or "
+            "`pip install libvirt-python`"
+        ) from error
     settings = settings_of(options)
     with contextlib.suppress(LedgerError):
         settings = replace(settings, terms=Overrides(settings.state_dir).over(settings.terms))
@@ -47,7 +48,7 @@ def _doctor(options: argparse.Namespace) -> None:
     if name != "libvirt":
         raise UsageError(f"doctor looks at libvirt, not at the backend {name!r}")
     uri = argument or settings.backend_options.get("uri", _DEFAULT_URI)
-    found = Doctor(settings, uri, _opener()).examine(options.domain)
+    found = Doctor(settings, uri, LibvirtLibrary).examine(options.domain)
     if options.output == "json":
         say_json(found.document())
     else:
@@ -57,11 +58,3 @@ def _doctor(options: argparse.Namespace) -> None:
         raise VcpudError(f"{errors} thing{'s' * (errors > 1)} in the way")
     if found.unseen:
         raise PartialError("nothing in the way, but not everything could be looked at")
-
-
-def _opener() -> Callable[[str], Library]:
-    try:
-        from vcpud.hypervisor.connection import LibvirtLibrary  # noqa: PLC0415  see above
-    except ImportError as error:
-        raise ConfigError(f"the Python bindings of libvirt are missing: {error}") from error
-    return LibvirtLibrary

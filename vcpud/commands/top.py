@@ -42,7 +42,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
 def _top(options: argparse.Namespace) -> None:
     if getattr(options, "backend", None) is not None:
         raise UsageError("top watches the running vcpud: it takes no --backend")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+    if not _on_a_terminal():
         raise UsageError("top needs a terminal: `vcpud status` prints once")
     try:
         from vcpud.top.app import Daemon, Top  # noqa: PLC0415  an extra, and slow to import
@@ -65,3 +65,8 @@ def _top(options: argparse.Namespace) -> None:
         pause=pause,
     )
     Top(daemon, interval_s=seconds(max(options.interval, _SHORTEST_NS)), sort=options.sort).run()
+
+
+def _on_a_terminal() -> bool:
+    dumb = os.environ.get("TERM") in (None, "", "dumb")
+    return sys.stdin.isatty() and sys.stdout.isatty() and not dumb

@@ -90,7 +90,7 @@ class Metrics(Collector):
         sample = record.sample
         yield gauge(catalogue.PERIOD, seconds(record.period_ns))
         yield gauge(catalogue.CONNECTED, sample.connected)
-        yield gauge(catalogue.PAUSED, record.paused)
+        yield gauge(catalogue.PAUSED, record.paused or record.killed)
         yield gauge(catalogue.LOST_THREADS, sample.lost_threads)
         yield gauge(catalogue.DOMAINS_CHANGED, len(record.outstanding))
         families = [

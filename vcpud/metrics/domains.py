@@ -109,43 +109,30 @@ def concurrency_hazard(
 
 
 def _yields(seen: _Seen) -> int | None:
-    counts = [
-        vcpu.directed_yields for vcpu in seen.sample.vcpus if vcpu.directed_yields is not None
-    ]
+    counts: list[Any] = [vcpu.directed_yields for vcpu in seen.sample.vcpus]
+    if None in counts:
+        counts = [count for count in counts if count is not None]
     return sum(counts) if counts else None
-
-
-def _demanded(word: str) -> Callable[[_Seen], float | None]:
-    of_demand = attrgetter(word)
-
-    def figure(seen: _Seen) -> float | None:
-        value: float | None = None if seen.demand is None else of_demand(seen.demand)
-        return value
-
-    return figure
 
 
 def _age(seen: _Seen) -> float:
     return max(0.0, (seen.ended_ns - seen.sample.taken_at_ns) / NS_PER_S)
 
 
-def _timed_out(seen: _Seen) -> int:
-    return int(Trouble.HUNG in seen.sample.troubles)
-
-
 _FIGURES: tuple[tuple[Family, Callable[[_Seen], float | None]], ...] = (
     (catalogue.DOMAIN_WAIT, _wait),
     (catalogue.DOMAIN_HAZARD, _hazard),
     (catalogue.DOMAIN_LHP, _lhp),
-    (catalogue.DOMAIN_LOCK_WAIT, _demanded("lock_wait_ratio")),
     (catalogue.DOMAIN_YIELDS, _yields),
-    (catalogue.DOMAIN_ENTITLED, _demanded("entitled_pcpus")),
-    (catalogue.DOMAIN_USED, _demanded("used_pcpus")),
     (catalogue.DOMAIN_PROGRESS, _progress),
-    (catalogue.DOMAIN_QUEUED, _demanded("queued_tasks")),
-    (catalogue.DOMAIN_STEAL, _demanded("steal_ratio")),
     (catalogue.DOMAIN_AGE, _age),
-    (catalogue.DOMAIN_TIMED_OUT, _timed_out),
+)
+_OF_DEMAND: tuple[tuple[Family, Callable[[DomainDemand], float | None]], ...] = (
+    (catalogue.DOMAIN_LOCK_WAIT, attrgetter("lock_wait_ratio")),
+    (catalogue.DOMAIN_ENTITLED, attrgetter("entitled_pcpus")),
+    (catalogue.DOMAIN_USED, attrgetter("used_pcpus")),
+    (catalogue.DOMAIN_QUEUED, attrgetter("queued_tasks")),
+    (catalogue.DOMAIN_STEAL, attrgetter("steal_ratio")),
 )
 
 
@@ -162,7 +149,7 @@ class DomainText:
     def __init__(self, hypervisor: str) -> None:
         self._hypervisor = _quoted(hypervisor)
         self._labels: dict[Uuid, tuple[str, str]] = {}
-        self._written: dict[Uuid, tuple[tuple[Any, ...], str, str]] = {}
+        self._written: dict[Uuid, tuple[tuple[Any, ...], str, str, str]] = {}
         self._earlier: dict[Uuid, DomainSample] = {}
 
     def write(self, record: CycleRecord, counts: DomainCounts) -> str:
@@ -184,13 +171,12 @@ class DomainText:
         self._earlier = {sample.uuid: sample for sample in record.sample.domains}
         lines: list[str] = []
         self._several(lines, everyone)
+        wanted = [seen for seen in everyone if seen.demand is not None]
+        demanded = [seen.demand for seen in everyone if seen.demand is not None]
         for family, figure in _FIGURES:
-            _head(lines, family)
-            begin = f"{family.name}{{domain="
-            for seen in everyone:
-                value = figure(seen)
-                if value is not None:
-                    lines.append(f"{begin}{seen.label}}} {value:.10g}")
+            _series(lines, family, everyone, map(figure, everyone))
+        for family, of_demand in _OF_DEMAND:
+            _series(lines, family, wanted, map(of_demand, demanded))
         _tallies(lines, catalogue.DOMAIN_CHANGES, labels, counts.changes)
         _tallies(lines, catalogue.DOMAIN_OUTCOMES, labels, counts.outcomes)
         _head(lines, catalogue.DOMAIN_GAIN)
@@ -203,7 +189,7 @@ class DomainText:
 
     def _several(self, lines: list[str], everyone: list[_Seen]) -> None:
         """Families with more labels than the domain's name: mostly what they were a cycle ago."""
-        written: dict[Uuid, tuple[tuple[Any, ...], str, str]] = {}
+        written: dict[Uuid, tuple[tuple[Any, ...], str, str, str]] = {}
         for seen in everyone:
             sample, status = seen.sample, seen.status
             terms = sample.terms
@@ -215,16 +201,19 @@ class DomainText:
                 sample.live_vcpus if sample.online is None else len(sample.online),
                 sample.max_vcpus,
                 None if status is None else (status.target_vcpus, status.original_vcpus),
+                sample.troubles,
             )
             before = self._written.get(sample.uuid)
             if before is None or before[0] != now:
-                before = (now, self._info(seen), _vcpus(seen))
+                before = (now, self._info(seen), _vcpus(seen), _timed_out(seen))
             written[sample.uuid] = before
         self._written = written
         _head(lines, catalogue.DOMAIN_INFO)
-        lines.extend([info for _, info, _ in written.values()])
+        lines.extend([info for _, info, _, _ in written.values()])
         _head(lines, catalogue.DOMAIN_VCPUS)
-        lines.extend([vcpus for _, _, vcpus in written.values()])
+        lines.extend([vcpus for _, _, vcpus, _ in written.values()])
+        _head(lines, catalogue.DOMAIN_TIMED_OUT)
+        lines.extend([late for _, _, _, late in written.values()])
         _head(lines, catalogue.DOMAIN_TROUBLE)
         name = catalogue.DOMAIN_TROUBLE.name
         for seen in everyone:
@@ -280,6 +269,25 @@ def _vcpus(seen: _Seen) -> str:
         counts["original"] = active if had is None else had
     begin = f'{catalogue.DOMAIN_VCPUS.name}{{domain={seen.label},kind="'
     return "\n".join(f'{begin}{kind}"}} {count}' for kind, count in counts.items())
+
+
+def _timed_out(seen: _Seen) -> str:
+    late = int(Trouble.HUNG in seen.sample.troubles)
+    return f"{catalogue.DOMAIN_TIMED_OUT.name}{{domain={seen.label}}} {late}"
+
+
+def _series(
+    lines: list[str], family: Family, everyone: list[_Seen], values: Iterable[float | None]
+) -> None:
+    _head(lines, family)
+    begin = f"{family.name}{{domain="
+    lines.extend(
+        [
+            f"{begin}{seen.label}}} {value:.10g}"
+            for seen, value in zip(everyone, values, strict=True)
+            if value is not None
+        ]
+    )
 
 
 def _tallies(

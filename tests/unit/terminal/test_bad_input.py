@@ -334,6 +334,27 @@ def test_output_that_nobody_reads_any_more_is_no_traceback() -> None:
     assert done.stdout == "{"
 
 
+@pytest.mark.parametrize(
+    ("name", "without", "remedy"),
+    [
+        ("top", "textual", "pip install 'vcpud[top]'"),
+        ("doctor", "libvirt", "install python3-libvirt"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_way_to_it(
+    give: Give, monkeypatch: pytest.MonkeyPatch, name: str, without: str, remedy: str
+) -> None:
+    for module in ("vcpud.top.app", "vcpud.hypervisor.connection"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    for module in [one for one in sys.modules if one.partition(".")[0] == without]:
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, without, None)
+    monkeypatch.setattr("vcpud.commands.top._on_a_terminal", lambda: True)
+    code, _, err = give(name)
+    assert code == 1
+    assert remedy in err
+
+
 def test_the_exit_codes_are_documented(give: Give) -> None:
     code = give("version", "-o", "json")
     assert code[0] == 0
