@@ -62,8 +62,10 @@ def find_scenario(name_or_path: str) -> Path:
         path = folder / f"{name_or_path}{SUFFIX}"
         if path.is_file():
             return path
-    shown = printable(name_or_path)
-    raise ConfigError(f"there is no scenario {shown!r}{meant(name_or_path, scenario_names())}")
+    hint = (
+        meant(name_or_path, scenario_names()) or "; `vcpud simulate --list` names those there are"
+    )
+    raise ConfigError(f"there is no scenario {printable(name_or_path)!r}{hint}")
 
 
 def read_scenario(path: Path | str) -> Scenario:
