@@ -210,7 +210,8 @@ class _Budget:
     """Host-wide limits while one plan is gone through."""
 
     def __init__(self, limits: Limits, situation: Situation) -> None:
-        self._left = limits.max_changes_per_minute - len(situation.begun_at_ns)
+        self._most = limits.max_changes_per_minute
+        self._left = self._most - len(situation.begun_at_ns)
         managed = [s for s in situation.samples.values() if s.terms.mode is Mode.ENFORCE]
         homes = {s.uuid: situation.originals.get(s.uuid, len(s.active)) for s in managed}
         self._parked = sum(max(homes[s.uuid] - len(s.active), 0) for s in managed)
@@ -218,7 +219,8 @@ class _Budget:
 
     def refuses(self, resizes: list[Resize]) -> Blocked | None:
         first = resizes[0].uuid
-        if len(resizes) > self._left:
+        # A move that is larger than a minute's worth cannot be split: it waits for a whole one.
+        if len(resizes) > self._left and self._left < self._most:
             return Blocked(uuid=first, guard="pace", detail="too many changes in a minute")
         grown = sum(r.from_vcpus - r.to_vcpus for r in resizes)
         if grown > 0 and self._parked + grown > self._may_park:

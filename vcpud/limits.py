@@ -26,7 +26,8 @@ class Limits:
         shrink_cooldown_ns: Least time between the end of a domain's last change and a shrink.
         grow_cooldown_ns: The same before a grow: grow fast, shrink with patience.
         max_step_vcpus: Most vCPUs of one domain changed in one actuation.
-        max_changes_per_minute: Most resizes begun on the host in any minute.
+        max_changes_per_minute: Most resizes begun on the host in any minute, but for a single
+            larger move, which waits until none was.
         max_parked_ratio: Most of the host's managed vCPUs that may be parked at once.
     """
 

@@ -128,6 +128,22 @@ def test_too_many_changes_in_a_minute_are_blocked() -> None:
     assert constrain(shrink(), Limits(max_changes_per_minute=60), busy)[1][0].guard == "pace"
 
 
+def test_a_move_larger_than_a_minutes_worth_waits_for_a_whole_minute() -> None:
+    move = Plan(
+        moves=(
+            Move(
+                resizes=(shrink().moves[0].resizes[0], shrink(uuid="v").moves[0].resizes[0]),
+                reason="",
+            ),
+        )
+    )
+    both = situation((sample(), sample("v")), (demand(), demand("v")))
+    limits = Limits(max_changes_per_minute=1)
+    assert constrain(move, limits, both)[0] == move
+    lately = replace(both, begun_at_ns=(0,))
+    assert constrain(move, limits, lately)[1][0].guard == "pace"
+
+
 def test_too_large_a_part_of_the_host_is_not_parked() -> None:
     plan, blocked = constrain(shrink(), Limits(max_parked_ratio=0.5), ORDINARY)
     assert plan == Plan()
