@@ -186,13 +186,14 @@ class Timing:
 
     Attributes:
         warmup_ns: Before the window.
-        settle_ns: More than that where vcpud is on: it must have seen, changed and judged.
+        settle_ns: More than that where vcpud is on: a policy that tries something out has by then
+            seen, changed, been judged, and undone what did not help.
         window_ns: What is measured.
         screen_ns: The window in which static assignments are compared with each other.
     """
 
     warmup_ns: int = 3 * NS_PER_S
-    settle_ns: int = 12 * NS_PER_S
+    settle_ns: int = 27 * NS_PER_S
     window_ns: int = 10 * NS_PER_S
     screen_ns: int = 3 * NS_PER_S
 
@@ -365,7 +366,6 @@ QUICK: Final = Plan(
     blind_grains_ms=(),
     most_seeds=5,
     timing=Timing(
-        settle_ns=12 * NS_PER_S,
         window_ns=4 * NS_PER_S,
         screen_ns=2 * NS_PER_S,
     ),
