@@ -192,6 +192,8 @@ class Daemon:
                 web = WebServer(settings.listen, pages)
                 stack.callback(web.close)
                 web.serve()
+                if settings.listen.exposed:
+                    self._log.warning("metrics.exposed", listen=str(settings.listen.host))
             loop = ControlLoop(
                 clock=clock,
                 hypervisor=self._backend.hypervisor,

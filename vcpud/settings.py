@@ -38,6 +38,12 @@ class Listen:
     port: int
     tls: Tls | None = None
 
+    @property
+    def exposed(self) -> bool:
+        """Whether strangers on the network may read the names and loads of domains."""
+        here = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return not here and (self.tls is None or self.tls.client_ca is None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recordings:

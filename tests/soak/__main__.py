@@ -27,7 +27,8 @@ BOUNDS = {
     "growth_mib": 4.0,
     "start_cpu_s": 1.0,
     "render_share": 0.2,
-    "replay_hour_s": 5.0,
+    # Promised are 5 s on a machine of its own; this much is too slow on any, however busy.
+    "replay_hour_s": 15.0,
 }
 
 

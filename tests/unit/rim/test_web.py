@@ -218,6 +218,21 @@ def safe_site() -> Iterator[Site]:
     made.server.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "clients", "exposed"),
+    [
+        ("127.0.0.1", None, False),
+        ("::1", None, False),
+        ("0.0.0.0", None, True),  # noqa: S104  that is what the warning is for
+        ("192.0.2.1", False, True),
+        ("192.0.2.1", True, False),
+    ],
+)
+def test_what_strangers_can_read_is_known(host: str, clients: bool | None, exposed: bool) -> None:
+    found = None if clients is None else tls(clients=clients)
+    assert Listen(host, 1, found).exposed is exposed
+
+
 def test_a_client_with_the_right_certificate_is_served(safe_site: Site) -> None:
     assert safe_site.fetch("/metrics", context=trusting("client")) == (200, "vcpud_up 1\n")
 
