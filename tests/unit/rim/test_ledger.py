@@ -140,3 +140,12 @@ def test_a_hold_is_noted_and_runs_out(tmp_path: Path) -> None:
     assert 0 < note.left_ns() <= 60 * NS_PER_S
     clear_hold(tmp_path)
     assert read_hold(tmp_path) is None
+
+
+def test_what_is_owed_is_amended_in_one_step_and_read_back(tmp_path: Path) -> None:
+    ledger = FileLedger(tmp_path)
+    ledger.remember(ORIGINAL)
+    less = replace(ORIGINAL, online=frozenset({0, 1}))
+    ledger.amend(less)
+    ledger.remember(ORIGINAL)
+    assert FileLedger(tmp_path).outstanding() == (less,)
