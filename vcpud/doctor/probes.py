@@ -148,10 +148,11 @@ def _versions(facts: HostFacts) -> Findings:
 def _driver(facts: HostFacts) -> Findings:
     if facts.driver == "Xen":
         yield _host(
-            "xen-thin",
-            Severity.NOTE,
-            "libvirt on Xen reports neither run delay nor anything from inside the guest",
-            "docs/getting-started-xen.md says what is measured instead, and with which rights",
+            "xen-unmanaged",
+            Severity.ERROR,
+            "libvirt on Xen has no bulk statistics, no run delay and nothing from inside the "
+            "guest: the libvirt backend cannot manage it",
+            "docs/getting-started-xen.md says what is known, and what the laboratory can show",
         )
     elif facts.driver not in (None, "QEMU"):
         yield _host(

@@ -103,7 +103,7 @@ def test_nothing_is_found_where_nothing_could_be_seen() -> None:
         ("libvirt-old", Severity.ERROR, {"libvirt_version": 6_000_000}),
         ("qemu-old", Severity.WARNING, {"hypervisor_version": 6_002_000}),
         ("qemu-slow-counters", Severity.NOTE, {"hypervisor_version": 7_002_000}),
-        ("xen-thin", Severity.NOTE, {"driver": "Xen", "hypervisor_version": 4_017_000}),
+        ("xen-unmanaged", Severity.ERROR, {"driver": "Xen", "hypervisor_version": 4_017_000}),
         ("driver-unknown", Severity.ERROR, {"driver": "LXC"}),
         ("daemon-down", Severity.WARNING, {"daemon": "nobody listens"}),
         ("kill-switch", Severity.WARNING, {"killed": True}),
