@@ -18,6 +18,7 @@ import pytest
 
 from vcpud import cli
 from vcpud.backend import BackendOptions, open_backend
+from vcpud.clock import Interruptible
 from vcpud.errors import ConfigError
 from vcpud.ledger import FileLedger
 from vcpud.model import Mode, Terms
@@ -116,6 +117,26 @@ def test_what_was_lost_is_not_made_up_for(paced: Make) -> None:
     for second in range(3, 30):
         clock.wait_until(second * S)
     assert clock.slowness == 1, "after a while in step it is no longer called slow"
+
+
+def test_a_stop_or_a_request_is_heard_within_a_tenth_of_a_second(paced: Make) -> None:
+    paced_clock, wall, _, _ = paced(0.1)
+    clock = Interruptible(paced_clock)
+    clock.wake()
+    assert clock.wait_until(S) is Wake.EVENT
+    slept = wall.sleep
+    stopped_at: list[int] = []
+
+    def sleep_and_be_told(duration_s: float) -> None:
+        slept(duration_s)
+        if paced_clock.now_ns() >= 300 * MS and not stopped_at:
+            stopped_at.append(paced_clock.now_ns())
+            clock.stop()
+
+    paced_clock._sleep = sleep_and_be_told
+    assert clock.wait_until(S) is Wake.STOP
+    assert paced_clock.now_ns() - stopped_at[0] <= 100 * MS
+    assert clock.wait_until(S) is Wake.TIMER
 
 
 @pytest.fixture
