@@ -98,7 +98,8 @@ class Top(App[None]):
         Binding("s", "sort", "Sort by next"),
         Binding("r", "reverse", "Reverse"),
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("enter", "closely", "Look closely", priority=False),
+        # The table itself takes Enter, and would hide it from the footer.
+        Binding("l", "closely", "Look closely", key_display="enter"),
         Binding("p", "pause", "Pause or resume"),
         Binding("space", "freeze", "Freeze"),
         Binding("question_mark", "legend", "Legend", key_display="?"),
