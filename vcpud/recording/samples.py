@@ -328,15 +328,17 @@ def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, 
                 )
             ]
         )
-    left = iter(entry[_FIRST:])
+    left = entry[: _FIRST - 1 : -1]
     now = tuple(
-        _vcpu(
-            vcpu.index,
-            *(None if count is None else count + next(left) for count in _COUNTS(vcpu)),
-        )
-        for vcpu in was
+        [
+            _vcpu(
+                vcpu.index,
+                *[None if count is None else count + left.pop() for count in _COUNTS(vcpu)],
+            )
+            for vcpu in was
+        ]
     )
-    if next(left, None) is not None:
+    if left:
         raise UnreadableError("counters of other vCPUs")
     return now
 

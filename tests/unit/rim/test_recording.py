@@ -234,7 +234,7 @@ def test_a_file_that_is_not_there_is_told_so(tmp_path: Path) -> None:
         Recording(tmp_path / "nowhere")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damage_of_the_lines_is_named_and_never_a_crash(whole: bytes, data: st.DataObject) -> None:
     lines = zlib.decompress(whole, 31).splitlines()
@@ -247,7 +247,12 @@ def test_damage_of_the_lines_is_named_and_never_a_crash(whole: bytes, data: st.D
     line[at] = junk
     if isinstance(json.loads(lines[place])[3], list) and data.draw(st.booleans()):
         line = json.loads(lines[place])
-        line[3][2][0] = junk
+        entry = line[3][2][0]
+        if isinstance(entry, list) and data.draw(st.booleans()):
+            shorter = data.draw(st.integers(0, len(entry) - 1))
+            line[3][2][0] = entry[:shorter] if data.draw(st.booleans()) else [*entry, 7]
+        else:
+            line[3][2][0] = junk
     lines[place] = json.dumps(line).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.vcpud.gz"
