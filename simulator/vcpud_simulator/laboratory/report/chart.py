@@ -18,6 +18,8 @@ HEIGHT = 120
 _LOG_FROM = 30.0
 """Largest over smallest value from which a logarithmic scale is used, where one is allowed."""
 _TICKS = 4
+_TINY = 1e-9
+"""What is smaller is drawn as nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +155,8 @@ def _from_top(value: float, low: float, high: float) -> float:
 
 
 def _scale(values: Sequence[float], may_be_logarithmic: bool) -> _Scale:
-    top = max(values, default=0.0)
-    above_zero = [value for value in values if value > 0]
+    above_zero = [value for value in values if value > _TINY]
+    top = max(above_zero, default=0.0)
     if may_be_logarithmic and above_zero and top / min(above_zero) >= _LOG_FROM:
         first = math.floor(math.log10(min(above_zero)))
         last = math.ceil(math.log10(top))

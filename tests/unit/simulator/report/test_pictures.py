@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vcpud_simulator.laboratory.report import chart as charts
@@ -65,6 +65,8 @@ def test_nothing_to_draw_is_said() -> None:
     assert draw([(0, None)]).empty
 
 
+@example([5e-324], False, False)
+@example([5e-324, 1.0], False, True)
 @given(
     st.lists(st.none() | st.floats(0, 1e12, allow_nan=False), max_size=30),
     st.booleans(),
