@@ -44,17 +44,23 @@ def cached_root(*more: str) -> Path:
     Args:
         more: Packages beside those that vcpud needs.
     """
+    making = begin_root(*more)
+    path, said = making.communicate()
+    assert making.returncode == 0, said[-2000:]
+    return Path(path.strip())
+
+
+def begin_root(*more: str) -> subprocess.Popen[str]:
+    """Begin to make that root; whoever needs it before it is finished waits for it."""
     lines = (RECIPES / "root-packages").read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith("#")]
-    done = subprocess.run(
+    return subprocess.Popen(
         (str(RECIPES / "root"), SUITE, *packages, *more),
-        check=False,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return Path(done.stdout.strip())
 
 
 class Machine:

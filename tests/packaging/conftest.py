@@ -13,17 +13,26 @@ import nspawn
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = ("vcpud.service", "vcpud-deadman.path", "vcpud-deadman.service", "vcpud-restore.service")
+LIBVIRT = ("libvirt-daemon-system", "polkitd")
 PLUGINS = "usr/local/lib/vcpud/plugins"
 
 
 @pytest.fixture(scope="session")
-def able() -> None:
+def able(request: pytest.FixtureRequest) -> Iterator[None]:
     """Skips where no systemd can be booted, unless VCPUD_NOTHING_SKIPPED says that it must be."""
     reason = nspawn.missing()
     if reason is not None:
         if os.environ.get("VCPUD_NOTHING_SKIPPED"):
             pytest.fail(reason)
         pytest.skip(reason)
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    if "libvirt_host" not in wanted:
+        yield
+        return
+    # The tests mostly wait; the larger root is made meanwhile.
+    making = nspawn.begin_root(*LIBVIRT)
+    yield
+    making.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +98,7 @@ def bare(able: None) -> Iterator[nspawn.Machine]:  # noqa: ARG001
 @pytest.fixture
 def libvirt_host(able: None) -> Iterator[nspawn.Machine]:  # noqa: ARG001
     """The same with libvirt's daemon and polkit, as on a host of guests."""
-    yield from _booted("libvirt-daemon-system", "polkitd")
+    yield from _booted(*LIBVIRT)
 
 
 @pytest.fixture(scope="session")
