@@ -10,7 +10,7 @@ import pytest
 
 import nspawn
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 READY_AT_MOST_S = 60.0

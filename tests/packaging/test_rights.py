@@ -8,7 +8,7 @@ import pytest
 
 import nspawn
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIBVIRT = "qemu:///system"
