@@ -165,7 +165,7 @@ class GuestCpu:
     @property
     def idle(self) -> bool:
         """Whether the guest sees it idle."""
-        return self.current is None and not len(self.queue)
+        return self.current is None and not self.queue.entries
 
     def executes(self, task: Task) -> bool:
         """Whether that task's instructions execute now."""
@@ -384,7 +384,7 @@ class GuestCpu:
         if task is None:
             return
         self.charge_task(task)
-        waiting = len(self.queue)
+        waiting = len(self.queue.entries)
         if waiting:
             kernel = self.kernel
             slice_ns = max(kernel.latency_ns // (waiting + 1), kernel.min_granularity_ns)
@@ -422,7 +422,7 @@ class GuestCpu:
     def _pick(self, now_ns: int) -> bool:
         """Make the next task current; False when there is none, here or elsewhere."""
         self.need_resched = False
-        if not len(self.queue) and not (self.online and self.kernel.balance(self, idle=True)):
+        if not self.queue.entries and not (self.online and self.kernel.balance(self, idle=True)):
             return False
         task = self.queue.pop()
         self.current = task
@@ -448,7 +448,7 @@ class GuestCpu:
         self.charge_task(task)
         self.need_resched = False
         self.quiescent_ns = now_ns
-        if not len(self.queue):
+        if not self.queue.entries:
             return
         self.current = None
         if task.train is not None:
@@ -469,7 +469,7 @@ class GuestCpu:
     def yield_(self, task: Task) -> None:
         """sched_yield: behind everybody who waits here."""
         self.charge(self.config.syscall_ns)
-        if len(self.queue):
+        if self.queue.entries:
             self.charge_task(task)
             task.vruntime_ns = max(task.vruntime_ns, self.queue.last_vruntime_ns())
             self.need_resched = True

@@ -193,8 +193,8 @@ class GuestKernel:
         busiest: GuestCpu | None = None
         most = 0
         for other in self.cpus:
-            if other is not cpu and other.online and len(other.queue) > most:
-                busiest, most = other, len(other.queue)
+            if len(other.queue.entries) > most and other is not cpu and other.online:
+                busiest, most = other, len(other.queue.entries)
         if busiest is None:
             return False
         mine = len(cpu.queue) + (cpu.current is not None)

@@ -15,50 +15,51 @@ class RunQueue:
     """Tasks that wait for one CPU, the current one excluded.
 
     Attributes:
+        entries: In order: class, virtual run time, sequence, task.
         min_vruntime_ns: Never decreases; where newcomers and sleepers are placed.
     """
 
-    __slots__ = ("_entries", "_keys", "_sequence", "min_vruntime_ns")
+    __slots__ = ("_keys", "_sequence", "entries", "min_vruntime_ns")
 
     def __init__(self) -> None:
-        self._entries: list[tuple[int, int, int, Task]] = []
+        self.entries: list[tuple[int, int, int, Task]] = []
         self._keys: dict[Task, tuple[int, int, int, Task]] = {}
         self._sequence = 0
         self.min_vruntime_ns = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[Task]:
-        return (entry[3] for entry in self._entries)
+        return (entry[3] for entry in self.entries)
 
     def add(self, task: Task) -> None:
         self._sequence += 1
         entry = (0 if task.stopper else 1, task.vruntime_ns, self._sequence, task)
         self._keys[task] = entry
-        insort(self._entries, entry)
+        insort(self.entries, entry)
 
     def remove(self, task: Task) -> None:
-        del self._entries[bisect_left(self._entries, self._keys.pop(task))]
+        del self.entries[bisect_left(self.entries, self._keys.pop(task))]
 
     def first(self) -> Task:
         """Who is next; the queue must not be empty."""
-        return self._entries[0][3]
+        return self.entries[0][3]
 
     def pop(self) -> Task:
-        task = self._entries.pop(0)[3]
+        task = self.entries.pop(0)[3]
         del self._keys[task]
         return task
 
     def last_vruntime_ns(self) -> int:
         """The greatest virtual run time waiting; the queue must not be empty."""
-        return self._entries[-1][1]
+        return self.entries[-1][1]
 
     def advance(self, current: Task | None) -> None:
         """Let `min_vruntime_ns` follow the least of the current and the waiting tasks."""
         least = current.vruntime_ns if current is not None else None
-        for entry in self._entries[:1]:
-            if entry[0]:
-                least = entry[1] if least is None else min(least, entry[1])
+        entries = self.entries
+        if entries and entries[0][0] and (least is None or entries[0][1] < least):
+            least = entries[0][1]
         if least is not None and least > self.min_vruntime_ns:
             self.min_vruntime_ns = least
