@@ -77,7 +77,7 @@ def test_who_takes_vcpus_away_takes_those_alone() -> None:
 def test_after_a_while_vcpud_manages_on_from_what_it_was_left() -> None:
     rig, first, _ = shrunk_pair()
     first.online = frozenset({0, 1, 2})
-    rig.cycles(400)
+    rig.cycles(330)
     assert first.online == {0}
     assert owed(rig, first) == frozenset({0, 1, 2})
 
@@ -85,7 +85,7 @@ def test_after_a_while_vcpud_manages_on_from_what_it_was_left() -> None:
 def test_told_to_stand_down_it_leaves_the_domain_alone_until_resumed() -> None:
     rig, first, _ = shrunk_pair(Foreign.STAND_DOWN)
     first.online = ALL
-    rig.cycles(400)
+    rig.cycles(330)
     assert first.online == ALL
     assert rig.phase(first) is Phase.QUARANTINED
     rig.inbox.pending.append(Resume(asked=ASKED, uuid=first.uuid))
@@ -97,7 +97,7 @@ def test_two_reversals_are_a_fight_that_vcpud_does_not_take_up() -> None:
     rig, first, _ = shrunk_pair()
     for _ in range(2):
         first.online = ALL  # as a rule in the guest does that brings every CPU back
-        rig.cycles(400)
+        rig.cycles(330)
     shrinks = sum(
         change.uuid == first.uuid and change.purpose is Purpose.DECIDE and change.to_vcpus < 4
         for record in rig.recorder.records
@@ -108,7 +108,7 @@ def test_two_reversals_are_a_fight_that_vcpud_does_not_take_up() -> None:
     assert rig.phase(first) is Phase.QUARANTINED
     detail = next(s.detail for s in rig.recorder.last.domains if s.uuid == first.uuid)
     assert "managed elsewhere" in detail
-    rig.cycles(900)
+    rig.cycles(300)
     again = sum(
         change.uuid == first.uuid and change.purpose is Purpose.DECIDE and change.to_vcpus < 4
         for record in rig.recorder.records

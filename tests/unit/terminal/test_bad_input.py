@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from vcpud import cli
 from vcpud.commands import ask as ask_commands
@@ -66,13 +65,6 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 COMMANDS = commands()
 Give = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def log_as_before() -> Iterator[None]:
-    """Commands set up a log on a standard error that is gone after the test."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture
