@@ -1,4 +1,4 @@
-"""What all unit tests share."""
+"""What all tests share."""
 
 from __future__ import annotations
 
