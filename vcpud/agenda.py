@@ -77,6 +77,8 @@ class Agenda:
         touched_at_ns: When a change of each domain was last begun.
         expected: What each domain had when its last course was reached.
         reversals: How often somebody else undid what vcpud did to a domain.
+        resumed_at_ns: Domains that an operator resumed and that have not been read since: as they
+            are found then is how he left them.
         silent_since_ns: Since when an agent has not answered.
         paused_until_ns: Everything is paused until then, None when it is not.
         killed: The kill switch is thrown.
@@ -90,6 +92,7 @@ class Agenda:
     touched_at_ns: dict[Uuid, int] = field(default_factory=dict)
     expected: dict[Uuid, Expected] = field(default_factory=dict)
     reversals: dict[Uuid, int] = field(default_factory=dict)
+    resumed_at_ns: dict[Uuid, int] = field(default_factory=dict)
     silent_since_ns: dict[Uuid, int] = field(default_factory=dict)
     paused_until_ns: int | None = None
     killed: bool = False
@@ -111,6 +114,7 @@ class Agenda:
         """
         course = self.courses.pop(sample.uuid, None)
         self.changed_at_ns[sample.uuid] = now_ns
+        self.resumed_at_ns.pop(sample.uuid, None)
         if course is not None and reached:
             by_agent = course.method is Method.AGENT
             self.expected[sample.uuid] = Expected(
@@ -140,6 +144,7 @@ class Agenda:
             self.touched_at_ns,
             self.expected,
             self.reversals,
+            self.resumed_at_ns,
             self.silent_since_ns,
         ):
             notes.pop(uuid, None)
@@ -157,15 +162,18 @@ class Agenda:
         end_ns = FOREVER_NS if until_ns is None else until_ns
         self.bars[uuid] = Bar(phase=Phase.RELEASED, until_ns=end_ns, detail="to an operator")
 
-    def resume(self, uuid: Uuid | None) -> None:
+    def resume(self, uuid: Uuid | None, now_ns: int) -> None:
         """An operator ends pauses, releases and quarantines, of one domain or of all."""
         if uuid is None:
             self.paused_until_ns = None
             self.bars.clear()
             self.reversals.clear()
+            self.resumed_at_ns = dict.fromkeys(self.expected, now_ns)
         else:
             self.bars.pop(uuid, None)
             self.reversals.pop(uuid, None)
+            if uuid in self.expected:
+                self.resumed_at_ns[uuid] = now_ns
 
     def look(
         self, samples: Iterable[DomainSample], now_ns: int, foreign: Foreign
@@ -224,19 +232,26 @@ class Agenda:
         read_at_ns = sample.taken_at_ns
         if expected.online is not None:
             read_at_ns = sample.online_taken_at_ns or 0
+        resumed = uuid in self.resumed_at_ns
+        if resumed and read_at_ns > self.resumed_at_ns[uuid]:
+            del self.resumed_at_ns[uuid]
         brought, taken = expected.differs(sample)
         if not (brought or taken) or read_at_ns <= self.changed_at_ns.get(uuid, 0):
             return None
-        reversal = bool(brought if expected.heading < 0 else taken if expected.heading else ())
+        undone = brought if expected.heading < 0 else taken if expected.heading else ()
+        reversal = bool(undone) and not resumed
         self.expected[uuid] = Expected(
             online=None if expected.online is None else sample.online,
             live_vcpus=sample.live_vcpus,
             heading=0,
         )
-        self.reversals[uuid] = self.reversals.get(uuid, 0) + reversal
-        bar = self._bar_after(self.reversals[uuid], now_ns, foreign)
-        if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:
-            self.bars[uuid] = bar
+        detail = "somebody else changed its vCPUs before it was resumed"
+        if not resumed:
+            self.reversals[uuid] = self.reversals.get(uuid, 0) + reversal
+            bar = self._bar_after(self.reversals[uuid], now_ns, foreign)
+            detail = bar.detail
+            if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:
+                self.bars[uuid] = bar
         return ForeignChange(
             uuid=uuid,
             name=sample.name,
@@ -245,7 +260,7 @@ class Agenda:
             brought=brought,
             taken=taken,
             reversal=reversal,
-            detail=bar.detail,
+            detail=detail,
         )
 
     def _bar_after(self, reversals: int, now_ns: int, foreign: Foreign) -> Bar:

@@ -243,7 +243,7 @@ class ControlLoop:
             case Hold(until_ns=until_ns):
                 self._hold_until_ns = until_ns
             case Resume(uuid=uuid):
-                self._resume(uuid)
+                self._resume(uuid, now_ns)
             case Pause(uuid=uuid, until_ns=until_ns, restore=restore):
                 self._agenda.pause(uuid, until_ns)
                 if restore:
@@ -254,8 +254,8 @@ class ControlLoop:
             case Restore(uuid=uuid):
                 self._give_back_to(uuid, sample, now_ns)
 
-    def _resume(self, uuid: Uuid | None) -> None:
-        self._agenda.resume(uuid)
+    def _resume(self, uuid: Uuid | None, now_ns: int) -> None:
+        self._agenda.resume(uuid, now_ns)
         if uuid is None:
             self._docket = judge.Docket(windows=self._docket.windows, trials=self._docket.trials)
         else:

@@ -12,7 +12,7 @@ from vcpud.errors import LedgerError
 from vcpud.limits import Foreign, Limits
 from vcpud.model import Method, Mode, Original, SetLive, SetOnline, Terms
 from vcpud.record import ForeignChange, Phase, Purpose
-from vcpud.requests import KillSwitch, LoopSettings, Release, Resume
+from vcpud.requests import KillSwitch, LoopSettings, Pause, Release, Resume
 from vcpud.units import NS_PER_S
 from vcpud_policies.spin_feedback import SpinFeedback
 from vcpud_policies.static import Static
@@ -91,6 +91,34 @@ def test_told_to_stand_down_it_leaves_the_domain_alone_until_resumed() -> None:
     rig.inbox.pending.append(Resume(asked=ASKED, uuid=first.uuid))
     rig.cycles(20)
     assert first.online == {0}
+
+
+@pytest.mark.parametrize("of_one", [True, False])
+def test_who_resumes_a_domain_has_left_it_as_it_is_found(of_one: bool) -> None:
+    rig, first, second = shrunk_pair()
+    rig.inbox.pending.append(Pause(asked=ASKED, uuid=None, until_ns=None, restore=True))
+    rig.cycles(10)
+    assert (first.online, second.online) == (ALL, ALL)
+    first.online = frozenset({0, 1})  # by hand, while vcpud is paused
+    rig.cycles(10)
+    assert rig.phase(first) is Phase.QUARANTINED
+    first.online = ALL  # and back again: read only after the request below
+    rig.inbox.pending.append(Resume(asked=ASKED, uuid=None))
+    if of_one:
+        rig.inbox.pending.append(Resume(asked=ASKED, uuid=first.uuid))
+    rig.cycles(20)
+    assert (first.online, second.online) == (frozenset({0}), frozenset({0}))
+    assert not any(change.reversal for change in foreign(rig))
+
+
+def test_what_is_changed_after_a_domain_was_read_again_is_foreign_as_ever() -> None:
+    rig, first, _ = shrunk_pair()
+    rig.inbox.pending.append(Resume(asked=ASKED, uuid=None))
+    rig.cycles(8)
+    first.online = ALL
+    rig.cycles(8)
+    assert rig.phase(first) is Phase.QUARANTINED
+    assert foreign(rig)[-1].reversal
 
 
 def test_two_reversals_are_a_fight_that_vcpud_does_not_take_up() -> None:
