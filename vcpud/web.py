@@ -132,10 +132,14 @@ class WebServer:
             time.sleep(_REST_S)
             return
         connection.setblocking(False)
+        if self._certificates is not None:
+            try:
+                connection = self._certificates.wrapped(connection)
+            except (OSError, ValueError):  # reset before its turn came
+                connection.close()
+                return
         if len(self._visits) >= MAX_CONNECTIONS:
             self._leave(min(self._visits.values(), key=_Visit.standing))
-        if self._certificates is not None:
-            connection = self._certificates.wrapped(connection)
         visit = _Visit(connection, time.monotonic() + ASKING_S)
         self._visits[connection] = visit
         self._selector.register(connection, selectors.EVENT_READ, visit)

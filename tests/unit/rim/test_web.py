@@ -6,6 +6,7 @@ import http.client
 import shutil
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -256,6 +257,14 @@ def test_plain_http_and_silence_do_not_disturb_tls(safe_site: Site) -> None:
         plain.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert b"vcpud_up" not in heard(plain)
         assert safe_site.fetch("/health", context=trusting("client"))[0] == 200
+
+
+def test_clients_that_reset_before_their_turn_do_not_end_tls(safe_site: Site) -> None:
+    for _ in range(50):
+        with safe_site.connect() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sendall(b"x")
+    assert safe_site.fetch("/health", context=trusting("client"))[0] == 200
 
 
 def test_tls_need_not_ask_clients_who_they_are() -> None:
