@@ -1,4 +1,4 @@
-"""What each platform lets vcpud see and do, and how it configures guests: DESIGN.md 5 as a table.
+"""What each platform lets vcpud see and do, and how it configures guests, as a table.
 
 A simulated domain shows no more than the platform it stands for would: queued kernel-lock waits
 where the guest can be asked, never a spin in user mode or on a test-and-set lock, and processor

@@ -39,7 +39,7 @@ def figures() -> Iterator[dict[str, Any]]:
 
 def _study_wall_s() -> float | None:
     """How long the last whole study took, where there is one."""
-    path = ROOT / "build" / "study.json"
+    path = ROOT / "build" / "study" / "study.json"
     if not path.exists():
         return None
     study: dict[str, Any] = json.loads(path.read_text())

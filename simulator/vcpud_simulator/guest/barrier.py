@@ -1,7 +1,7 @@
 """Barriers of threads in user mode: active spin, spin with sched_yield, spin then sleep, sleep.
 
 Problem: OpenMP regions end in a barrier; how the early threads wait decides what a preempted
-sibling costs (SCHEDULING.md 2.7: libgomp spins, throttled only when it has more threads than the
+sibling costs (libgomp spins, throttled only when it has more threads than the
 CPUs it found at start-up, so shrinking a guest later does not make it sleep).
 
 Approach: one interval of user-mode spinning per waiter and episode, ended by the last to arrive,

@@ -73,7 +73,7 @@ TOY = GuestConfig(
     hz=1, steal_clock=True, tick_ns=0, switch_ns=0, wake_ns=0, syscall_ns=0, ipi_send_ns=0,
     ipi_receive_ns=0, halt_ns=0, futex_hold_ns=0, handoff_ns=0, kick_ns=0,
 )  # fmt: skip
-"""No tick, wake, IPI or switch cost: the configuration of SCHEDULING.md 5.3's toy table."""
+"""No tick, wake, IPI or switch cost: what the toy model of spin barriers is compared with has none."""
 
 TCG = GuestConfig(
     steal_clock=False, tick_ns=13_000, switch_ns=9_700, wake_ns=7_700, syscall_ns=1_900,

@@ -79,7 +79,7 @@ def test_water_filling_hands_on_what_a_small_domain_cannot_use(domain: MakeDomai
 def test_a_domain_gets_its_extendability_rounded_up(
     domain: MakeDomain, host: MakeHost, decide: Decide
 ) -> None:
-    # SCHEDULING.md 4 (b): 4 pCPUs, three domains: E = 1.33, ceil = 2 each, and 6 exceed 4.
+    # 4 pCPUs, three domains: E = 1.33, ceil = 2 each, and 6 exceed 4.
     three = [domain(uuid=u, used_pcpus=4 / 3, active_vcpus=4) for u in "abc"]
     plan = decide(Extendability(), host(*three, pcpus=4))
     assert [move.resizes[0].to_vcpus for move in plan.moves] == [2, 2, 2]

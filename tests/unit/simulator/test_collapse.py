@@ -1,4 +1,4 @@
-"""What real guests do (LAB.md) must emerge: order and rough magnitude, no figure of theirs used."""
+"""What real guests do (tests/lab) must emerge: order and rough magnitude, no figure of theirs used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The lab runs under QEMU's emulation: its micro-benchmarks in, its scenarios out, nothing tuned.
 
-LAB.md, iterations a second of all domains: a blocking pair 5,021 / 13,312 / 20,551 on 4 / 2 / 1
+Real guests, iterations a second of all domains: a blocking pair 5,021 / 13,312 / 20,551 on 4 / 2 / 1
 vCPUs each; a spinner alone 1,175 / 413 / 424 / 312 on 4 / 3 / 2 / 1. The host there is Linux 6.18.
 """
 

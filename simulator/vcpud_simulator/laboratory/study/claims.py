@@ -7,7 +7,8 @@ not attributable otherwise: what is seen may be chance. The claim shows the part
 of that the cell that is furthest on the wrong side. A part without cells is not attributable: a
 check that had nothing to check must not pass.
 
-References: SCHEDULING.md 5.1 (S1 to S5), as sharpened by the issue on the simulated host.
+References: the findings of G. Southern, "Symmetric Multiprocessing Virtualization", MSc thesis,
+George Mason University, 2008 (abstract), put into bounds; docs/study.md lists them.
 
 Pure.
 """

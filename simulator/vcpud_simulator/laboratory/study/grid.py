@@ -8,7 +8,8 @@ cells of a study, long or short. `same_run` maps a cell to one that is physicall
 of one never waits, a domain of one vCPU has no sibling to be co-scheduled with, and relaxed
 co-scheduling differs from strict only where pCPUs are short.
 
-References: SCHEDULING.md 5.1; the grid is that of the project's issue on the simulated host.
+References: G. Southern, "Symmetric Multiprocessing Virtualization", MSc thesis, George Mason
+University, 2008, whose comparison is repeated; docs/study.md says what was chosen.
 
 Pure.
 """
