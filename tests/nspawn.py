@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -105,6 +106,13 @@ class Machine:
         pid = self._nspawn.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         if not children:
+            return False
+        # First it is nspawn's own helper, which is still in this machine's namespaces.
+        try:
+            status = Path(f"/proc/{children[0]}/status").read_text()
+        except OSError:
+            return False
+        if not re.search(r"^NSpid:\t\d+.*\t1$", status, re.MULTILINE):
             return False
         self.init_pid = int(children[0])
         state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
