@@ -188,6 +188,22 @@ def test_domains_that_could_not_be_given_back_are_once_it_is_installed_again(
     bare.wait("the ledger to be empty", lambda: _originals(bare) == set())
 
 
+def test_what_is_installed_again_after_a_removal_runs(
+    bare: nspawn.Machine, package: Path, tmp_path: Path
+) -> None:
+    bare.write(HOST, json.dumps(EVERY_VCPU))
+    bare.write("/etc/vcpud/conf.d/10-host.yaml", KEPT)
+    bare.install(package)
+    bare.wait("READY", lambda: _is_active(bare))
+    bare.run("dpkg", "--remove", "vcpud")
+    bare.install(package)
+    bare.wait("READY again", lambda: _is_active(bare))
+    # Only of that removal: who stops it afterwards finds it stopped after an upgrade.
+    bare.run("systemctl", "stop", "vcpud.service")
+    bare.install(_newer(package, tmp_path, "90.4"))
+    assert bare.show("vcpud.service", "ActiveState") == "inactive"
+
+
 def test_an_upgrade_keeps_every_count(
     machine: nspawn.Machine, package: Path, tmp_path: Path
 ) -> None:
