@@ -131,16 +131,16 @@ class RecordingWriter:
             self._file.abandon()
             self._file = None
             raise
-        self.cycles += 1
         if self._file.size >= self._where.max_file_bytes:
             self.close()
             self._retry_at_ns = 0
+        self.cycles += 1
 
     def close(self) -> None:
         """End the file properly."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _begun(self, record: CycleRecord) -> _Out:
         folder = self._where.directory

@@ -173,6 +173,36 @@ def test_a_full_disk_ends_the_file_and_another_is_tried_later(
     assert len(found([tmp_path])) == 2
 
 
+def test_a_disk_that_is_full_at_the_end_of_a_file_is_recovered_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = writer(tmp_path, max_file_bytes=1)
+    told = cycles(list(crowd(2, 120)))
+    compressed = zlib.compressobj
+
+    class Last:
+        """Fails where the file is ended."""
+
+        def __init__(self, level: int, method: int, wbits: int) -> None:
+            self._zip = compressed(level, method, wbits)
+            self.compress = self._zip.compress
+
+        def flush(self, mode: int) -> bytes:
+            if mode == zlib.Z_FINISH:
+                raise OSError(28, "No space left on device")
+            return self._zip.flush(mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zlib, "compressobj", Last)
+        with pytest.raises(OSError, match="No space"):
+            out.record(told[0])
+    for cycle in told[1:]:
+        out.record(cycle)
+    out.close()
+    assert out.cycles > 1
+    assert Recording(found([tmp_path])[-1]).heading.began_ns > told[0].began_ns
+
+
 def test_a_file_is_for_its_owner_and_group(tmp_path: Path) -> None:
     path, _ = recorded(tmp_path / "new", 3)
     assert path.stat().st_mode & 0o007 == 0
