@@ -130,9 +130,11 @@ install: $(VENV)/.packages ## install program, units and a default configuration
 		{ echo "$(INSTALL_PYTHON) is not a Python 3.11 or newer with venv: make install INSTALL_PYTHON=..." >&2; exit 1; }
 	rm -rf build/wheel "$(DESTDIR)$(PROGRAM)"
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	install -d "$(DESTDIR)$(PROGRAM)"
 	$(INSTALL_PYTHON) -m venv --without-pip "$(DESTDIR)$(PROGRAM)"
 	$(BIN)/python -m pip --python "$(DESTDIR)$(PROGRAM)/bin/python3" install --quiet --no-compile \
 		--build-constraint $(PINS) --constraint $(PINS) build/wheel/vcpud-*.whl
+	chmod -R go+rX "$(DESTDIR)$(PROGRAM)"
 	sed -i '1s|^#!.*|#!$(PROGRAM)/bin/python3|' "$(DESTDIR)$(PROGRAM)/bin/vcpud"
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	ln -sf ../lib/vcpud/bin/vcpud "$(DESTDIR)$(PREFIX)/bin/vcpud"
@@ -167,6 +169,7 @@ install-files: $(VENV)/.project
 	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man5"
 	gzip -9n <build/man/vcpud.1 >"$(DESTDIR)$(PREFIX)/share/man/man1/vcpud.1.gz"
 	gzip -9n <build/man/vcpud.yaml.5 >"$(DESTDIR)$(PREFIX)/share/man/man5/vcpud.yaml.5.gz"
+	chmod 644 "$(DESTDIR)$(PREFIX)/share/man/man1/vcpud.1.gz" "$(DESTDIR)$(PREFIX)/share/man/man5/vcpud.yaml.5.gz"
 	install -D -m 644 build/man/vcpud.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/vcpud"
 	install -D -m 644 build/man/_vcpud "$(DESTDIR)$(ZSHDIR)/_vcpud"
 
