@@ -26,8 +26,15 @@ ENFORCED = 'domains:\n  "*":\n    mode: enforce\n'
 
 
 def _host(machine: nspawn.Machine) -> dict[str, list[int]]:
-    online: dict[str, list[int]] = json.loads((machine.root / HOST[1:]).read_text())
-    return online
+    deadline_s = time.monotonic() + 1
+    while True:
+        try:
+            online: dict[str, list[int]] = json.loads((machine.root / HOST[1:]).read_text())
+        except json.JSONDecodeError:  # read while the backend was writing it
+            assert time.monotonic() < deadline_s, "the host's file stays unreadable"
+            time.sleep(0.01)
+        else:
+            return online
 
 
 def _originals(machine: nspawn.Machine) -> set[str]:
