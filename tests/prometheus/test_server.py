@@ -64,6 +64,14 @@ class Process:
             assert time.monotonic() < deadline_s, self.log.read_text()[-4000:]
             time.sleep(0.2)
 
+    def await_start(self, reached: Callable[[], bool]) -> None:
+        """Wait for the constructor: where it fails, nobody else would end the program."""
+        try:
+            self.wait(reached)
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         self._process.terminate()
         try:
@@ -109,7 +117,7 @@ class Vcpud(Process):
         program = (sys.executable, "-m", "vcpud", "--config", self.config)
         super().__init__(folder, name, *program, "run")
         self._program = program
-        self.wait(lambda: fetched(f"http://127.0.0.1:{self.port}/ready") is not None)
+        self.await_start(lambda: fetched(f"http://127.0.0.1:{self.port}/ready") is not None)
 
     def ask(self, *words: str) -> None:
         subprocess.run([*map(str, self._program), *words], check=True, capture_output=True)
@@ -136,7 +144,7 @@ class Prometheus(Process):
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         )
-        self.wait(lambda: fetched(f"{self.url}/-/ready") is not None)
+        self.await_start(lambda: fetched(f"{self.url}/-/ready") is not None)
 
     def api(self, path: str, **words: object) -> Any:
         with urllib.request.urlopen(  # noqa: S310  our own loopback

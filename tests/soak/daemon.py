@@ -20,6 +20,8 @@ DOMAINS = 200
 LOOKS = 60
 """How often memory is looked at over the whole run."""
 READY_WITHIN_S = 60
+STALLED_S = 120
+"""A daemon that finishes no cycle for so long hangs."""
 
 
 def settings(folder: Path, backend: str) -> Path:
@@ -82,9 +84,16 @@ def endure(folder: Path, cycles: int) -> list[int]:
             stderr=stream,
         )
         try:
-            next_cycle = 0.0
+            next_cycle = most = 0.0
+            grown_s = time.monotonic()
             while process.poll() is None:
                 done = scraped_cycles(url)
+                if done is not None and done > most:
+                    most, grown_s = done, time.monotonic()
+                elif time.monotonic() - grown_s > STALLED_S:
+                    raise SystemExit(
+                        f"no cycle in {STALLED_S} s after {most:.0f}: {log.read_text()[-2000:]}"
+                    )
                 if done is not None and done >= next_cycle:
                     memory.append(resident(process.pid))
                     next_cycle = done + cycles / LOOKS
@@ -92,7 +101,11 @@ def endure(folder: Path, cycles: int) -> list[int]:
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait(60)
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
     if process.returncode != 0 or not memory:
         raise SystemExit(f"the daemon ended with {process.returncode}: {log.read_text()[-2000:]}")
     return memory
