@@ -38,7 +38,8 @@ _LEVEL = 1
 _FLUSH_NS = 5 * NS_PER_S
 _RETRY_NS = 60 * NS_PER_S
 _CHUNK = 1 << 18
-_MAX_LINE = 1 << 28
+_MAX_LINE = 1 << 25
+"""As values it takes many times as much memory."""
 _WRONG = (
     UnreadableError,
     ValueError,
@@ -160,8 +161,9 @@ class RecordingWriter:
         )
         out = _Out(path, heading)
         self.path = path
-        kept = sorted(folder.glob(f"*{ENDING}"))
-        for old in kept[: max(0, len(kept) - self._where.max_files)]:
+        # Not this one, which need not have the latest name: clocks step back.
+        others = sorted(one for one in folder.glob(f"*{ENDING}") if one != path)
+        for old in others[: max(0, len(others) + 1 - self._where.max_files)]:
             old.unlink(missing_ok=True)
         return out
 

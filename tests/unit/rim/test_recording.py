@@ -141,6 +141,17 @@ def test_files_are_rotated_and_the_oldest_deleted(tmp_path: Path) -> None:
     assert [cycle.cycle for cycle in back] == list(range(201 - len(back), 201))
 
 
+def test_a_clock_that_steps_back_does_not_delete_the_file_being_written(tmp_path: Path) -> None:
+    for year in (2098, 2099):
+        (tmp_path / f"{year}0101T000000.000000Z.vcpud.gz").touch()
+    out = writer(tmp_path, max_files=2)
+    list(map(out.record, cycles(list(crowd(2, 3)))))
+    out.close()
+    assert out.path is not None
+    assert len(list(Recording(out.path).cycles())) == 3
+    assert len(found([tmp_path])) == 2
+
+
 def test_a_crash_costs_no_more_than_seconds(tmp_path: Path) -> None:
     out = writer(tmp_path)
     for cycle in cycles(list(crowd(3, 30))):
@@ -256,6 +267,13 @@ def test_a_file_that_is_no_recording_is_told_so(tmp_path: Path, content: bytes, 
     path = tmp_path / "x.vcpud.gz"
     path.write_bytes(content)
     with pytest.raises(RecordingError, match=told):
+        Recording(path)
+
+
+def test_a_line_that_would_not_end_is_told_so_before_it_fills_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.vcpud.gz"
+    path.write_bytes(gzip.compress(b"[" + b"[]," * (14 << 20), 1))
+    with pytest.raises(RecordingError, match="a line without an end"):
         Recording(path)
 
 
