@@ -47,6 +47,10 @@ class ImageError(Exception):
     """The image cannot be built; the message says what is missing."""
 
 
+class StaleListsError(ImageError):
+    """What the package lists name is not there, or they do not name it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestImage:
     """A bootable guest: kernel, initial file system, and what they were made of.
@@ -78,18 +82,18 @@ def kernel_package() -> tuple[str, str]:
     """Return name and version of the newest cloud kernel the package lists know.
 
     Raises:
-        ImageError: The package lists are missing or do not know it.
+        StaleListsError: The package lists are missing or do not know it.
     """
     depends = _output("apt-cache", "depends", KERNEL_METAPACKAGE)
     name = re.search(r"Depends: (linux-image-\S+)", depends)
     if name is None:
         message = f"no {KERNEL_METAPACKAGE} in the package lists: run apt-get update first"
-        raise ImageError(message)
+        raise StaleListsError(message)
     policy = _output("apt-cache", "policy", name[1])
     version = re.search(r"Candidate: (\S+)", policy)
     if version is None or version[1] == "(none)":
         message = f"{name[1]} cannot be downloaded: run apt-get update first"
-        raise ImageError(message)
+        raise StaleListsError(message)
     return name[1], version[1]
 
 
@@ -126,7 +130,11 @@ def _cache_key(versions: Mapping[str, str]) -> str:
 
 
 def _unpacked_kernel(package: str, version: str, scratch: Path) -> Path:
-    _output("apt-get", "download", f"{package}={version}", cwd=scratch)
+    try:
+        _output("apt-get", "download", f"{package}={version}", cwd=scratch)
+    except ImageError as error:
+        message = f"{error}: run apt-get update first"
+        raise StaleListsError(message) from error
     packages = sorted(scratch.glob("*.deb"))
     _output("dpkg-deb", "--extract", str(packages[0]), str(scratch / "kernel"))
     return scratch / "kernel"
@@ -236,9 +244,21 @@ def _loaded(folder: Path) -> GuestImage:
 def guest_image() -> GuestImage:
     """Return the guest image for this checkout and these packages, building it when it is not cached.
 
+    Root fetches package lists that are too old anew, once.
+
     Raises:
         ImageError: A package is missing, a download failed, or the disk is nearly full.
     """
+    try:
+        return _guest_image()
+    except StaleListsError:
+        if os.geteuid() != 0:
+            raise
+    _output("apt-get", "-q", "update")
+    return _guest_image()
+
+
+def _guest_image() -> GuestImage:
     package, version = kernel_package()
     versions = {package: version, **_package_versions()}
     key = _cache_key(versions)
