@@ -39,6 +39,8 @@ LISTENING_S = 10.0
 LEAVING_S = 1.0
 """How long it may take to hang up afterwards."""
 _TEXT = "text/plain; charset=utf-8"
+_READS = 32
+"""So often what a client still sends is read before the others have their turn."""
 _REST_S = 0.1
 """A pause where the process is out of descriptors: accepting would only fail again."""
 
@@ -230,8 +232,9 @@ class _Visit:
             if self._stage is _Stage.LISTENING:
                 self._tell()
             # What a client still sends is read, for closing on it would take the answer away.
-            while self.socket.recv(MAX_REQUEST_BYTES):
-                pass
+            for _ in range(_READS):
+                if not self.socket.recv(MAX_REQUEST_BYTES):
+                    return None
         except BlockingIOError:
             return selectors.EVENT_READ if not self._left else selectors.EVENT_WRITE
         except OSError as error:
@@ -241,7 +244,7 @@ class _Visit:
             if type(error).__name__ == "SSLWantWriteError":
                 return selectors.EVENT_WRITE
             raise
-        return None
+        return selectors.EVENT_READ
 
     def _heard(self, answer: Callable[[bytes], bytes]) -> bool:
         """Read the request to its end; False where the client hung up before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import selectors
 import shutil
 import socket
 import ssl
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,22 @@ def test_who_does_not_read_the_answer_is_cut_off(
         site.text = b"vcpud_up 1\n"
         assert site.fetch("/metrics") == (200, "vcpud_up 1\n")
         assert len(heard(peer)) < 64 << 20
+
+
+def test_who_does_not_stop_sending_does_not_hold_the_others_up() -> None:
+    class Endless(socket.socket):
+        def recv(self, size: int, _flags: int = 0, /) -> bytes:
+            return b"\n" * size
+
+        def send(self, data: Any, _flags: int = 0, /) -> int:
+            return len(data)
+
+        def shutdown(self, how: int, /) -> None:
+            pass
+
+    with Endless() as peer:
+        visit = web._Visit(peer, 0.0)
+        assert visit.go_on(lambda _: b"answer") == selectors.EVENT_READ
 
 
 def test_closing_is_prompt_and_gives_the_port_back() -> None:
