@@ -145,3 +145,16 @@ def test_the_right_stays_while_a_domain_is_not_given_back(
     assert _run(tmp_path, "disable-enforce") == 5
     assert "db" in capsys.readouterr().err
     assert (rules / enforce.RULE_NAME).exists()
+
+
+def test_a_vcpud_that_stays_paused_is_said(
+    rules: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run(tmp_path, "enable-enforce", "--yes") == 0
+    monkeypatch.setattr(enforce, "ask", lambda *_, **__: {"left": ["db"]})
+    assert _run(tmp_path, "disable-enforce") == 5
+    assert "vcpud stays paused: `vcpud resume`" in capsys.readouterr().err
+    assert (rules / enforce.RULE_NAME).exists()

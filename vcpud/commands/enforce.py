@@ -163,8 +163,10 @@ def _give_back(options: argparse.Namespace) -> bool:
         left, running = answer["left"], True
     if left:
         names = ", ".join(printable(name) for name in sorted(left))
+        paused = "; vcpud stays paused: `vcpud resume` ends it" if running else ""
         raise PartialError(
             f"not given back: {names}. The right stays, or nobody could: `vcpud restore` first"
+            f"{paused}"
         )
     return running
 
