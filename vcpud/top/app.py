@@ -112,6 +112,7 @@ class Top(App[None]):
         self._interval_s = interval_s
         self.board = Board(sort=sort, reverse=sort not in {"name", "phase", "mode"})
         self.frozen = False
+        self._asking = False
         self._width = 0
         self._keys: list[str] = []
 
@@ -135,10 +136,17 @@ class Top(App[None]):
 
     def look(self) -> None:
         """Ask the daemon, unless the picture is frozen or the last answer is still awaited."""
-        if not self.frozen:
-            self.run_worker(self._ask, thread=True, group="status", exclusive=True)
+        if not self.frozen and not self._asking:
+            self._asking = True
+            self.run_worker(self._ask, thread=True, group="status")
 
     def _ask(self) -> None:
+        try:
+            self._look()
+        finally:
+            self._asking = False
+
+    def _look(self) -> None:
         try:
             document = self._daemon.status()
         except VcpudError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -240,6 +241,30 @@ def test_a_daemon_that_goes_away_is_said_and_the_last_picture_stays(host: Host) 
         app.look()
         await settled(app, pilot)
         assert not app.query_one("#fault", Static).display
+
+    play(host, script)
+
+
+def test_a_daemon_that_is_slow_is_asked_once_at_a_time(host: Host) -> None:
+    answered = threading.Event()
+    asked: list[int] = []
+
+    def slow() -> dict[str, Any]:
+        asked.append(1)
+        answered.wait(10)
+        return host.status()
+
+    async def script(app: Top, pilot: Pilot[None]) -> None:
+        app._daemon.status = slow
+        for _ in range(5):
+            app.look()
+            await pilot.pause()
+        answered.set()
+        await settled(app, pilot)
+        assert len(asked) == 1
+        app.look()
+        await settled(app, pilot)
+        assert len(asked) == 2
 
     play(host, script)
 
