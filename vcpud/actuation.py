@@ -152,7 +152,9 @@ class Actuation:
         self.acts.received.append(owed)
         return True
 
-    def to_give_back(self, sample: HostSample, *, everything: bool) -> list[DomainSample]:
+    def to_give_back(
+        self, sample: HostSample, *, everything: bool, met: frozenset[Uuid]
+    ) -> list[DomainSample]:
         """Domains that must get back what they had.
 
         They are no longer enforced, under a job, have just come from a vcpud elsewhere, or are
@@ -161,6 +163,7 @@ class Actuation:
         Args:
             sample: What there is.
             everything: Whoever is owed anything.
+            met: Who is owed anything by an earlier run of vcpud, and is met for the first time.
         """
         had = self.had()
         found = []
@@ -171,25 +174,26 @@ class Actuation:
                 continue
             floor = min(domain.terms.min_vcpus, had[domain.uuid])
             unwanted = domain.terms.mode is not Mode.ENFORCE or domain.job is not None
-            if everything or unwanted or len(domain.active) < floor:
+            if everything or domain.uuid in met or unwanted or len(domain.active) < floor:
                 found.append(domain)
         return found
 
-    def discard_stale(self, sample: HostSample, *, absent_too: bool) -> None:
+    def discard_stale(self, sample: HostSample, *, absent: frozenset[Uuid]) -> None:
         """Originals of another boot or incarnation are named and never applied.
 
         Args:
             sample: What is there now.
-            absent_too: Also drop those whose domain is not running: its CPUs went with it.
+            absent: Also drop those of these that are not running: their CPUs went with them.
         """
         outstanding = self._ledger.outstanding()
         if not outstanding:
             return
         running = {domain.uuid: domain for domain in sample.domains}
         for original in outstanding:
-            domain = running.get(original.uuid)
+            uuid, domain = original.uuid, running.get(original.uuid)
             other = domain is not None and domain.incarnation != original.incarnation
-            if original.boot_id != sample.boot_id or other or (domain is None and absent_too):
+            gone = domain is None and uuid in absent and uuid not in sample.undescribed
+            if original.boot_id != sample.boot_id or other or gone:
                 self.acts.lost.append(original)
                 self._agenda.forget(original.uuid)
                 self.forget(original.uuid)

@@ -68,7 +68,9 @@ class ControlLoop:
         self._overruns = 0
         self._hold_until_ns: int | None = None
         self._stopping = False
-        self._met_host = False
+        self._adopts = False
+        self._unmet: frozenset[Uuid] | None = None
+        """Who was owed anything at the first look and has not been described since."""
 
     # ------------------------------------------------------------------ the life of the loop
 
@@ -82,7 +84,7 @@ class ControlLoop:
         Returns:
             Originals that could not be restored; they stay in the ledger.
         """
-        self._met_host = self._met_host or adopt
+        self._adopts = adopt
         next_ns = self._clock.now_ns()
         while cycles is None or self._cycles < cycles:
             wake = self._clock.wait_until(next_ns)
@@ -203,12 +205,15 @@ class ControlLoop:
             self._actuation.forget(uuid)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
-        """Give back what can no longer be kept; at the first look and at a stop, everything."""
-        everything = self._stopping or self._agenda.killed or not self._met_host
-        self._actuation.discard_stale(sample, absent_too=not self._met_host)
-        for domain in self._actuation.to_give_back(sample, everything=everything):
+        """Give back what can no longer be kept; when first met and at a stop, everything."""
+        if self._unmet is None:
+            self._unmet = frozenset(self._actuation.originals())
+        everything = self._stopping or self._agenda.killed
+        met = frozenset[Uuid]() if self._adopts else self._unmet
+        self._actuation.discard_stale(sample, absent=self._unmet)
+        for domain in self._actuation.to_give_back(sample, everything=everything, met=met):
             self._give_back(domain, now_ns)
-        self._met_host = True
+        self._unmet &= sample.undescribed
 
     def _yield_to(self, foreign: ForeignChange, sample: HostSample, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""

@@ -275,6 +275,7 @@ class HostSample:
         connected: False while the hypervisor cannot be asked: the rest is then the last known.
         lost_threads: Calls given up and still blocked in the library.
         notes: What an operator should know of this platform, shown by `status`.
+        undescribed: Domains that are there, but of which no more is known yet.
     """
 
     taken_at_ns: int
@@ -285,6 +286,7 @@ class HostSample:
     connected: bool = True
     lost_threads: int = 0
     notes: tuple[str, ...] = ()
+    undescribed: frozenset[Uuid] = frozenset()
 
 
 # ---------------------------------------------------------------------------- what is changed

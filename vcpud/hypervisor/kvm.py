@@ -130,6 +130,7 @@ class KvmHypervisor:
         self._touched: set[Book] = set()
         self._running: set[Book] = set()
         self._hung: frozenset[Uuid] = frozenset()
+        self._undescribed: frozenset[Uuid] = frozenset()
         self._busy_ns: int | None = None
         self._notes: tuple[str, ...] = ()
         self._stopped_at_ns: dict[Uuid, int] = {}
@@ -405,12 +406,15 @@ class KvmHypervisor:
         self._running = {book for book in self._touched if book.running}
 
     def _close_books(self, poll: Poll) -> None:
+        """Drop who is gone; who is there and has no book is named, so as not to count as gone."""
+        self._undescribed = frozenset()
         if len(poll.rows) == len(self._books):
             return
-        listed = {row.uuid for row in poll.rows}
+        listed = frozenset(row.uuid for row in poll.rows)
         for book in tuple(self._books.values()):
             if book.uuid not in listed:
                 self._drop(book, poll.taken_at_ns)
+        self._undescribed = listed - self._books.keys()
 
     def _judge(self, poll: Poll) -> None:
         """Hold back calls for domains whose QEMU hangs, and no longer than it does."""
@@ -457,6 +461,7 @@ class KvmHypervisor:
             connected=self._connected,
             lost_threads=self._losses.count,
             notes=self._notes if self._connected else (self._not_connected, *self._notes),
+            undescribed=self._undescribed,
         )
 
     @property

@@ -440,3 +440,13 @@ def test_a_silent_agent_is_trouble_of_its_own_domain_only(rig: Make) -> None:
         ),
     )
     assert Trouble.AGENT_SILENT not in sample.domains[1].troubles
+
+
+def test_who_is_listed_but_not_yet_described_is_named(rig: Make) -> None:
+    one = rig(*(Guest(f"{n:03}", agent="") for n in range(66)))
+    first = one.hypervisor.sample()
+    assert len(first.domains) == 64
+    assert first.undescribed == {"064", "065"}
+    second = one.hypervisor.sample()
+    assert len(second.domains) == 66
+    assert second.undescribed == frozenset()

@@ -76,7 +76,7 @@ class Desk:
             ),
         )
         # A hold is in force: what the ledger holds is taken over, not given back.
-        self.loop._met_host = True
+        self.loop._unmet = frozenset()
         self.turns = threading.Event()
         self.stopped = False
         self.stuck = False

@@ -1,0 +1,87 @@
+"""What a vcpud before this one took is given back, whatever is known at the first look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fakes.host import BOOT_ID, FakeDomain, MemoryLedger
+from unit.loop.test_control import ENFORCE, Rig
+from vcpud.model import HostSample, Original
+
+
+def parked() -> tuple[FakeDomain, Original]:
+    """A domain left with one CPU, and what it is owed."""
+    domain = FakeDomain(name="a", vcpus=4, terms=ENFORCE, online=frozenset({0}))
+    original = Original(
+        boot_id=BOOT_ID,
+        uuid=domain.uuid,
+        name="a",
+        incarnation=domain.incarnation,
+        online=frozenset(range(4)),
+        live_vcpus=4,
+    )
+    return domain, original
+
+
+class Shy:
+    """Hides a domain that is there from the loop until it is told otherwise."""
+
+    def __init__(self, rig: Rig, hidden: FakeDomain, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hides = True
+        self._hidden = hidden.uuid
+        self._sample = rig.host.sample
+        monkeypatch.setattr(rig.host, "sample", self.sample)
+
+    def sample(self) -> HostSample:
+        sample = self._sample()
+        if not self.hides:
+            return sample
+        rest = tuple(domain for domain in sample.domains if domain.uuid != self._hidden)
+        there = {domain.uuid for domain in sample.domains} & {self._hidden}
+        return replace(sample, domains=rest, undescribed=frozenset(there))
+
+
+def test_a_domain_described_later_than_the_first_look_still_gets_everything_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    domain, original = parked()
+    rig = Rig(domain, ledger=MemoryLedger(original))
+    shy = Shy(rig, domain, monkeypatch)
+    rig.cycles(3)
+    assert rig.ledger.outstanding() == (original,)
+    shy.hides = False
+    rig.cycles(3)
+    assert len(domain.online) == 4
+    assert rig.ledger.outstanding() == ()
+
+
+def test_a_stop_does_not_report_success_for_a_domain_that_was_never_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    domain, original = parked()
+    rig = Rig(domain, ledger=MemoryLedger(original))
+    Shy(rig, domain, monkeypatch)
+    assert rig.loop.restore(rig.clock.now_ns() + 1) == (original,)
+
+
+def test_a_domain_that_ends_before_it_is_described_is_owed_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    domain, original = parked()
+    rig = Rig(domain, ledger=MemoryLedger(original))
+    Shy(rig, domain, monkeypatch)
+    rig.cycles(2)
+    rig.host.destroy(domain)
+    rig.cycles(1)
+    assert rig.recorder.last.lost_originals == (original,)
+    assert rig.ledger.outstanding() == ()
+
+
+def test_what_is_taken_over_under_a_hold_leaves_out_who_has_ended_meanwhile() -> None:
+    domain, original = parked()
+    rig = Rig(ledger=MemoryLedger(original))
+    rig.loop.run(adopt=True, cycles=2)
+    assert rig.recorder.records[0].lost_originals == (original,)
+    assert domain.uuid not in {one.uuid for one in rig.ledger.outstanding()}
