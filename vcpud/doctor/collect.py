@@ -80,6 +80,7 @@ class Doctor:
         self._writable = False
         self._denied: str | None = None
         self._hung = False
+        self._gone = False
 
     def examine(self, word: str | None = None) -> Examination:
         """Look at the host, and at every running domain or at one.
@@ -106,6 +107,9 @@ class Doctor:
         names = []
         for uuid, name in self._running(link, word):
             names.append(name)
+            if self._hung and not self._still_there(link):
+                self._missed(name, "everything", "libvirt hangs")
+                continue
             findings += self._domain(link, uuid, name, host, asked=word is not None)
         return Examination(
             findings=tuple(findings), unseen=tuple(self._unseen), domains=tuple(names)
@@ -295,6 +299,15 @@ class Doctor:
         except CallFailed as failure:
             self._missed("host", "a version", failure.message)
             return None
+
+    def _still_there(self, link: Link) -> bool:
+        """Whether libvirt answers though a call hangs: one QEMU may, without the others."""
+        if not self._gone:
+            try:
+                self._within(link.library_version)
+            except CallFailed as failure:
+                self._gone = failure.meaning is Meaning.HUNG
+        return not self._gone
 
     def _within(self, call: Callable[[], T]) -> T:
         """Make a call on a thread that can be given up.

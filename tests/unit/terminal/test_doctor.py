@@ -373,6 +373,38 @@ def test_a_hung_qemu_is_said_within_the_deadline(room: Room) -> None:
     assert any("no answer within" in one.why for one in found.unseen)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_after_a_hang_the_others_are_asked_only_while_libvirt_answers(
+    room: Room, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    room.library = StandIn(*map(Guest, "abc"))
+    asked, versions = [], []
+    xml, release = StandInLink.xml, room.library.release
+
+    def hang(self: StandInLink, uuid: str) -> str:
+        asked.append(uuid)
+        if uuid == "a":
+            release.wait(5)
+        return xml(self, uuid)
+
+    def version(_: StandInLink) -> int:
+        versions.append(1)
+        if whole and asked:
+            release.wait(5)
+        return 9_000_000
+
+    monkeypatch.setattr(StandInLink, "xml", hang)
+    monkeypatch.setattr(StandInLink, "library_version", version)
+    try:
+        found = room.examine(deadline_s=0.2)
+    finally:
+        release.set()
+    missed = {one.subject for one in found.unseen if one.why == "libvirt hangs"}
+    assert missed == ({"n-b", "n-c"} if whole else set())
+    assert asked == (["a"] if whole else ["a", "b", "c"])
+    assert len(versions) == (2 if whole else 3)
+
+
 def test_a_silent_agent_is_said(room: Room) -> None:
     room.guest.silent = True
     found = room.examine()
