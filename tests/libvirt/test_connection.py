@@ -49,6 +49,23 @@ def test_running_domains_are_listed_with_their_states(link: LibvirtLink) -> None
     assert all(row.raw["state.state"] == 1 for row in rows.values())
 
 
+def test_a_guest_suspended_to_memory_is_listed_and_one_shut_off_is_not(tmp_path: Path) -> None:
+    host = tmp_path / "host.xml"
+    space = "xmlns:test='http://libvirt.org/schemas/domain/test/1.0'"
+    text = HOST.read_text(encoding="utf-8").replace("type='test'", f"type='test' {space}")
+    for state in (7, 5):  # suspended by the guest's power management, shut off
+        text = text.replace("</os>\n", f"</os><test:runstate>{state}</test:runstate>", 1)
+    host.write_text(text, encoding="utf-8")
+    library = LibvirtLibrary(f"test://{host}")
+    link = library.open(writable=False)
+    try:
+        (only,) = link.bulk(counters=True)
+    finally:
+        link.close()
+        library.close()
+    assert (only.uuid, only.raw["state.state"]) == (FIRST, 7)
+
+
 def test_a_live_description_is_understood(link: LibvirtLink) -> None:
     first, second = (parse_description(link.xml(uuid)) for uuid in (FIRST, SECOND))
     assert (first.live_vcpus, first.max_vcpus) == (2, 8)

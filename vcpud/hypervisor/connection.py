@@ -40,9 +40,9 @@ _REMEMBERED_DOMAINS: Final = 4096
 
 _BULK_FLAGS: Final = (
     libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-    | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_RUNNING
-    | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_PAUSED
+    | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 )
+"""By state, one suspended to memory would not be listed: libvirt files it under "other"."""
 _STARTED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STARTED})
 _STOPPED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED})
 _JOBS: Final = {

@@ -75,7 +75,7 @@ class Poll:
         serial: Rises with every poll; given when it is finished.
         began_ns: When it was asked.
         taken_at_ns: The midpoint of the bulk call.
-        rows: Running and paused domains.
+        rows: Domains that have a QEMU, running or not.
         facts: Of domains described in this poll.
         occupied: Domains whose QEMU has not answered libvirt for longer than the deadline.
         free: Domains in doubt whose control interface is free.
