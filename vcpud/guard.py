@@ -98,7 +98,9 @@ def _through(
     if sample is None or demand is None:
         return resize, Blocked(uuid=resize.uuid, guard="gone", detail="is not running")
     ceiling = min(demand.max_vcpus, situation.originals.get(resize.uuid, demand.active_vcpus))
-    wanted = max(demand.min_vcpus, 1, min(resize.to_vcpus, max(ceiling, resize.from_vcpus)))
+    # The ceiling comes last: not even a floor gives a domain more than it had.
+    floored = max(demand.min_vcpus, 1, resize.to_vcpus)
+    wanted = min(floored, max(ceiling, resize.from_vcpus))
     step = max(1, min(resize.step_vcpus, limits.max_step_vcpus))
     resize = replace(resize, to_vcpus=wanted, step_vcpus=step)
     if wanted == resize.from_vcpus:

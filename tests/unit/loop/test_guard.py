@@ -93,6 +93,15 @@ def test_nothing_grows_above_what_the_domain_had() -> None:
     assert plan.moves[0].resizes[0].to_vcpus == 2
 
 
+def test_a_floor_lifts_nothing_above_what_the_domain_had() -> None:
+    two_of_eight = situation(
+        (sample(vcpus=8, online=frozenset({0, 1})),),
+        (demand(active_vcpus=2, min_vcpus=4, max_vcpus=8),),
+    )
+    plan, blocked = constrain(shrink(1, from_vcpus=2), Limits(), two_of_eight)
+    assert (plan, blocked) == (Plan(), ())
+
+
 BLOCKING = {
     "mode": situation((sample(terms=Terms()),), (demand(),)),
     "hold": situation((sample(),), (demand(hold=Trouble.PAUSED),)),
