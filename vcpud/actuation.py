@@ -371,7 +371,7 @@ def _is_back(sample: DomainSample, original: Original) -> bool:
         return False
     if original.online is None:
         return sample.live_vcpus >= original.live_vcpus
-    return sample.online is not None and sample.online >= original.online
+    return steer.is_whole(sample, original.online)
 
 
 _FINAL = frozenset({Reason.DRY_RUN, Reason.LEDGER, Reason.GONE, Reason.OUT_OF_BOUNDS})

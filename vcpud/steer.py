@@ -184,8 +184,14 @@ def _there(course: Course, sample: DomainSample) -> bool:
     if sample.online is None:
         return False
     if course.restoring:
-        return sample.online >= course.home
+        return is_whole(sample, course.home)
     return len(sample.online) == course.to_vcpus
+
+
+def is_whole(sample: DomainSample, home: frozenset[int]) -> bool:
+    """Whether every CPU of `home` is online that can be: who unplugs a parked one has taken it."""
+    online = sample.online
+    return online is not None and (online >= home or len(online) >= sample.live_vcpus)
 
 
 def _read_back(course: Course, sample: DomainSample) -> bool:

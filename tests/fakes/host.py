@@ -314,7 +314,7 @@ class FakeHost:
         if failed is None:
             match change:
                 case SetOnline():
-                    domain.online = change.online
+                    domain.online = change.online & frozenset(range(domain.vcpus))
                 case SetLive():
                     domain.online = frozenset(range(change.count))
                 case SetWeight():

@@ -55,6 +55,13 @@ def test_who_brings_vcpus_back_sets_the_size_and_nothing_more_is_owed() -> None:
     assert first.online == {0, 1, 2}, "a stop gives back no more than the operator had set"
 
 
+def test_who_unplugs_a_parked_vcpu_is_asked_for_no_more_than_is_left() -> None:
+    rig, first, _ = shrunk_pair()
+    first.vcpus = 3  # as `virsh setvcpus 3 --live` does: the parked CPU 3 is gone
+    assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
+    assert first.online == {0, 1, 2}
+
+
 def test_who_takes_vcpus_away_takes_those_alone() -> None:
     first, second = lock_pair()
     for domain in (first, second):
