@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent, Row
@@ -289,7 +289,7 @@ class Poller:
         self, hand: Hand, deadline_s: float, rows: list[Row], occupied: frozenset[Uuid]
     ) -> dict[Uuid, Facts]:
         described = self._described
-        if len(described) > 2 * len(rows) + _DESCRIBED_AT_ONCE:
+        if max(len(described), len(self._texts)) > 2 * len(rows) + _DESCRIBED_AT_ONCE:
             self._tidy(rows)
         fresh = [row for row in rows if described.get(row.uuid) != row.number]
         if not fresh:
@@ -313,9 +313,12 @@ class Poller:
 
     def _tidy(self, rows: list[Row]) -> None:
         listed = {row.uuid for row in rows}
-        for uuid in [uuid for uuid in self._described if uuid not in listed]:
-            for known in (self._described, self._texts, self._kvm):
-                known.pop(uuid, None)
+        known: dict[Uuid, Any]
+        for known in (self._described, self._texts, self._kvm):
+            # A list at once: the loop takes out of the first meanwhile, in `forget`.
+            for uuid in list(known):
+                if uuid not in listed:
+                    known.pop(uuid, None)
 
     def _describe(self, link: Link, row: Row, pid: int | None) -> Facts:
         description, error = self._read_xml(row.uuid, link.xml(row.uuid))
