@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.hypervisor.conversation import Conversation, View
@@ -120,7 +121,10 @@ class Book:
     # ------------------------------------------------------------------ what comes in
 
     def describe(self, facts: Facts) -> None:
-        """Newly asked facts of the same run."""
+        """Newly asked facts of the same run, whose process may not have been found this time."""
+        if facts.process is None:
+            known = self.facts
+            facts = replace(facts, process=known.process, share_unit=known.share_unit)
         self.facts = facts
         self.agent = _port(facts)
         self.tidying = False

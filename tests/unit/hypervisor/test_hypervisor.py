@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -463,3 +464,20 @@ def test_nothing_is_kept_of_domains_that_have_departed(rig: Make) -> None:
         del one.library.guests[uuid]
     one.hypervisor.sample()
     assert (poller._texts, poller._kvm, poller._described) == ({}, {}, {})
+
+
+def test_a_process_that_is_not_found_once_makes_no_new_incarnation(
+    rig: Make, tmp_path: Path
+) -> None:
+    one = rig(Guest("a"), writable=False)
+    process = tmp_path / "proc" / "4242"
+    process.mkdir()
+    (process / "cmdline").write_bytes(b"qemu\0-name\0guest=n-a\0-uuid\0a\0")
+    (process / "stat").write_text(f"4242 (qemu) S {'0 ' * 18}123 0\n")
+    before = only(one.hypervisor.sample())
+    assert before.incarnation == "1:123"
+    process.rename(tmp_path / "hidden")
+    one.library.tell(RawEvent(Happening.METADATA, "a"))
+    after = only(one.hypervisor.sample())
+    assert after is not before
+    assert (after.incarnation, after.share_unit) == (before.incarnation, before.share_unit)
