@@ -250,6 +250,14 @@ class Actuation:
         self.set_course(sample, intent, now_ns)
         return True
 
+    def call_off_unowed(self, *uuids: Uuid) -> None:
+        """End what has not begun yet, of these domains or of all: they are as they were."""
+        owed = self.originals()
+        for uuid in uuids or tuple(self._agenda.courses):
+            course = self._agenda.courses.get(uuid)
+            if course is not None and uuid not in owed and not course.restoring:
+                del self._agenda.courses[uuid]
+
     def hear(self, events: tuple[HostEvent, ...], now_ns: int) -> None:
         """Changes that the hypervisor says have failed."""
         for event in events:
@@ -323,7 +331,7 @@ class Actuation:
 
     def _begin(self, course: Course, domain: DomainSample, change: Change, boot_id: str) -> Effect:
         """The original is durable before the change is begun; a failed write means no change."""
-        if domain.terms.mode is not Mode.ENFORCE and course.purpose is Purpose.DECIDE:
+        if domain.terms.mode is not Mode.ENFORCE and not course.restoring:
             return Refused(Reason.OUT_OF_BOUNDS, f"mode is {domain.terms.mode}")
         gives = course.restoring and isinstance(change, SetOnline)
         if domain.job is not None and not gives:

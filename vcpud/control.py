@@ -6,6 +6,7 @@ one. It owns the state that is threaded through the pure stages and nothing else
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vcpud import guard, judge
@@ -68,6 +69,7 @@ class ControlLoop:
         self._overruns = 0
         self._hold_until_ns: int | None = None
         self._stopping = False
+        self._running: dict[Uuid, DomainSample] = {}
         self._adopts = False
         self._unmet: frozenset[Uuid] | None = None
         """Who was owed anything at the first look and has not been described since."""
@@ -129,27 +131,28 @@ class ControlLoop:
         self._actuation.acts = Acts()
         events = self._hypervisor.events()
         sample = self._hypervisor.sample()
-        self._renew(sample)
+        self._running = {domain.uuid: domain for domain in sample.domains}
+        self._renew(sample, now_ns)
         self._tracks, demand = estimate(self._tracks, sample)
         for foreign in self._agenda.look(sample.domains, now_ns, self._settings.foreign):
-            self._yield_to(foreign, sample, now_ns)
+            self._yield_to(foreign, now_ns)
         self._actuation.hear(events, now_ns)
         requests = self._inbox.drain()
         for request in requests:
-            self._grant(request, sample, now_ns)
+            self._grant(request, now_ns)
         if sample.connected:
             self._settle_originals(sample, now_ns)
         self._actuation.read_back(sample, now_ns)
-        verdicts = self._judge(sample, demand, now_ns)
+        verdicts = self._judge(demand, now_ns)
         proposed = Plan()
         blocked: tuple[Blocked, ...] = ()
         if sample.connected and not self._stopping:
-            proposed, blocked = self._decide(sample, demand, now_ns)
+            proposed, blocked = self._decide(demand, now_ns)
         if sample.connected:
             self._actuation.act(sample, now_ns)
             self._actuation.forget_restored(sample)
         for uuid in self._actuation.acts.dropped:
-            self._docket = judge.dismissed(self._docket, uuid)
+            self._call_off(uuid, now_ns)
         self._cycles += 1
         acts = self._actuation.acts
         originals = self._actuation.originals()
@@ -187,11 +190,10 @@ class ControlLoop:
             )
         )
 
-    def _renew(self, sample: HostSample) -> None:
+    def _renew(self, sample: HostSample, now_ns: int) -> None:
         """A domain that is gone, started anew or rebooted has every CPU online: start afresh."""
-        running = {domain.uuid: domain for domain in sample.domains}
         for uuid, track in self._tracks.domains.items():
-            domain = running.get(uuid)
+            domain = self._running.get(uuid)
             if domain is None and not sample.connected:
                 continue
             was = track.sample
@@ -201,7 +203,8 @@ class ControlLoop:
             ):
                 continue
             self._agenda.forget(uuid)
-            self._docket = judge.forgiven(judge.dismissed(self._docket, uuid), uuid)
+            self._docket = judge.forgiven(self._docket, uuid)
+            self._call_off(uuid, now_ns)
             self._actuation.forget(uuid)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
@@ -209,35 +212,36 @@ class ControlLoop:
         if self._unmet is None:
             self._unmet = frozenset(self._actuation.originals())
         everything = self._stopping or self._agenda.killed
+        if everything:  # and nothing is judged, begun or taken back any more
+            self._docket = replace(self._docket, trials=())
+            self._actuation.call_off_unowed()
         met = frozenset[Uuid]() if self._adopts else self._unmet
         self._actuation.discard_stale(sample, absent=self._unmet)
         for domain in self._actuation.to_give_back(sample, everything=everything, met=met):
             self._give_back(domain, now_ns)
         self._unmet &= sample.undescribed
 
-    def _yield_to(self, foreign: ForeignChange, sample: HostSample, now_ns: int) -> None:
+    def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""
-        running = {domain.uuid: domain for domain in sample.domains}
-        self._actuation.yield_to(foreign, running[foreign.uuid])
-        for member in self._call_off(foreign.uuid):
-            if member != foreign.uuid and member in running:
-                self._give_back(running[member], now_ns)
+        self._actuation.yield_to(foreign, self._running[foreign.uuid])
+        self._call_off(foreign.uuid, now_ns)
 
-    def _call_off(self, uuid: Uuid) -> list[Uuid]:
-        """End the trial of a domain without a verdict; who was on trial with it."""
+    def _call_off(self, uuid: Uuid, now_ns: int) -> None:
+        """End a domain's trial without a verdict: who is on trial with it is given back."""
         trial = self._docket.on_trial(uuid)
-        together = [uuid] if trial is None else [r.uuid for r in trial.move.resizes]
-        for member in together:
-            self._docket = judge.dismissed(self._docket, member)
-        return together
+        self._docket = judge.dismissed(self._docket, uuid)
+        for resize in () if trial is None else trial.move.resizes:
+            domain = self._running.get(resize.uuid)
+            if domain is not None and resize.uuid != uuid:
+                self._give_back(domain, now_ns)
 
     def _give_back(self, domain: DomainSample, now_ns: int) -> None:
         if self._actuation.give_back(domain, self._decision_id(now_ns), now_ns):
-            self._docket = judge.dismissed(self._docket, domain.uuid)
+            self._call_off(domain.uuid, now_ns)
 
     # -------------------------------------------------------------------------- the stages
 
-    def _grant(self, request: Request, sample: HostSample, now_ns: int) -> None:
+    def _grant(self, request: Request, now_ns: int) -> None:
         match request:
             case Reload(settings=settings):
                 if settings.policy_name != self._settings.policy_name:
@@ -252,12 +256,12 @@ class ControlLoop:
             case Pause(uuid=uuid, until_ns=until_ns, restore=restore):
                 self._agenda.pause(uuid, until_ns)
                 if restore:
-                    self._give_back_to(uuid, sample, now_ns)
+                    self._give_back_to(uuid, now_ns)
             case Release(uuid=uuid, until_ns=until_ns):
                 self._agenda.release(uuid, until_ns)
-                self._give_back_to(uuid, sample, now_ns)
+                self._give_back_to(uuid, now_ns)
             case Restore(uuid=uuid):
-                self._give_back_to(uuid, sample, now_ns)
+                self._give_back_to(uuid, now_ns)
 
     def _resume(self, uuid: Uuid | None, now_ns: int) -> None:
         self._agenda.resume(uuid, now_ns)
@@ -266,19 +270,20 @@ class ControlLoop:
         else:
             self._docket = judge.forgiven(self._docket, uuid)
 
-    def _give_back_to(self, uuid: Uuid | None, sample: HostSample, now_ns: int) -> None:
-        for domain in sample.domains:
+    def _give_back_to(self, uuid: Uuid | None, now_ns: int) -> None:
+        """Also ends what is under way for a domain that is owed nothing yet."""
+        for domain in self._running.values():
             if uuid in (None, domain.uuid):
+                self._call_off(domain.uuid, now_ns)
+                self._actuation.call_off_unowed(domain.uuid)
                 self._give_back(domain, now_ns)
 
-    def _judge(self, sample: HostSample, demand: HostDemand, now_ns: int) -> tuple[Verdict, ...]:
+    def _judge(self, demand: HostDemand, now_ns: int) -> tuple[Verdict, ...]:
         """Start judging what was reached, take back what failed or did not help."""
         courses = self._agenda.courses
-        running = {domain.uuid: domain for domain in sample.domains}
         for uuid in self._actuation.acts.given_up:
-            for member in self._call_off(uuid):
-                if member in running:
-                    self._give_back(running[member], now_ns)
+            self._call_off(uuid, now_ns)
+            self._give_back(self._running[uuid], now_ns)
         for trial in self._docket.trials:
             if trial.reached_at_ns is None and not any(
                 resize.uuid in courses for resize in trial.move.resizes
@@ -287,7 +292,7 @@ class ControlLoop:
         self._docket, verdicts = judge.advance(self._docket, demand, now_ns)
         for verdict in verdicts:
             for resize in () if verdict.kept else verdict.move.resizes:
-                if resize.uuid in running:
+                if resize.uuid in self._running:
                     intent = Intent(
                         decision_id=verdict.decision_id,
                         purpose=Purpose.UNDO,
@@ -295,20 +300,17 @@ class ControlLoop:
                         step_vcpus=max(resize.from_vcpus, resize.to_vcpus),
                         reason=f"{verdict.outcome}: {verdict.detail}",
                     )
-                    self._actuation.set_course(running[resize.uuid], intent, now_ns)
+                    self._actuation.set_course(self._running[resize.uuid], intent, now_ns)
         self._verdicts += verdicts
         return verdicts
 
-    def _decide(
-        self, sample: HostSample, demand: HostDemand, now_ns: int
-    ) -> tuple[Plan, tuple[Blocked, ...]]:
-        samples = {domain.uuid: domain for domain in sample.domains}
+    def _decide(self, demand: HostDemand, now_ns: int) -> tuple[Plan, tuple[Blocked, ...]]:
         on_trial = {r.uuid for trial in self._docket.trials for r in trial.move.resizes}
         situation = guard.Situation(
-            samples=samples,
+            samples=self._running,
             demands={domain.uuid: domain for domain in demand.domains},
             busy=frozenset(self._agenda.courses) | on_trial,
-            barred=self._agenda.barred(self._docket, samples, now_ns),
+            barred=self._agenda.barred(self._docket, self._running, now_ns),
             changed_at_ns=self._agenda.changed_at_ns,
             begun_at_ns=tuple(self._agenda.begun_at_ns),
             originals=self._actuation.had(),
@@ -337,7 +339,7 @@ class ControlLoop:
                     step_vcpus=resize.step_vcpus,
                     reason=move.reason,
                 )
-                self._actuation.set_course(samples[resize.uuid], intent, now_ns)
+                self._actuation.set_course(self._running[resize.uuid], intent, now_ns)
         return proposed, blocked
 
     def _decision_id(self, now_ns: int) -> str:

@@ -8,11 +8,13 @@ import pytest
 
 from fakes.host import BOOT_ID, FakeDomain, MemoryLedger
 from unit.loop.test_control import ASKED, Rig, lock_pair
+from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
 from vcpud.limits import Foreign, Limits
-from vcpud.model import Method, Mode, Original, SetLive, SetOnline, Terms
+from vcpud.model import Method, Mode, Original, Reason, SetLive, SetOnline, Terms
+from vcpud.plan import Move, Plan, Resize, Verdict
 from vcpud.record import ForeignChange, Phase, Purpose
-from vcpud.requests import KillSwitch, LoopSettings, Pause, Release, Resume
+from vcpud.requests import KillSwitch, LoopSettings, Pause, Release, Request, Resume
 from vcpud.units import NS_PER_S
 from vcpud_policies.spin_feedback import SpinFeedback
 from vcpud_policies.static import Static
@@ -374,3 +376,138 @@ def test_a_ledger_that_fails_keeps_what_is_owed_when_somebody_else_acts() -> Non
     assert rig.recorder.last.ledger_error == "disk full"
     rig.ledger.error = None
     assert owed(rig, first) == before
+
+
+# --------------------------------------------------------------- trials that end too early
+
+
+class Scripted:
+    """Brings its domains to `to_vcpus`, once, in one move."""
+
+    def __init__(self, *uuids: str) -> None:
+        self.uuids = uuids
+        self.to_vcpus: int | None = None
+
+    def initial(self) -> None:
+        return None
+
+    def decide(
+        self,
+        state: None,
+        demand: HostDemand,
+        verdicts: tuple[Verdict, ...],
+        now_ns: int,
+    ) -> tuple[None, Plan]:
+        del state, verdicts, now_ns
+        if self.to_vcpus is None:
+            return None, Plan()
+        there = {domain.uuid: domain.active_vcpus for domain in demand.domains}
+        resizes = tuple(
+            Resize(uuid=uuid, from_vcpus=there[uuid], to_vcpus=self.to_vcpus, step_vcpus=3)
+            for uuid in self.uuids
+        )
+        self.to_vcpus = None
+        return None, Plan(moves=(Move(resizes=resizes, reason="scripted"),))
+
+
+def scripted(*domains: FakeDomain) -> tuple[Rig, Scripted]:
+    rig = Rig(*domains)
+    policy = Scripted(*(domain.uuid for domain in domains))
+    rig.settings = replace(rig.settings, policy=policy, policy_name="scripted")
+    rig.loop = rig.new_loop()
+    rig.cycles(10)
+    return rig, policy
+
+
+def on_trial() -> tuple[Rig, FakeDomain, FakeDomain]:
+    """Two domains that one move has brought from four vCPUs to two each, still to be judged."""
+    first, second = lock_pair()
+    rig, policy = scripted(first, second)
+    policy.to_vcpus = 2
+    rig.cycles(3)
+    assert first.online == second.online == {0, 1}
+    assert len(rig.loop._docket.trials) == 1
+    return rig, first, second
+
+
+def grown_home() -> tuple[Rig, FakeDomain]:
+    """A domain that was shrunk, has been given all back by a move, and is still on trial."""
+    first, _ = lock_pair()
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(20)
+    assert first.online == {0, 1}
+    policy.to_vcpus = 4
+    while first.uuid in {one.uuid for one in rig.ledger.outstanding()} or policy.to_vcpus:
+        rig.cycles(1)
+    assert first.online == ALL
+    assert len(rig.loop._docket.trials) == 1
+    return rig, first
+
+
+@pytest.mark.parametrize("how", ["release", "pause", "kill", "stop", "observe"])
+def test_nobody_takes_back_a_grow_of_a_domain_that_is_to_be_left_alone(how: str) -> None:
+    rig, first = grown_home()
+    asked: dict[str, Request] = {
+        "release": Release(asked=ASKED, uuid=first.uuid),
+        "pause": Pause(asked=ASKED, restore=True),
+        "kill": KillSwitch(asked=ASKED, thrown=True),
+    }
+    rig.host.begun.clear()
+    if how in asked:
+        rig.inbox.pending.append(asked[how])
+    elif how == "observe":
+        first.terms = Terms(mode=Mode.OBSERVE, guest_signals=True)
+    else:
+        rig.loop.restore(rig.clock.now_ns())
+    rig.cycles(100)
+    assert rig.host.begun == []
+
+
+def test_a_harmful_grow_is_taken_back_while_the_domain_is_managed() -> None:
+    rig, first = grown_home()
+    rig.cycles(100)
+    assert first.online == {0, 1}
+
+
+def test_a_release_ends_what_waits_for_a_job_although_nothing_is_owed_yet() -> None:
+    rig, first = grown_home()
+    first.job = "snapshot"
+    rig.host.begun.clear()
+    while first.uuid not in rig.loop._agenda.courses:
+        rig.cycles(1)
+    rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
+    rig.cycles(1)
+    first.job = None
+    rig.cycles(20)
+    assert rig.host.begun == []
+
+
+@pytest.mark.parametrize("how", ["job", "release", "reboot", "destroy", "observe"])
+def test_who_was_on_trial_with_a_domain_that_left_gets_everything_back(how: str) -> None:
+    rig, first, second = on_trial()
+    match how:
+        case "job":
+            first.job = "snapshot"
+        case "release":
+            rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
+        case "reboot":
+            rig.host.reboot(first)
+        case "destroy":
+            rig.host.destroy(first)
+        case _:
+            first.terms = Terms(mode=Mode.OBSERVE, guest_signals=True)
+    rig.cycles(4)
+    assert second.online == ALL
+    assert rig.ledger.outstanding() == ()
+    assert not any(record.verdicts for record in rig.recorder.records)
+
+
+def test_a_step_that_is_refused_for_good_gives_back_whoever_shrank_with_it() -> None:
+    first, second = lock_pair()
+    rig, policy = scripted(first, second)
+    second.refuse = Reason.OUT_OF_BOUNDS
+    policy.to_vcpus = 2
+    rig.cycles(6)
+    assert first.online == ALL
+    assert rig.ledger.outstanding() == ()
