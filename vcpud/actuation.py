@@ -215,8 +215,9 @@ class Actuation:
     def set_course(self, sample: DomainSample, intent: Intent, now_ns: int) -> None:
         """Send a domain on its way."""
         original = self.originals().get(sample.uuid)
-        restoring = intent.purpose is Purpose.RESTORE
-        by_agent = restoring and original is not None and original.online is not None
+        method = sample.method
+        if original is not None and intent.purpose is Purpose.RESTORE:
+            method = _rung(original, method)
         self._agenda.set_course(
             Course(
                 uuid=sample.uuid,
@@ -229,7 +230,7 @@ class Actuation:
                 from_vcpus=len(sample.active),
                 to_vcpus=intent.to_vcpus,
                 step_vcpus=intent.step_vcpus,
-                method=Method.AGENT if by_agent else sample.method,
+                method=method,
                 weight=steer.balancing_weight(sample, original, intent.to_vcpus),
             )
         )
@@ -237,14 +238,14 @@ class Actuation:
     def give_back(self, sample: DomainSample, decision_id: str, now_ns: int) -> bool:
         """Restore one domain; False when it owes nothing or is being restored already."""
         current = self._agenda.courses.get(sample.uuid)
-        if sample.uuid not in self.originals() or (current is not None and current.restoring):
+        original = self.originals().get(sample.uuid)
+        if original is None or (current is not None and current.restoring):
             return False
-        home = self.home(sample)
         intent = Intent(
             decision_id=decision_id,
             purpose=Purpose.RESTORE,
-            to_vcpus=len(home),
-            step_vcpus=len(home),
+            to_vcpus=_had(original),
+            step_vcpus=_had(original),
             reason="give back what the domain had",
         )
         self.set_course(sample, intent, now_ns)
@@ -338,6 +339,10 @@ class Actuation:
             # What only gives back goes through the agent, which a job leaves free.
             return Refused(Reason.JOB, domain.job)
         if not course.restoring:
+            by_agent = course.method is Method.AGENT
+            original = self.originals().get(course.uuid)
+            if original is not None and (original.online is not None) is not by_agent:
+                return Refused(Reason.NO_ACTUATOR, "shrunk in another way: to be given back first")
             try:
                 self._ledger.remember(
                     Original(
@@ -345,7 +350,7 @@ class Actuation:
                         uuid=domain.uuid,
                         name=domain.name,
                         incarnation=domain.incarnation,
-                        online=domain.online,
+                        online=domain.online if by_agent else None,
                         live_vcpus=domain.live_vcpus,
                         weight=None if course.weight is None else domain.weight,
                     )
@@ -372,6 +377,13 @@ class Actuation:
 
 def _had(original: Original) -> int:
     return original.live_vcpus if original.online is None else len(original.online)
+
+
+def _rung(original: Original, method: Method) -> Method:
+    """What was taken in one way can be given back in no other."""
+    if original.online is not None:
+        return Method.AGENT
+    return Method.HOTPLUG if method in (Method.AGENT, Method.NONE) else method
 
 
 def _is_back(sample: DomainSample, original: Original) -> bool:

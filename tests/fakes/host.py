@@ -126,6 +126,8 @@ class FakeDomain:
         fail: Accept every change, then fail it with this reason.
         hung: Accept changes and never finish them; guest readings stop.
         agent: Whether the guest's agent answers.
+        present: vCPUs present as devices, where not all are although the agent changes them.
+        tells_online: The agent tells which CPUs are online although it cannot change them.
     """
 
     name: str
@@ -148,6 +150,8 @@ class FakeDomain:
     fail: Reason | None = None
     hung: bool = False
     agent: bool = True
+    present: int | None = None
+    tells_online: bool = False
     troubles: frozenset[Trouble] = frozenset()
     in_flight: Change | None = None
     run_ns: dict[int, float] = field(default_factory=dict)
@@ -317,6 +321,7 @@ class FakeHost:
                     domain.online = change.online & frozenset(range(domain.vcpus))
                 case SetLive():
                     domain.online = frozenset(range(change.count))
+                    domain.present = None if domain.present is None else change.count
                 case SetWeight():
                     domain.weight = change.weight
         # The agent is asked again at once, so that the next sample knows.
@@ -375,9 +380,13 @@ class FakeHost:
             weight=domain.weight,
             share_unit=domain.share_unit,
             weight_adjustable=domain.weight_adjustable,
-            online=self._seen(domain, now_ns)[0] if domain.method is Method.AGENT else None,
+            online=(
+                self._seen(domain, now_ns)[0]
+                if domain.method is Method.AGENT or domain.tells_online
+                else None
+            ),
             online_taken_at_ns=self._seen(domain, now_ns)[1],
-            live_vcpus=domain.vcpus if domain.method is Method.AGENT else len(domain.online),
+            live_vcpus=_live(domain),
             max_vcpus=domain.vcpus,
             unpluggable=domain.online - {0} if domain.method is Method.HOTPLUG else frozenset(),
             method=domain.method,
@@ -442,6 +451,12 @@ class FakeHost:
         )
         self._readings[domain.uuid] = reading
         return reading
+
+
+def _live(domain: FakeDomain) -> int:
+    if domain.present is not None:
+        return domain.present
+    return domain.vcpus if domain.method is Method.AGENT else len(domain.online)
 
 
 class MemoryLedger:

@@ -11,7 +11,7 @@ from unit.loop.test_control import ASKED, Rig, lock_pair
 from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
 from vcpud.limits import Foreign, Limits
-from vcpud.model import Method, Mode, Original, Reason, SetLive, SetOnline, Terms
+from vcpud.model import Method, Mode, Original, Reason, SetLive, SetOnline, ShareUnit, Terms
 from vcpud.plan import Move, Plan, Resize, Verdict
 from vcpud.record import ForeignChange, Phase, Purpose
 from vcpud.requests import KillSwitch, LoopSettings, Pause, Release, Request, Resume
@@ -510,4 +510,46 @@ def test_a_step_that_is_refused_for_good_gives_back_whoever_shrank_with_it() -> 
     policy.to_vcpus = 2
     rig.cycles(6)
     assert first.online == ALL
+    assert rig.ledger.outstanding() == ()
+
+
+# ------------------------------------------------------------- one rung, and the way back
+
+
+def test_what_was_unplugged_is_plugged_again_although_the_guest_tells_what_is_online() -> None:
+    first, _ = lock_pair(method=Method.HOTPLUG, tells_online=True)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(4)
+    assert first.online == {0, 1}
+    rig.host.begun.clear()
+    assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
+    assert [change for change in rig.host.begun if not isinstance(change, SetLive)] == []
+    assert first.online == ALL
+
+
+def test_what_was_unplugged_is_plugged_again_although_an_agent_has_appeared() -> None:
+    first, _ = lock_pair(method=Method.HOTPLUG)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(4)
+    first.method, first.present = Method.AGENT, 2
+    rig.host.begun.clear()
+    policy.to_vcpus = 1
+    rig.cycles(12)
+    assert not any(isinstance(change, SetOnline) for change in rig.host.begun)
+    assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
+    assert first.online == ALL
+
+
+def test_a_weight_raised_for_unplugged_vcpus_is_given_back_with_them() -> None:
+    more = {"share_unit": ShareUnit.VCPU, "weight_adjustable": True, "weight": 256}
+    first, _ = lock_pair(method=Method.HOTPLUG, **more)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(6)
+    assert (len(first.online), first.weight) == (2, 512)
+    rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
+    rig.cycles(6)
+    assert (len(first.online), first.weight) == (4, 256)
     assert rig.ledger.outstanding() == ()
