@@ -34,8 +34,10 @@ class SwitchedInbox:
         requests = self._inner.drain()
         try:
             uid: int | None = os.lstat(self._path).st_uid
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             uid = None
+        except OSError:
+            return requests  # whether it is there cannot be told: as before
         if (uid is not None) is self._thrown:
             return requests
         self._thrown = uid is not None
