@@ -371,6 +371,11 @@ class KvmHypervisor:
             self._learn(uuid, facts, poll, tell=not first)
         self._count(poll)
         self._close_books(poll)
+        # Only a poll that was under way when a domain stopped can still tell of it.
+        later = {
+            uuid: at_ns for uuid, at_ns in self._stopped_at_ns.items() if at_ns > poll.began_ns
+        }
+        self._stopped_at_ns = later
 
     def _learn(self, uuid: Uuid, facts: Facts, poll: Poll, *, tell: bool) -> None:
         known = self._books.get(uuid)

@@ -500,3 +500,13 @@ def test_a_process_that_is_not_found_once_makes_no_new_incarnation(
     after = only(one.hypervisor.sample())
     assert after is not before
     assert (after.incarnation, after.share_unit) == (before.incarnation, before.share_unit)
+
+
+def test_when_a_domain_stopped_is_forgotten_after_the_next_poll(rig: Make) -> None:
+    one = rig(Guest("a"), Guest("b"), writable=False)
+    one.hypervisor.sample()
+    del one.library.guests["a"]
+    one.library.tell(RawEvent(Happening.STOPPED, "a"))
+    one.clock.pass_s(1)
+    one.hypervisor.sample()
+    assert one.hypervisor._stopped_at_ns == {}
