@@ -101,6 +101,23 @@ class Actuation:
         except LedgerError as error:
             self.acts.ledger_error = str(error)
 
+    def rebooted(self, domain: DomainSample) -> bool:
+        """Its CPUs are online again by themselves; whether devices or a weight are still owed."""
+        original = self.originals().get(domain.uuid)
+        if original is None:
+            return False
+        owed = original
+        if original.online is not None:
+            owed = replace(original, online=None, live_vcpus=domain.live_vcpus)
+        if _is_back(domain, owed):
+            self.forget(domain.uuid)
+            return False
+        try:
+            self._ledger.amend(owed)
+        except LedgerError as error:
+            self.acts.ledger_error = str(error)
+        return True
+
     def yield_to(self, change: ForeignChange, sample: DomainSample) -> None:
         """Somebody else changed a domain's vCPUs: what it is owed is what he leaves it.
 

@@ -191,7 +191,10 @@ class ControlLoop:
         )
 
     def _renew(self, sample: HostSample, now_ns: int) -> None:
-        """A domain that is gone, started anew or rebooted has every CPU online: start afresh."""
+        """A domain that is gone, started anew or rebooted has every CPU online: start afresh.
+
+        A reboot plugs no device and sets no weight: those are still owed.
+        """
         for uuid, track in self._tracks.domains.items():
             domain = self._running.get(uuid)
             if domain is None and not sample.connected:
@@ -205,7 +208,10 @@ class ControlLoop:
             self._agenda.forget(uuid)
             self._docket = judge.forgiven(self._docket, uuid)
             self._call_off(uuid, now_ns)
-            self._actuation.forget(uuid)
+            if domain is None or domain.incarnation != was.incarnation:
+                self._actuation.forget(uuid)
+            elif self._actuation.rebooted(domain):
+                self._give_back(domain, now_ns)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
         """Give back what can no longer be kept; when first met and at a stop, everything."""

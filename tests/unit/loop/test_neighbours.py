@@ -553,3 +553,28 @@ def test_a_weight_raised_for_unplugged_vcpus_is_given_back_with_them() -> None:
     rig.cycles(6)
     assert (len(first.online), first.weight) == (4, 256)
     assert rig.ledger.outstanding() == ()
+
+
+def test_a_reboot_plugs_nothing_so_what_was_unplugged_is_still_given_back() -> None:
+    first, _ = lock_pair(method=Method.HOTPLUG)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(4)
+    rig.host.reboot(first)
+    first.online = frozenset({0, 1})
+    rig.cycles(6)
+    assert first.online == ALL
+    assert rig.ledger.outstanding() == ()
+
+
+def test_a_reboot_sets_no_weight_so_a_raised_one_is_still_given_back() -> None:
+    more = {"share_unit": ShareUnit.VCPU, "weight_adjustable": True, "weight": 256}
+    first, _ = lock_pair(**more)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(5)
+    assert first.weight == 512
+    rig.host.reboot(first)
+    rig.cycles(5)
+    assert (first.online, first.weight) == (ALL, 256)
+    assert rig.ledger.outstanding() == ()
