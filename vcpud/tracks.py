@@ -402,12 +402,20 @@ def _unmanaged(before: Tracks, sample: HostSample, tracks: Mapping[Uuid, Track])
     busy_ns = sample.busy_ns - before.busy_ns
     if window_ns <= 0 or busy_ns < 0:
         return before.unmanaged_pcpus
-    managed_ns = 0
-    for track in tracks.values():
-        if len(track.points) > 1:
-            managed_ns += track.points[-1].run_ns - track.points[-2].run_ns
+    managed_ns = sum(_run_in(track, window_ns) for track in tracks.values())
     rate = max(busy_ns - managed_ns, 0) / window_ns
     return _smooth(before.unmanaged_pcpus, rate, window_ns)
+
+
+def _run_in(track: Track, window_ns: int) -> int:
+    """What a domain's vCPUs ran in a window, at the rate between its last two readings.
+
+    They may be further apart than two samples of the host, and older: their time is their own.
+    """
+    if len(track.points) <= 1 or Trouble.PAUSED in track.sample.troubles:
+        return 0
+    before, last = track.points[-2:]
+    return (last.run_ns - before.run_ns) * window_ns // (last.at_ns - before.at_ns)
 
 
 def _pools(

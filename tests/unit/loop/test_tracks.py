@@ -217,6 +217,20 @@ def test_what_unmanaged_work_uses_is_taken_from_the_pool() -> None:
     assert demand.pools[0].available_pcpus == pytest.approx(1.5, abs=0.01)  # type: ignore[attr-defined]
 
 
+def test_counters_read_now_and_then_are_no_more_managed_work_than_they_tell() -> None:
+    read = [domain(second, second) for second in range(0, 60, 5)]
+    samples = [host(at, read[at // 5], busy_s=at * 1.5) for at in range(60)]
+    _, demand = fold(*samples)
+    assert demand.pools[0].available_pcpus == pytest.approx(1.5, abs=0.01)  # type: ignore[attr-defined]
+
+
+def test_a_paused_domain_uses_nothing_whatever_it_used_before() -> None:
+    ran = [host(at, domain(at, at), busy_s=at) for at in range(3)]
+    paused = domain(2, 2, troubles=frozenset({Trouble.PAUSED}))
+    _, demand = fold(*ran, *(host(at, paused, busy_s=at) for at in range(3, 40)))
+    assert demand.pools[0].available_pcpus == pytest.approx(1.0, abs=0.01)  # type: ignore[attr-defined]
+
+
 def test_an_unchanged_sample_object_costs_no_new_track() -> None:
     paused = domain(0, 5, troubles=frozenset({Trouble.PAUSED}))
     first, _ = fold(host(0, paused))
