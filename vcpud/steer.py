@@ -215,9 +215,12 @@ def settled(sample: DomainSample, touched_at_ns: int | None) -> bool:
 
 
 def _online_step(course: Course, sample: DomainSample) -> Change | None:
-    online = sample.active
     if course.restoring:
-        return SetOnline(uuid=course.uuid, online=course.home | online)
+        # What is not known to be online is not owed either.
+        return SetOnline(
+            uuid=course.uuid, online=course.home | (sample.online or frozenset[int]())
+        )
+    online = sample.active
     surplus = len(online) - course.to_vcpus
     if surplus > 0:
         parkable = sorted(online - {0}, reverse=True)

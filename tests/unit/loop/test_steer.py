@@ -133,3 +133,9 @@ def test_a_course_that_replaces_another_in_mid_change_does_not_believe_what_was_
     assert standing(restore, sample(at_ns=150)) is Standing.REACHED
     shrunk = sample(frozenset({0}), at_ns=150)
     assert next_change(restore, shrunk, 200) == SetOnline(uuid="u", online=ALL)
+
+
+def test_a_restore_asks_for_nothing_that_is_not_known_to_have_been_online() -> None:
+    home = frozenset({0, 1})  # CPUs 2 and 3 an admin has had offline before
+    restore = course(2, purpose=Purpose.RESTORE, home=home, from_vcpus=1)
+    assert next_change(restore, sample(None), 1) == SetOnline(uuid="u", online=home)
