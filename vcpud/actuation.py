@@ -311,9 +311,9 @@ class Actuation:
                     detail=course.detail,
                 )
             )
-            if reached:
+            if reached and course.purpose is Purpose.DECIDE:
                 self._agenda.quarantines.pop(domain.uuid, None)
-            else:
+            elif not reached:
                 self._agenda.quarantine(domain.uuid, now_ns, course.detail)
                 self.acts.given_up.append(domain.uuid)
 

@@ -128,9 +128,9 @@ class Agenda:
         count = self.quarantines.get(uuid, 0)
         self.quarantines[uuid] = count + 1
         until_ns = now_ns + min(QUARANTINE_NS << count, QUARANTINE_MAX_NS)
-        self.bars[uuid] = Bar(
-            phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FAILED
-        )
+        bar = Bar(phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FAILED)
+        if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:  # not an operator's own word
+            self.bars[uuid] = bar
 
     def forget(self, uuid: Uuid) -> None:
         """The domain is gone or a new incarnation."""

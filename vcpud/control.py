@@ -101,7 +101,7 @@ class ControlLoop:
                     next_ns = now_ns + self._settings.period_ns
         now_ns = self._clock.now_ns()
         held = self._hold_until_ns is not None and now_ns < self._hold_until_ns
-        if held or self._settings.on_stop_keep:
+        if (held or self._settings.on_stop_keep) and not self._agenda.killed:
             return ()
         return self.restore(now_ns + RESTORE_NS)
 
@@ -229,8 +229,11 @@ class ControlLoop:
 
     def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""
-        self._actuation.yield_to(foreign, self._running[foreign.uuid])
+        domain = self._running[foreign.uuid]
+        self._actuation.yield_to(foreign, domain)
         self._call_off(foreign.uuid, now_ns)
+        if foreign.brought:  # all that can still be owed is a weight
+            self._give_back(domain, now_ns)
 
     def _call_off(self, uuid: Uuid, now_ns: int) -> None:
         """End a domain's trial without a verdict: who is on trial with it is given back."""
@@ -328,12 +331,13 @@ class ControlLoop:
             self._policy_state, proposed = policy.decide(
                 self._policy_state, guard.told(demand, situation), self._verdicts, now_ns
             )
+            plan, blocked = guard.constrain(proposed, self._settings.limits, situation)
         except Exception as error:  # noqa: BLE001 - the loop's single catch: policies plug in
             self._policy_error = f"{type(error).__name__}: {error}"
             self._policy_state = policy.initial()
             return Plan(), ()
-        self._verdicts = ()
-        plan, blocked = guard.constrain(proposed, self._settings.limits, situation)
+        finally:
+            self._verdicts = ()
         for move in plan.moves:
             decision_id = self._decision_id(now_ns)
             self._docket = judge.opened(self._docket, decision_id, move)

@@ -61,7 +61,12 @@ def told(demand: HostDemand, situation: Situation) -> HostDemand:
 def constrain(
     plan: Plan, limits: Limits, situation: Situation
 ) -> tuple[Plan, tuple[Blocked, ...]]:
-    """Let through what is allowed, and say what stood in the way of the rest."""
+    """Let through what is allowed, and say what stood in the way of the rest.
+
+    Raises:
+        TypeError: The plan is none; policies plug in.
+    """
+    _check(plan)
     allowed: list[Move] = []
     blocked: list[Blocked] = []
     taken: set[Uuid] = set()
@@ -87,6 +92,16 @@ def constrain(
             taken |= {resize.uuid for resize in cut}
             allowed.append(replace(move, resizes=tuple(cut)))
     return Plan(moves=tuple(allowed)), tuple(blocked)
+
+
+def _check(plan: object) -> None:
+    if not isinstance(plan, Plan):
+        raise TypeError(f"{plan!r:.80} is no plan")
+    for move in plan.moves:
+        for resize in move.resizes:
+            counts = (resize.from_vcpus, resize.to_vcpus, resize.step_vcpus)
+            if not all(isinstance(count, int) for count in counts):
+                raise TypeError(f"{resize!r:.200}: vCPUs are counted in whole numbers")
 
 
 def _through(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fakes.host import FakeDomain, FakeHost, ListInbox, ListRecorder, MemoryLedger, SimulatedClock
@@ -10,7 +12,7 @@ from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
 from vcpud.limits import Limits
 from vcpud.model import EventKind, Method, Mode, Original, Reason, ShareUnit, Terms
-from vcpud.plan import Outcome, Plan, Verdict
+from vcpud.plan import Move, Outcome, Plan, Resize, Verdict
 from vcpud.record import Phase, Purpose
 from vcpud.requests import Asked, Hold, LoopSettings, Pause, Release, Resume
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -372,3 +374,44 @@ def test_a_policy_that_raises_changes_nothing_and_is_named() -> None:
     rig.cycles(3)
     assert rig.recorder.last.policy_error == "RuntimeError: boom"
     assert rig.host.begun == []
+
+
+class Untyped(Static):
+    """Plans in a way that its type does not allow, once it has been told a verdict or not."""
+
+    def decide(
+        self,
+        state: None,  # noqa: ARG002
+        demand: HostDemand,
+        verdicts: tuple[Verdict, ...],  # noqa: ARG002
+        now_ns: int,
+    ) -> tuple[None, Plan]:
+        if now_ns // NS_PER_S % 2:
+            return None, "shrink"  # type: ignore[return-value]
+        resizes = tuple(
+            Resize(uuid=one.uuid, from_vcpus=4, to_vcpus=1.5)  # type: ignore[arg-type]
+            for one in demand.domains
+        )
+        return None, Plan(moves=(Move(resizes=resizes, reason=""),))
+
+
+def test_a_policy_that_plans_nonsense_changes_nothing_and_is_named() -> None:
+    rig = Rig(*lock_pair())
+    rig.settings = LoopSettings(
+        period_ns=NS_PER_S, policy=Untyped(), policy_name="untyped", limits=Limits()
+    )
+    rig.loop = rig.new_loop()
+    rig.cycles(20)
+    assert all(record.policy_error for record in rig.recorder.records)
+    assert rig.host.begun == []
+
+
+def test_a_policy_that_raises_is_told_each_verdict_once() -> None:
+    rig = Rig(*lock_pair())
+    rig.cycles(20)
+    rig.loop._verdicts = tuple(v for record in rig.recorder.records for v in record.verdicts)
+    assert rig.loop._verdicts
+    rig.loop._settings = replace(rig.settings, policy=Raising())
+    rig.cycles(1)
+    assert rig.recorder.last.policy_error
+    assert rig.loop._verdicts == ()

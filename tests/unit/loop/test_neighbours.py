@@ -8,13 +8,14 @@ import pytest
 
 from fakes.host import BOOT_ID, FakeDomain, MemoryLedger
 from unit.loop.test_control import ASKED, Rig, lock_pair
+from vcpud.agenda import Agenda
 from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
 from vcpud.limits import Foreign, Limits
 from vcpud.model import Method, Mode, Original, Reason, SetLive, SetOnline, ShareUnit, Terms
 from vcpud.plan import Move, Plan, Resize, Verdict
 from vcpud.record import ForeignChange, Phase, Purpose
-from vcpud.requests import KillSwitch, LoopSettings, Pause, Release, Request, Resume
+from vcpud.requests import Hold, KillSwitch, LoopSettings, Pause, Release, Reload, Request, Resume
 from vcpud.units import NS_PER_S
 from vcpud_policies.spin_feedback import SpinFeedback
 from vcpud_policies.static import Static
@@ -578,3 +579,62 @@ def test_a_reboot_sets_no_weight_so_a_raised_one_is_still_given_back() -> None:
     rig.cycles(5)
     assert (first.online, first.weight) == (ALL, 256)
     assert rig.ledger.outstanding() == ()
+
+
+# ------------------------------------------------------------------ what others leave behind
+
+
+def test_a_weight_raised_for_parked_vcpus_goes_when_somebody_brings_them_back() -> None:
+    more = {"share_unit": ShareUnit.VCPU, "weight_adjustable": True, "weight": 256}
+    first, _ = lock_pair(**more)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(20)
+    assert first.weight == 512
+    first.online = frozenset({0, 1, 2})
+    rig.cycles(4)
+    assert first.online == {0, 1, 2}
+    assert first.weight == 256
+    assert rig.ledger.outstanding() == ()
+
+
+@pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.RELEASED])
+def test_a_change_that_fails_does_not_end_what_an_operator_asked_for(phase: Phase) -> None:
+    agenda = Agenda()
+    if phase is Phase.PAUSED:
+        agenda.pause("u", None)
+    else:
+        agenda.release("u", None)
+    agenda.quarantine("u", 0, "failed")
+    assert agenda.bars["u"].phase is phase
+
+
+def test_each_quarantine_for_failures_is_longer_than_the_one_before() -> None:
+    first, second = lock_pair()
+    first.fail = Reason.FAILED
+    rig = Rig(first, second)
+    ends: list[int] = []
+    for _ in range(400):
+        rig.cycles(1)
+        bar = rig.loop._agenda.bars.get(first.uuid)
+        if bar is not None and bar.until_ns not in ends:
+            assert not ends or bar.until_ns - rig.clock.now_ns() > 100 * NS_PER_S
+            ends.append(bar.until_ns)
+    assert len(ends) > 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_stop_gives_back_whatever_else_was_asked_once_the_kill_switch_is_thrown(
+    kept: bool,
+) -> None:
+    rig, first, second = shrunk_pair()
+    rig.settings = replace(rig.settings, on_stop_keep=kept)
+    hold = Hold(asked=ASKED, until_ns=rig.clock.now_ns() + 120 * NS_PER_S)
+    switch = KillSwitch(asked=ASKED, thrown=True)
+    rig.inbox.pending += [Reload(asked=ASKED, settings=rig.settings), switch]
+    if not kept:
+        rig.inbox.pending.append(hold)
+    first.latency_ns = second.latency_ns = 3 * NS_PER_S
+    rig.clock.stop_at(rig.clock.now_ns() + NS_PER_S)
+    assert rig.loop.run() == ()
+    assert first.online == second.online == ALL
