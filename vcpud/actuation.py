@@ -118,12 +118,16 @@ class Actuation:
             self.acts.ledger_error = str(error)
         return True
 
-    def yield_to(self, change: ForeignChange, sample: DomainSample) -> None:
+    def yield_to(self, change: ForeignChange, sample: DomainSample) -> bool:
         """Somebody else changed a domain's vCPUs: what it is owed is what he leaves it.
 
         Who brings vCPUs back sets the size: nothing is owed beyond it. Who takes some away takes
         those alone: what vcpud had parked besides is still given back, and his stay away.
+
+        Returns:
+            Whether nothing but a weight is owed any more: there is nothing to keep it for.
         """
+        only_weight = False
         original = self.originals().get(sample.uuid)
         left = original
         if original is not None:
@@ -139,10 +143,14 @@ class Actuation:
                     left = None
                 else:
                     self._ledger.amend(left)
+                    only_weight = bool(change.brought) and _is_back(
+                        sample, replace(left, weight=None)
+                    )
             except LedgerError as error:
                 self.acts.ledger_error = str(error)
         owed = None if left is None else _had(left)
         self.acts.foreign.append(replace(change, owed_vcpus=owed))
+        return only_weight
 
     def _receive(self, domain: DomainSample, boot_id: str) -> bool:
         """Take over what a vcpud elsewhere still owed; whether there is anything to give back."""

@@ -230,9 +230,9 @@ class ControlLoop:
     def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""
         domain = self._running[foreign.uuid]
-        self._actuation.yield_to(foreign, domain)
+        only_weight = self._actuation.yield_to(foreign, domain)
         self._call_off(foreign.uuid, now_ns)
-        if foreign.brought:  # all that can still be owed is a weight
+        if only_weight:
             self._give_back(domain, now_ns)
 
     def _call_off(self, uuid: Uuid, now_ns: int) -> None:

@@ -377,6 +377,8 @@ def test_a_ledger_that_fails_keeps_what_is_owed_when_somebody_else_acts() -> Non
     assert rig.recorder.last.ledger_error == "disk full"
     rig.ledger.error = None
     assert owed(rig, first) == before
+    rig.cycles(5)
+    assert first.online == {0, 1, 2}
 
 
 # --------------------------------------------------------------- trials that end too early
