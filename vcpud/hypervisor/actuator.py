@@ -198,6 +198,8 @@ class Actuation:
                         raise
                     failure = error  # the guest refused the first of the list: look what is
             online = self._conversation.look(hand)
+            if self._situation.online is None:
+                wanted |= online  # asked for blindly, so to give back: nothing goes offline
             if online == wanted:
                 return self._outcome(None, f"online {sorted(online)}")
             if failure is not None:

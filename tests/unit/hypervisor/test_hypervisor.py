@@ -286,6 +286,15 @@ def test_what_is_online_need_not_be_known_to_give_everything_back(rig: Make) -> 
     assert guest.online == frozenset({0, 1, 2, 3})
 
 
+def test_what_was_asked_for_blindly_takes_nothing_offline(rig: Make) -> None:
+    guest = Guest("a", online={0, 1, 3})
+    one = rig(guest, terms=TermsBook())
+    one.hypervisor.sample()
+    event = carry_out(one, SetOnline(uuid="a", online=frozenset({0, 2})))
+    assert event.kind is EventKind.CHANGE_DONE
+    assert guest.online == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("online", [{1}, {0, 4}, {0, -1}, set()])
 def test_cpu_0_and_the_maximum_are_inviolable(rig: Make, online: set[int]) -> None:
     one = rig(Guest("a"))
