@@ -64,7 +64,6 @@ class Book:
         "terms",
         "terms_error",
         "tidying",
-        "unplug_asked",
         "unplug_asked_at_ns",
         "unplug_from",
         "uuid",
@@ -106,7 +105,6 @@ class Book:
         self.begun = 0
         self.left_online: frozenset[int] | None = None
         self.tidying = False
-        self.unplug_asked: Change | None = None
         self.unplug_asked_at_ns: int | None = None
         self.unplug_from = 0
         self._unplug_emulated = unplug_emulated
@@ -302,9 +300,6 @@ class Book:
         method = self.method(now_ns)
         booted_for_ns = None if self.booted_at_ns is None else max(0, now_ns - self.booted_at_ns)
         facts, description = self.facts, self.facts.description
-        pending = self.unplug_pending(now_ns)
-        if pending:
-            self.touch()  # it ends by itself, also while the domain is paused
         self.sample = DomainSample(
             uuid=self.uuid,
             name=facts.name,
@@ -323,8 +318,7 @@ class Book:
             unpluggable=description.unpluggable if description is not None else frozenset(),
             method=method,
             job=self.job or view.job,
-            # What may still be carried out is not over, and nothing is settled before.
-            in_flight=self.in_flight or (self.unplug_asked if pending else None),
+            in_flight=self.in_flight,
             booted_for_ns=booted_for_ns,
             vcpus=self.vcpus,
             guest=view.reading,

@@ -283,7 +283,6 @@ class KvmHypervisor:
         book.in_flight = None
         book.touch()
         if isinstance(outcome.change, SetLive):
-            book.unplug_asked = outcome.change
             book.unplug_asked_at_ns = self._now_ns() if outcome.unplug_pending else None
             self._poller.forget(book.uuid)  # which vCPUs can be unplugged has changed too
         elif not isinstance(outcome.change, SetOnline):
@@ -477,9 +476,7 @@ class KvmHypervisor:
     def _make_samples(self) -> None:
         """Make anew what has changed; what agents say changes while a domain runs."""
         now_ns = self._now_ns()
-        stale = self._touched | self._running
-        self._touched.clear()
-        for book in stale:
+        for book in self._touched | self._running:
             if self._books.get(book.uuid) is not book:
                 continue
             if self._backend.writable:
@@ -491,6 +488,7 @@ class KvmHypervisor:
                 book.job_told = sample.job is not None
                 kind = EventKind.JOB_BEGUN if book.job_told else EventKind.JOB_ENDED
                 self._tell(kind, book, detail=sample.job or "")
+        self._touched.clear()
         samples = [book.sample for book in self._books.values() if book.sample is not None]
         self._domains = tuple(sorted(samples, key=lambda sample: sample.uuid))
         self._notes = remarks(

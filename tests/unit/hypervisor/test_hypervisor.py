@@ -349,25 +349,6 @@ def test_an_unplug_that_timed_out_is_not_answered_by_a_plug(rig: Make) -> None:
     assert carry_out(one, SetLive(uuid="a", count=4)).kind is EventKind.CHANGE_DONE
 
 
-@pytest.mark.parametrize("state", [1, 3])
-def test_an_unplug_that_timed_out_is_in_flight_until_it_comes_or_will_not(
-    rig: Make, state: int
-) -> None:
-    pending = CallFailed(Meaning.UNPLUG_PENDING, "vcpu unplug request timed out")
-    guest = Guest("a", agent="", unplug_error=pending)
-    one = rig(guest)
-    one.hypervisor.sample()
-    change = SetLive(uuid="a", count=3)
-    assert carry_out(one, change).reason is Reason.TIMEOUT
-    guest.state = state
-    assert only(one.hypervisor.sample()).in_flight == change
-    one.clock.pass_s(61)
-    assert only(one.hypervisor.sample()).in_flight is None
-    assert carry_out(one, change).reason is Reason.TIMEOUT
-    guest.live = 3
-    assert only(one.hypervisor.sample()).in_flight is None
-
-
 def test_devices_of_an_emulated_domain_are_never_touched(rig: Make) -> None:
     one = rig(Guest("a", agent="", kvm=False))
     assert only(one.hypervisor.sample()).method is Method.NONE
