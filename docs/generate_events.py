@@ -60,7 +60,7 @@ MEANINGS = {
     "verdict": "a move was judged: helped, neutral, harmed or unknown; kept or undone",
     "domain.started": "a domain started",
     "domain.gone": "a domain ended",
-    "domain.rebooted": "a guest rebooted: every CPU is online, nothing is owed",
+    "domain.rebooted": "a guest rebooted: every CPU is online; what was unplugged is still owed",
     "domain.job.begun": "a migration, save, snapshot, dump or backup began",
     "domain.job.ended": "it ended",
     "domain.metadata": "a domain's metadata changed",
