@@ -1,287 +1,54 @@
-"""KVM and QEMU through libvirt, as the loop's `Hypervisor`.
-
-Threads: `sample`, `begin` and `events` are called by the loop only and own all books. Callbacks
-of libvirt and results of workers come in through a queue and are taken in by the loop's thread;
-what agents say is picked up as immutable views.
-"""
+"""KVM and QEMU through libvirt: guests asked and changed through their agents, or by devices."""
 
 from __future__ import annotations
 
-import queue
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING
 
 from vcpud.hypervisor.actuator import Actuation, Outcome, Situation, note_removal
 from vcpud.hypervisor.book import Book
-from vcpud.hypervisor.conversation import Conversation, Patience
+from vcpud.hypervisor.conversation import Conversation
 from vcpud.hypervisor.gate import Stance, refuse
-from vcpud.hypervisor.link import Happening, RawEvent
-from vcpud.hypervisor.poller import Facts, Poll, Poller
-from vcpud.hypervisor.pools import Division, divide
+from vcpud.hypervisor.host import LibvirtHost
+from vcpud.hypervisor.link import Happening
 from vcpud.hypervisor.reader import Pace
 from vcpud.hypervisor.remarks import remarks
-from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Losses
+from vcpud.hypervisor.workers import Errand
 from vcpud.hypervisor.xml import AgentPort
-from vcpud.model import (
-    Accepted,
-    Change,
-    DomainSample,
-    Effect,
-    EventKind,
-    HostEvent,
-    HostSample,
-    Mode,
-    Reason,
-    Refused,
-    SetLive,
-    SetOnline,
-)
-from vcpud.terms import TermsBook
-from vcpud.units import NS_PER_S, seconds
+from vcpud.model import Change, Mode, Refused, SetLive, SetOnline
 
 if TYPE_CHECKING:
-    from vcpud.backend import BackendOptions
-    from vcpud.hypervisor.link import Library
-    from vcpud.hypervisor.options import LibvirtOptions
-    from vcpud.hypervisor.proc import ProcFiles
+    from vcpud.hypervisor.poller import Facts
     from vcpud.model import Uuid
 
-_WAIT_SHARE: Final = 0.8
-_BULK_SHARE: Final = 0.75
-"""Of a period: a hung call is given up early enough that others are late by one cycle only."""
-_HOST_LOOK_NS: Final = 10 * NS_PER_S
 
+class KvmHypervisor(LibvirtHost[Book]):
+    """All running domains of one libvirt with QEMU."""
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A raw event and when it came."""
+    def _open_book(self, uuid: Uuid, facts: Facts) -> Book:
+        return Book(uuid, facts, self._touched, unplug_emulated=self._options.unplug_emulated)
 
-    event: RawEvent
-    at_ns: int
+    def _refuse(self, book: Book, change: Change, stance: Stance) -> Refused | None:
+        return refuse(book, change, stance)
 
-
-_Mail: TypeAlias = _Heard | Outcome | TermsBook
-
-_TOLD: Final = {
-    Happening.REBOOT: EventKind.REBOOTED,
-    Happening.METADATA: EventKind.METADATA,
-    Happening.JOB_COMPLETED: EventKind.JOB_ENDED,
-    Happening.AGENT_UP: EventKind.AGENT_UP,
-    Happening.AGENT_DOWN: EventKind.AGENT_DOWN,
-}
-_DESCRIBED_ANEW: Final = frozenset(
-    {Happening.STARTED, Happening.METADATA, Happening.STATE, Happening.AGENT_UP}
-)
-
-
-class KvmHypervisor:
-    """All running domains of one libvirt."""
-
-    def __init__(
-        self,
-        library: Library,
-        proc: ProcFiles,
-        backend: BackendOptions,
-        options: LibvirtOptions,
-        *,
-        supervised: bool = True,
-    ) -> None:
-        """Start the threads; nothing is asked of libvirt before the first sample.
-
-        Args:
-            library: libvirt, or a stand-in.
-            proc: /proc and /sys.
-            backend: The daemon around it.
-            options: How patient to be.
-            supervised: False in tests that look for overdue calls themselves.
-        """
-        self._backend = backend
-        self._options = options
-        self._proc = proc
-        self._now_ns = backend.now_ns
-        self._terms = backend.terms
-        self._mail: queue.SimpleQueue[_Mail] = queue.SimpleQueue()
-        self._events: list[HostEvent] = []
-        self._losses = Losses()
-        self._patience = Patience(
-            call_s=seconds(options.call_deadline_ns), agent_s=seconds(options.agent_timeout_ns)
-        )
-        self._pace = Pace(period_ns=options.agent_period_ns, cost_ratio=options.agent_cost_ratio)
-        self._crew = Crew(
-            "agent",
-            open_link=lambda: library.open(writable=backend.writable),
-            now_ns=self._now_ns,
-            size=options.workers,
-            reserve=URGENT_THREADS,
-            losses=self._losses,
-            supervised=supervised,
-        )
-        self._poller = Poller(
-            library,
-            proc,
-            self._heard,
-            now_ns=self._now_ns,
-            deadline_s=seconds(options.call_deadline_ns),
-            bulk_deadline_s=_BULK_SHARE * seconds(backend.period_ns),
-            losses=self._losses,
-            supervised=supervised,
-        )
-        self._books: dict[Uuid, Book] = {}
-        self._touched: set[Book] = set()
-        self._running: set[Book] = set()
-        self._hung: frozenset[Uuid] = frozenset()
-        self._undescribed: frozenset[Uuid] = frozenset()
-        self._busy_ns: int | None = None
-        self._notes: tuple[str, ...] = ()
-        self._stopped_at_ns: dict[Uuid, int] = {}
-        self._serial = 0
-        self._connected = False
-        self._ever_connected = False
-        self._why_not = "not yet connected"
-        self._slow = False
-        self._boot_id = proc.boot_id()
-        self._online = proc.online_pcpus()
-        self._looked_at_ns = self._now_ns()
-        self._division: Division = divide({}, self._online)
-        self._redivide = True
-        self._taken_at_ns = self._now_ns()
-        self._domains: tuple[DomainSample, ...] = ()
-
-    # ------------------------------------------------------------------ the port
-
-    def sample(self) -> HostSample:
-        """The latest complete readings.
-
-        Waits for the bulk call under way for less than a period; when it takes longer, what was
-        known before is given once more, with its old timestamps.
-        """
-        self._absorb()
-        self._receive(0.0)  # one that came too late for the last sample says whose QEMU hangs
-        self._poller.watched = self._crew.quarantined()
-        self._poller.ask()
-        self._receive(seconds(self._backend.period_ns) * _WAIT_SHARE)
-        self._absorb()
-        self._look_at_host()
-        return self._host_sample()
-
-    def begin(self, change: Change) -> Effect:
-        """Start a change on a worker of its own; refused when it cannot end well."""
-        self._absorb()
-        book = self._books.get(change.uuid)
-        if book is None:
-            return Refused(Reason.GONE, "no such domain is running")
-        refusal = refuse(
-            book,
-            change,
-            Stance(
-                writable=self._backend.writable,
-                why_not_connected=None if self._connected else self._why_not,
-                why_hung=self._crew.hung_because(book.uuid),
-                now_ns=self._now_ns(),
-            ),
-        )
-        if refusal is not None:
-            return refusal
-        conversation = self._conversation(book)
+    def _errand(self, book: Book, change: Change) -> Errand:
         view = book.view
         actuation = Actuation(
             change,
             Situation(online=view.online, online_taken_at_ns=view.online_taken_at_ns),
-            conversation,
+            self._conversation(book),
             patience=self._patience,
             now_ns=self._now_ns,
             report=self._report,
             notes=self._options.handover_notes,
         )
-        book.in_flight = change
-        book.begun += 1
         book.left_online = None
-        book.touch()
         if isinstance(change, SetLive) and change.count < book.live_vcpus:
             book.unplug_from = book.live_vcpus
-        self._crew.submit(
-            Errand(uuid=change.uuid, run=actuation.run, given_up=actuation.given_up, urgent=True)
-        )
-        return Accepted()
-
-    def events(self) -> tuple[HostEvent, ...]:
-        """What happened since the last call."""
-        self._absorb()
-        happened, self._events = tuple(self._events), []
-        return happened
-
-    # ------------------------------------------------------------------ around the port
-
-    def adopt(self, terms: TermsBook) -> None:
-        """Other terms from the next sample on; from any thread."""
-        self._mail.put(terms)
-
-    def supervise(self) -> None:
-        """For tests: look for calls past their deadline."""
-        self._poller.supervise()
-        self._crew.supervise()
-
-    def close(self) -> None:
-        """Let go of threads and connections, within about two seconds."""
-        for book in self._books.values():
-            if book.conversation is not None:
-                book.conversation.want(wanted=False)
-        self._crew.close(1.0)
-        self._poller.close(1.0)
-
-    def _heard(self, event: RawEvent) -> None:
-        """Called on libvirt's thread."""
-        self._mail.put(_Heard(event, self._now_ns()))
-        self._backend.wake()
-
-    def _report(self, outcome: Outcome) -> None:
-        """Called on a worker's thread."""
-        self._mail.put(outcome)
-        self._backend.wake()
-
-    # ------------------------------------------------------------------ what comes in
-
-    def _absorb(self) -> None:
-        while True:
-            try:
-                mail = self._mail.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(mail, Outcome):
-                self._ended(mail)
-            elif isinstance(mail, TermsBook):
-                self._terms = mail
-                for book in self._books.values():
-                    book.agree(mail)
-            else:
-                self._happened(mail.event, mail.at_ns)
-
-    def _tell(
-        self,
-        kind: EventKind,
-        book: Book | None = None,
-        *,
-        at_ns: int | None = None,
-        reason: Reason | None = None,
-        detail: str = "",
-    ) -> None:
-        self._events.append(
-            HostEvent(
-                kind=kind,
-                at_ns=self._now_ns() if at_ns is None else at_ns,
-                uuid=None if book is None else book.uuid,
-                name="" if book is None else book.facts.name,
-                reason=reason,
-                detail=detail,
-            )
+        return Errand(
+            uuid=change.uuid, run=actuation.run, given_up=actuation.given_up, urgent=True
         )
 
-    def _ended(self, outcome: Outcome) -> None:
-        book = self._books.get(outcome.uuid)
-        if book is None or book.in_flight != outcome.change:
-            return  # of an earlier run of the domain
-        book.in_flight = None
-        book.touch()
+    def _finished(self, book: Book, outcome: Outcome) -> None:
         if isinstance(outcome.change, SetLive):
             book.unplug_asked_at_ns = self._now_ns() if outcome.unplug_pending else None
             self._poller.forget(book.uuid)  # which vCPUs can be unplugged has changed too
@@ -289,226 +56,35 @@ class KvmHypervisor:
             self._poller.forget(book.uuid)
         elif outcome.reason is None:
             book.left_online = outcome.change.online
-        kind = EventKind.CHANGE_DONE if outcome.reason is None else EventKind.CHANGE_FAILED
-        self._tell(kind, book, reason=outcome.reason, detail=outcome.detail)
 
-    def _happened(self, event: RawEvent, at_ns: int) -> None:
-        happening, book = event.happening, self._books.get(event.uuid)
-        if happening is Happening.CLOSED:
-            self._disconnected("libvirt closed the connection", at_ns)
-        elif happening is Happening.STOPPED:
-            self._stopped_at_ns[event.uuid] = at_ns
-            if book is not None:
-                self._drop(book, at_ns)
-        else:
-            if happening in _DESCRIBED_ANEW:
-                self._poller.forget(event.uuid)
-            if book is not None:
-                self._changed(book, happening, at_ns)
-
-    def _changed(self, book: Book, happening: Happening, at_ns: int) -> None:
-        if happening is Happening.REBOOT and not book.rebooted(at_ns):
-            return
-        if happening is Happening.AGENT_DOWN:
-            book.agent = AgentPort.DISCONNECTED
-        elif happening is Happening.AGENT_UP:
-            book.agent = AgentPort.CONNECTED
-            if book.conversation is not None:
-                book.conversation.renew(rebooted=False)
-        elif happening is Happening.JOB_PROGRESS and book.conversation is not None:
-            book.conversation.look_for_job()
-        elif happening is Happening.JOB_COMPLETED:
-            book.job = None
-            book.job_told = False
-            if book.conversation is not None:
-                book.conversation.look_for_job()
-        book.touch()
-        if happening in _TOLD:
-            self._tell(_TOLD[happening], book, at_ns=at_ns)
-
-    def _disconnected(self, why: str, at_ns: int) -> None:
-        self._why_not = why
-        if self._connected:
-            self._connected = False
-            self._tell(EventKind.DISCONNECTED, at_ns=at_ns, detail=why)
-
-    def _drop(self, book: Book, at_ns: int) -> None:
-        if book.conversation is not None:
-            book.conversation.want(wanted=False)
-        del self._books[book.uuid]
-        self._redivide = True
-        if book.in_flight is not None:
-            self._tell(
-                EventKind.CHANGE_FAILED, book, at_ns=at_ns, reason=Reason.GONE, detail="it stopped"
-            )
-        self._tell(EventKind.GONE, book, at_ns=at_ns)
-
-    # ------------------------------------------------------------------ a poll
-
-    def _receive(self, timeout_s: float) -> None:
-        """Take in the latest poll, unless that has been done."""
-        poll = self._poller.wait(timeout_s)
-        if poll is not None and poll.serial != self._serial:
-            self._serial = poll.serial
-            self._take(poll)
-
-    def _take(self, poll: Poll) -> None:
-        if poll.failure is not None:
-            self._disconnected(poll.failure, poll.taken_at_ns)
-            return
-        first = not self._ever_connected
-        if not self._connected:
-            self._connected = self._ever_connected = True
-            self._tell(EventKind.CONNECTED)
-        self._taken_at_ns = poll.taken_at_ns
-        if poll.slow is not self._slow:
-            self._slow = poll.slow
-            for book in self._books.values():
-                book.touch()
-        self._judge(poll)
-        for uuid, facts in poll.facts.items():
-            self._learn(uuid, facts, poll, tell=not first)
-        self._count(poll)
-        self._close_books(poll)
-        # Only a poll that was under way when a domain stopped can still tell of it.
-        later = {
-            uuid: at_ns for uuid, at_ns in self._stopped_at_ns.items() if at_ns > poll.began_ns
-        }
-        self._stopped_at_ns = later
-
-    def _learn(self, uuid: Uuid, facts: Facts, poll: Poll, *, tell: bool) -> None:
-        known = self._books.get(uuid)
-        if known is not None and known.number == facts.number:
-            known.describe(facts)
-            known.agree(self._terms)
-            self._redivide = True
-            return
-        if self._stopped_at_ns.get(uuid, -1) > poll.began_ns:
-            return  # it stopped while it was being described
-        if known is not None:
-            self._drop(known, poll.taken_at_ns)
-        emulated = self._options.unplug_emulated
-        book = Book(uuid, facts, self._touched, unplug_emulated=emulated)
-        book.hung = self._crew.hung(uuid)
-        self._books[uuid] = book
-        self._stopped_at_ns.pop(uuid, None)
-        book.agree(self._terms)
-        self._redivide = True
-        if tell:
-            self._tell(EventKind.STARTED, book)
-
-    def _count(self, poll: Poll) -> None:
-        """Take in the counters; a paused domain that has not moved costs one comparison."""
-        books = self._books
-        for uuid, number, raw in poll.rows:
-            book = books.get(uuid)
-            if book is None or book.number != number or (raw == book.raw and not book.running):
-                continue
-            book.slow = self._slow
-            book.count(raw, poll.taken_at_ns)
-            if poll.taken_at_ns - book.facts.taken_at_ns > self._options.resync_ns:
-                self._poller.forget(uuid)
-        self._running = {book for book in self._touched if book.running}
-
-    def _close_books(self, poll: Poll) -> None:
-        """Drop who is gone; who is there and has no book is named, so as not to count as gone."""
-        self._undescribed = frozenset()
-        if len(poll.rows) == len(self._books):
-            return
-        listed = frozenset(row.uuid for row in poll.rows)
-        for book in tuple(self._books.values()):
-            if book.uuid not in listed:
-                self._drop(book, poll.taken_at_ns)
-        self._undescribed = listed - self._books.keys()
-
-    def _judge(self, poll: Poll) -> None:
-        """Hold back calls for domains whose QEMU hangs, and no longer than it does."""
-        for uuid in poll.occupied:
-            if not self._crew.hung(uuid):
-                self._crew.quarantine(uuid, "QEMU does not answer libvirt")
-        for uuid in poll.free:
-            if not self._crew.waits_for(uuid):
-                self._crew.pardon(uuid)
-
-    # ------------------------------------------------------------------ what goes out
-
-    def _look_at_host(self) -> None:
-        """The host itself: busy time while anything runs, its pCPUs now and then."""
-        now_ns = self._now_ns()
-        rarely = now_ns - self._looked_at_ns >= _HOST_LOOK_NS
-        if self._running or rarely or self._busy_ns is None:
-            self._busy_ns = self._proc.busy_ns()
-        if rarely:
-            self._looked_at_ns = now_ns
-            online = self._proc.online_pcpus()
-            if online != self._online:
-                self._online = online
-                self._redivide = True
-
-    def _host_sample(self) -> HostSample:
-        if self._redivide:
-            self._divide()
-        hung = self._crew.quarantined()
-        for uuid in hung ^ self._hung:
-            book = self._books.get(uuid)
-            if book is not None:
-                book.hung = uuid in hung
-                book.touch()
-        self._hung = hung
-        if self._touched or self._running or len(self._books) != len(self._domains):
-            self._make_samples()
-        return HostSample(
-            taken_at_ns=self._taken_at_ns,
-            boot_id=self._boot_id,
-            pools=self._division.pools,
-            domains=self._domains,
-            busy_ns=self._busy_ns,
-            connected=self._connected,
-            lost_threads=self._losses.count,
-            notes=self._notes if self._connected else (self._not_connected, *self._notes),
-            undescribed=self._undescribed,
-        )
-
-    @property
-    def _not_connected(self) -> str:
-        return f"not connected: {self._why_not}"
-
-    def _make_samples(self) -> None:
-        """Make anew what has changed; what agents say changes while a domain runs."""
-        now_ns = self._now_ns()
-        for book in self._touched | self._running:
-            if self._books.get(book.uuid) is not book:
-                continue
-            if self._backend.writable:
-                self._steer_agent(book)
-                if book.note_is_settled:
-                    self._remove_note(book)
-            sample = book.make_sample(now_ns, self._options.boot_grace_ns, self._boot_id)
-            if (sample.job is not None) is not book.job_told:
-                book.job_told = sample.job is not None
-                kind = EventKind.JOB_BEGUN if book.job_told else EventKind.JOB_ENDED
-                self._tell(kind, book, detail=sample.job or "")
-        self._touched.clear()
-        samples = [book.sample for book in self._books.values() if book.sample is not None]
-        self._domains = tuple(sorted(samples, key=lambda sample: sample.uuid))
-        self._notes = remarks(
+    def _remarks(self) -> tuple[str, ...]:
+        return remarks(
             self._books.values(),
             slow=self._slow,
             boot_id=self._boot_id,
             why_hung=self._crew.hung_because,
         )
 
-    def _divide(self) -> None:
-        affinities = {
-            book.uuid: book.facts.description.affinities
-            for book in self._books.values()
-            if book.facts.description is not None
-        }
-        self._division = divide(affinities, self._online)
-        for book in self._books.values():
-            book.membership = self._division.members.get(book.uuid)
-            book.touch()
-        self._redivide = False
+    def _tend(self, book: Book) -> None:
+        if self._backend.writable:
+            self._steer_agent(book)
+            if book.note_is_settled:
+                self._remove_note(book)
+
+    def _changed(self, book: Book, happening: Happening) -> None:
+        talk = book.conversation
+        if happening is Happening.AGENT_DOWN:
+            book.agent = AgentPort.DISCONNECTED
+        elif happening is Happening.AGENT_UP:
+            book.agent = AgentPort.CONNECTED
+            if talk is not None:
+                talk.renew(rebooted=False)
+        elif talk is not None and happening in {Happening.JOB_PROGRESS, Happening.JOB_COMPLETED}:
+            talk.look_for_job()
+
+    def _let_go(self, book: Book) -> None:
+        if book.conversation is not None:
+            book.conversation.want(wanted=False)
 
     def _conversation(self, book: Book) -> Conversation:
         known = book.conversation
@@ -518,7 +94,10 @@ class KvmHypervisor:
             known = book.conversation = Conversation(
                 book.uuid,
                 self._crew,
-                pace=self._pace,
+                pace=Pace(
+                    period_ns=self._options.agent_period_ns,
+                    cost_ratio=self._options.agent_cost_ratio,
+                ),
                 patience=self._patience,
                 max_vcpus=book.max_vcpus,
                 now_ns=self._now_ns,

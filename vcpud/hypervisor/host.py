@@ -1,0 +1,502 @@
+"""What every libvirt backend has in common: polls, books, events and changes under way.
+
+A platform is a subclass: it says what book it keeps of a domain, what it refuses, how a change is
+carried out and what it does besides whenever a sample is made.
+
+Threads: `sample`, `begin` and `events` are called by the loop only and own all books. Callbacks
+of libvirt and results of workers come in through a queue and are taken in by the loop's thread;
+what agents say is picked up as immutable views.
+"""
+
+from __future__ import annotations
+
+import queue
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+from vcpud.hypervisor.actuator import Outcome
+from vcpud.hypervisor.book import Book
+from vcpud.hypervisor.conversation import Patience
+from vcpud.hypervisor.gate import Stance
+from vcpud.hypervisor.link import Happening, RawEvent
+from vcpud.hypervisor.poller import Facts, Poll, Poller
+from vcpud.hypervisor.pools import Division, divide
+from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Losses
+from vcpud.model import (
+    Accepted,
+    Change,
+    DomainSample,
+    Effect,
+    EventKind,
+    HostEvent,
+    HostSample,
+    Reason,
+    Refused,
+)
+from vcpud.terms import TermsBook
+from vcpud.units import NS_PER_S, seconds
+
+if TYPE_CHECKING:
+    from vcpud.backend import BackendOptions
+    from vcpud.hypervisor.link import Library
+    from vcpud.hypervisor.options import LibvirtOptions
+    from vcpud.hypervisor.proc import ProcFiles
+    from vcpud.model import Uuid
+
+_WAIT_SHARE: Final = 0.8
+_BULK_SHARE: Final = 0.75
+"""Of a period: a hung call is given up early enough that others are late by one cycle only."""
+_HOST_LOOK_NS: Final = 10 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A raw event and when it came."""
+
+    event: RawEvent
+    at_ns: int
+
+
+_Mail: TypeAlias = _Heard | Outcome | TermsBook
+
+_TOLD: Final = {
+    Happening.REBOOT: EventKind.REBOOTED,
+    Happening.METADATA: EventKind.METADATA,
+    Happening.JOB_COMPLETED: EventKind.JOB_ENDED,
+    Happening.AGENT_UP: EventKind.AGENT_UP,
+    Happening.AGENT_DOWN: EventKind.AGENT_DOWN,
+}
+_DESCRIBED_ANEW: Final = frozenset(
+    {Happening.STARTED, Happening.METADATA, Happening.STATE, Happening.AGENT_UP}
+)
+
+
+BookT = TypeVar("BookT", bound=Book)
+
+
+class LibvirtHost(ABC, Generic[BookT]):
+    """All running domains of one libvirt."""
+
+    def __init__(
+        self,
+        library: Library,
+        proc: ProcFiles,
+        backend: BackendOptions,
+        options: LibvirtOptions,
+        *,
+        supervised: bool = True,
+    ) -> None:
+        """Start the threads; nothing is asked of libvirt before the first sample.
+
+        Args:
+            library: libvirt, or a stand-in.
+            proc: /proc and /sys.
+            backend: The daemon around it.
+            options: How patient to be.
+            supervised: False in tests that look for overdue calls themselves.
+        """
+        self._backend = backend
+        self._options = options
+        self._proc = proc
+        self._now_ns = backend.now_ns
+        self._terms = backend.terms
+        self._mail: queue.SimpleQueue[_Mail] = queue.SimpleQueue()
+        self._events: list[HostEvent] = []
+        self._losses = Losses()
+        self._patience = Patience(
+            call_s=seconds(options.call_deadline_ns), agent_s=seconds(options.agent_timeout_ns)
+        )
+        self._crew = Crew(
+            "agent",
+            open_link=lambda: library.open(writable=backend.writable),
+            now_ns=self._now_ns,
+            size=options.workers,
+            reserve=URGENT_THREADS,
+            losses=self._losses,
+            supervised=supervised,
+        )
+        self._poller = Poller(
+            library,
+            proc,
+            self._heard,
+            now_ns=self._now_ns,
+            deadline_s=seconds(options.call_deadline_ns),
+            bulk_deadline_s=_BULK_SHARE * seconds(backend.period_ns),
+            losses=self._losses,
+            supervised=supervised,
+        )
+        self._books: dict[Uuid, BookT] = {}
+        self._touched: set[Book] = set()
+        self._running: set[Book] = set()
+        self._hung: frozenset[Uuid] = frozenset()
+        self._undescribed: frozenset[Uuid] = frozenset()
+        self._busy_ns: int | None = None
+        self._notes: tuple[str, ...] = ()
+        self._stopped_at_ns: dict[Uuid, int] = {}
+        self._serial = 0
+        self._connected = False
+        self._ever_connected = False
+        self._why_not = "not yet connected"
+        self._slow = False
+        self._boot_id = proc.boot_id()
+        self._online = proc.online_pcpus()
+        self._looked_at_ns = self._now_ns()
+        self._division: Division = divide({}, self._online)
+        self._redivide = True
+        self._taken_at_ns = self._now_ns()
+        self._domains: tuple[DomainSample, ...] = ()
+
+    # ------------------------------------------------------------------ the port
+
+    def sample(self) -> HostSample:
+        """The latest complete readings.
+
+        Waits for the bulk call under way for less than a period; when it takes longer, what was
+        known before is given once more, with its old timestamps.
+        """
+        self._absorb()
+        self._receive(0.0)  # one that came too late for the last sample says whose QEMU hangs
+        self._poller.watched = self._crew.quarantined()
+        self._poller.ask()
+        self._receive(seconds(self._backend.period_ns) * _WAIT_SHARE)
+        self._absorb()
+        self._look_at_host()
+        return self._host_sample()
+
+    def begin(self, change: Change) -> Effect:
+        """Start a change on a worker of its own; refused when it cannot end well."""
+        self._absorb()
+        book = self._books.get(change.uuid)
+        if book is None:
+            return Refused(Reason.GONE, "no such domain is running")
+        refusal = self._refuse(
+            book,
+            change,
+            Stance(
+                writable=self._backend.writable,
+                why_not_connected=None if self._connected else self._why_not,
+                why_hung=self._crew.hung_because(book.uuid),
+                now_ns=self._now_ns(),
+            ),
+        )
+        if refusal is not None:
+            return refusal
+        errand = self._errand(book, change)
+        book.in_flight = change
+        book.begun += 1
+        book.touch()
+        self._crew.submit(errand)
+        return Accepted()
+
+    def events(self) -> tuple[HostEvent, ...]:
+        """What happened since the last call."""
+        self._absorb()
+        happened, self._events = tuple(self._events), []
+        return happened
+
+    # ------------------------------------------------------------------ around the port
+
+    def adopt(self, terms: TermsBook) -> None:
+        """Other terms from the next sample on; from any thread."""
+        self._mail.put(terms)
+
+    def supervise(self) -> None:
+        """For tests: look for calls past their deadline."""
+        self._poller.supervise()
+        self._crew.supervise()
+
+    def close(self) -> None:
+        """Let go of threads and connections, within about two seconds."""
+        for book in self._books.values():
+            self._let_go(book)
+        self._crew.close(1.0)
+        self._poller.close(1.0)
+
+    # ------------------------------------------------------------------ what a platform says
+
+    @abstractmethod
+    def _open_book(self, uuid: Uuid, facts: Facts) -> BookT:
+        """A book for a run of a domain that was seen for the first time."""
+
+    @abstractmethod
+    def _refuse(self, book: BookT, change: Change, stance: Stance) -> Refused | None:
+        """Why a change cannot be begun; None when it can."""
+
+    @abstractmethod
+    def _errand(self, book: BookT, change: Change) -> Errand:
+        """What carries out a change and ends in `_report`; called just before it begins."""
+
+    @abstractmethod
+    def _finished(self, book: BookT, outcome: Outcome) -> None:
+        """A change has ended: what that says of the domain."""
+
+    @abstractmethod
+    def _remarks(self) -> tuple[str, ...]:
+        """What an operator should know, in words."""
+
+    def _tend(self, book: BookT) -> None:
+        """Something to do besides, each time a sample of a domain is made."""
+
+    def _changed(self, book: BookT, happening: Happening) -> None:
+        """Something has happened to a domain."""
+
+    def _let_go(self, book: BookT) -> None:
+        """The domain is gone, or nothing is asked of it any more."""
+
+    # ------------------------------------------------------------------ what comes in
+
+    def _heard(self, event: RawEvent) -> None:
+        """Called on libvirt's thread."""
+        self._mail.put(_Heard(event, self._now_ns()))
+        self._backend.wake()
+
+    def _report(self, outcome: Outcome) -> None:
+        """Called on a worker's thread."""
+        self._mail.put(outcome)
+        self._backend.wake()
+
+    def _absorb(self) -> None:
+        while True:
+            try:
+                mail = self._mail.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(mail, Outcome):
+                self._ended(mail)
+            elif isinstance(mail, TermsBook):
+                self._terms = mail
+                for book in self._books.values():
+                    book.agree(mail)
+            else:
+                self._happened(mail.event, mail.at_ns)
+
+    def _tell(
+        self,
+        kind: EventKind,
+        book: BookT | None = None,
+        *,
+        at_ns: int | None = None,
+        reason: Reason | None = None,
+        detail: str = "",
+    ) -> None:
+        self._events.append(
+            HostEvent(
+                kind=kind,
+                at_ns=self._now_ns() if at_ns is None else at_ns,
+                uuid=None if book is None else book.uuid,
+                name="" if book is None else book.facts.name,
+                reason=reason,
+                detail=detail,
+            )
+        )
+
+    def _ended(self, outcome: Outcome) -> None:
+        book = self._books.get(outcome.uuid)
+        if book is None or book.in_flight != outcome.change:
+            return  # of an earlier run of the domain
+        book.in_flight = None
+        book.touch()
+        self._finished(book, outcome)
+        kind = EventKind.CHANGE_DONE if outcome.reason is None else EventKind.CHANGE_FAILED
+        self._tell(kind, book, reason=outcome.reason, detail=outcome.detail)
+
+    def _happened(self, event: RawEvent, at_ns: int) -> None:
+        happening, book = event.happening, self._books.get(event.uuid)
+        if happening is Happening.CLOSED:
+            self._disconnected("libvirt closed the connection", at_ns)
+        elif happening is Happening.STOPPED:
+            self._stopped_at_ns[event.uuid] = at_ns
+            if book is not None:
+                self._drop(book, at_ns)
+        else:
+            if happening in _DESCRIBED_ANEW:
+                self._poller.forget(event.uuid)
+            if book is not None:
+                self._took_place(book, happening, at_ns)
+
+    def _took_place(self, book: BookT, happening: Happening, at_ns: int) -> None:
+        if happening is Happening.REBOOT and not book.rebooted(at_ns):
+            return
+        if happening is Happening.JOB_COMPLETED:
+            book.job = None
+            book.job_told = False
+        self._changed(book, happening)
+        book.touch()
+        if happening in _TOLD:
+            self._tell(_TOLD[happening], book, at_ns=at_ns)
+
+    def _disconnected(self, why: str, at_ns: int) -> None:
+        self._why_not = why
+        if self._connected:
+            self._connected = False
+            self._tell(EventKind.DISCONNECTED, at_ns=at_ns, detail=why)
+
+    def _drop(self, book: BookT, at_ns: int) -> None:
+        self._let_go(book)
+        del self._books[book.uuid]
+        self._redivide = True
+        if book.in_flight is not None:
+            self._tell(
+                EventKind.CHANGE_FAILED, book, at_ns=at_ns, reason=Reason.GONE, detail="it stopped"
+            )
+        self._tell(EventKind.GONE, book, at_ns=at_ns)
+
+    # ------------------------------------------------------------------ a poll
+
+    def _receive(self, timeout_s: float) -> None:
+        """Take in the latest poll, unless that has been done."""
+        poll = self._poller.wait(timeout_s)
+        if poll is not None and poll.serial != self._serial:
+            self._serial = poll.serial
+            self._take(poll)
+
+    def _take(self, poll: Poll) -> None:
+        if poll.failure is not None:
+            self._disconnected(poll.failure, poll.taken_at_ns)
+            return
+        first = not self._ever_connected
+        if not self._connected:
+            self._connected = self._ever_connected = True
+            self._tell(EventKind.CONNECTED)
+        self._taken_at_ns = poll.taken_at_ns
+        if poll.slow is not self._slow:
+            self._slow = poll.slow
+            for book in self._books.values():
+                book.touch()
+        self._judge(poll)
+        for uuid, facts in poll.facts.items():
+            self._learn(uuid, facts, poll, tell=not first)
+        self._count(poll)
+        self._close_books(poll)
+        # Only a poll that was under way when a domain stopped can still tell of it.
+        later = {
+            uuid: at_ns for uuid, at_ns in self._stopped_at_ns.items() if at_ns > poll.began_ns
+        }
+        self._stopped_at_ns = later
+
+    def _learn(self, uuid: Uuid, facts: Facts, poll: Poll, *, tell: bool) -> None:
+        known = self._books.get(uuid)
+        if known is not None and known.number == facts.number:
+            known.describe(facts)
+            known.agree(self._terms)
+            self._redivide = True
+            return
+        if self._stopped_at_ns.get(uuid, -1) > poll.began_ns:
+            return  # it stopped while it was being described
+        if known is not None:
+            self._drop(known, poll.taken_at_ns)
+        book = self._open_book(uuid, facts)
+        book.hung = self._crew.hung(uuid)
+        self._books[uuid] = book
+        self._stopped_at_ns.pop(uuid, None)
+        book.agree(self._terms)
+        self._redivide = True
+        if tell:
+            self._tell(EventKind.STARTED, book)
+
+    def _count(self, poll: Poll) -> None:
+        """Take in the counters; a paused domain that has not moved costs one comparison."""
+        books = self._books
+        for uuid, number, raw in poll.rows:
+            book = books.get(uuid)
+            if book is None or book.number != number or (raw == book.raw and not book.running):
+                continue
+            book.slow = self._slow
+            book.count(raw, poll.taken_at_ns)
+            if poll.taken_at_ns - book.facts.taken_at_ns > self._options.resync_ns:
+                self._poller.forget(uuid)
+        self._running = {book for book in self._touched if book.running}
+
+    def _close_books(self, poll: Poll) -> None:
+        """Drop who is gone; who is there and has no book is named, so as not to count as gone."""
+        self._undescribed = frozenset()
+        if len(poll.rows) == len(self._books):
+            return
+        listed = frozenset(row.uuid for row in poll.rows)
+        for book in tuple(self._books.values()):
+            if book.uuid not in listed:
+                self._drop(book, poll.taken_at_ns)
+        self._undescribed = listed - self._books.keys()
+
+    def _judge(self, poll: Poll) -> None:
+        """Hold back calls for domains whose QEMU hangs, and no longer than it does."""
+        for uuid in poll.occupied:
+            if not self._crew.hung(uuid):
+                self._crew.quarantine(uuid, "QEMU does not answer libvirt")
+        for uuid in poll.free:
+            if not self._crew.waits_for(uuid):
+                self._crew.pardon(uuid)
+
+    # ------------------------------------------------------------------ what goes out
+
+    def _look_at_host(self) -> None:
+        """The host itself: busy time while anything runs, its pCPUs now and then."""
+        now_ns = self._now_ns()
+        rarely = now_ns - self._looked_at_ns >= _HOST_LOOK_NS
+        if self._running or rarely or self._busy_ns is None:
+            self._busy_ns = self._proc.busy_ns()
+        if rarely:
+            self._looked_at_ns = now_ns
+            online = self._proc.online_pcpus()
+            if online != self._online:
+                self._online = online
+                self._redivide = True
+
+    def _host_sample(self) -> HostSample:
+        if self._redivide:
+            self._divide()
+        hung = self._crew.quarantined()
+        for uuid in hung ^ self._hung:
+            book = self._books.get(uuid)
+            if book is not None:
+                book.hung = uuid in hung
+                book.touch()
+        self._hung = hung
+        if self._touched or self._running or len(self._books) != len(self._domains):
+            self._make_samples()
+        return HostSample(
+            taken_at_ns=self._taken_at_ns,
+            boot_id=self._boot_id,
+            pools=self._division.pools,
+            domains=self._domains,
+            busy_ns=self._busy_ns,
+            connected=self._connected,
+            lost_threads=self._losses.count,
+            notes=self._notes if self._connected else (self._not_connected, *self._notes),
+            undescribed=self._undescribed,
+        )
+
+    @property
+    def _not_connected(self) -> str:
+        return f"not connected: {self._why_not}"
+
+    def _make_samples(self) -> None:
+        """Make anew what has changed; what agents say changes while a domain runs."""
+        now_ns = self._now_ns()
+        for one in self._touched | self._running:
+            book = self._books.get(one.uuid)
+            if book is None or book is not one:
+                continue
+            self._tend(book)
+            sample = book.make_sample(now_ns, self._options.boot_grace_ns, self._boot_id)
+            if (sample.job is not None) is not book.job_told:
+                book.job_told = sample.job is not None
+                kind = EventKind.JOB_BEGUN if book.job_told else EventKind.JOB_ENDED
+                self._tell(kind, book, detail=sample.job or "")
+        self._touched.clear()
+        samples = [book.sample for book in self._books.values() if book.sample is not None]
+        self._domains = tuple(sorted(samples, key=lambda sample: sample.uuid))
+        self._notes = self._remarks()
+
+    def _divide(self) -> None:
+        affinities = {
+            book.uuid: book.facts.description.affinities
+            for book in self._books.values()
+            if book.facts.description is not None
+        }
+        self._division = divide(affinities, self._online)
+        for book in self._books.values():
+            book.membership = self._division.members.get(book.uuid)
+            book.touch()
+        self._redivide = False
