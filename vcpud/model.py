@@ -81,6 +81,9 @@ class VcpuSample:
         halt_poll_ns: Part of run_ns burnt by halt polling while the guest was idle.
         preemptions: Times the host took the pCPU away (`preemption_reported + _other`).
         directed_yields: Yield hypercalls attempted; a *proxy* for lock and IPI waits.
+        run_delay_error_ns: Standard error of run_delay_ns where that is estimated (Xen), None where
+            it is counted. Errors add in squares, so that of the difference of two samples is
+            the square root of the difference of their squares.
     """
 
     index: int
@@ -89,6 +92,7 @@ class VcpuSample:
     halt_poll_ns: int | None = None
     preemptions: int | None = None
     directed_yields: int | None = None
+    run_delay_error_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from vcpud.recording.codec import UnreadableError, plain, read
 from vcpud.swift import changer, maker
 
 COUNTERS = ("run_ns", "run_delay_ns", "halt_poll_ns", "preemptions", "directed_yields")
+"""Those that every vCPU of a modern KVM host has."""
 _HOT = (
     "taken_at_ns",
     "booted_for_ns",
@@ -52,7 +53,7 @@ _HOST = attrgetter(
         if field.name not in ("taken_at_ns", "busy_ns", "domains")
     )
 )
-_COUNTS = attrgetter(*COUNTERS)
+_COUNTS = attrgetter(*COUNTERS, "run_delay_error_ns")
 
 _domain = changer(DomainSample, *_HOT)
 _vcpu = maker(VcpuSample)
@@ -309,7 +310,8 @@ _FIRST = 5
 
 
 def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, ...]:
-    if len(entry) - _FIRST == len(COUNTERS) * len(was):
+    counted = all(vcpu.run_delay_error_ns is None for vcpu in was)
+    if counted and len(entry) - _FIRST == len(COUNTERS) * len(was):
         changes = iter(entry[_FIRST:])
         return tuple(
             [
