@@ -14,7 +14,7 @@ from vcpud.backend import Backend, BackendOptions
 from vcpud.hypervisor import open_backend
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.hypervisor.link import Control, Happening, RawEvent
+from vcpud.hypervisor.link import Control, Happening, RawEvent, VcpuWord
 from vcpud.hypervisor.xml import format_note, parse_description
 from vcpud.model import EventKind, Mode, Original, Reason, Refused, SetOnline
 from vcpud.terms import NAMESPACE, TermsBook
@@ -199,3 +199,14 @@ def test_a_note_is_kept_beside_the_domains_own_metadata_until_it_is_removed(
 def test_the_library_says_what_it_is(link: LibvirtLink) -> None:
     assert link.library_version() >= 7_002_000
     assert link.driver() == "TEST"
+
+
+def test_what_vcpus_do_is_told_without_the_wrapper_that_xen_breaks(link: LibvirtLink) -> None:
+    states = link.states(FIRST)
+    assert [state.index for state in states] == list(range(len(states)))
+    assert len(states) > 1
+    assert {state.word for state in states} == {VcpuWord.RUNNING}
+    assert all(state.run_ns > 0 for state in states)
+    with pytest.raises(CallFailed) as failed:
+        link.states(NOBODY)
+    assert failed.value.meaning is Meaning.GONE

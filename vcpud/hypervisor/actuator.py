@@ -10,6 +10,7 @@ QEMU qga `guest-set-vcpus` (stops at the first CPU it cannot change, returns how
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -83,8 +84,49 @@ class Report(Protocol):
         """Must return at once."""
 
 
-class Actuation:
-    """One change of one domain, from its errand to its outcome."""
+class Undertaking(ABC):
+    """A change from its errand to its outcome, which is reported once whatever happens."""
+
+    def __init__(self, change: Change, report: Report) -> None:
+        self._change = change
+        self._uuid = change.uuid
+        self._report = report
+        self._reported = False
+
+    def run(self, hand: Hand) -> None:
+        """Carry it out and report, whatever happens."""
+        outcome = self._outcome(Reason.FAILED)
+        try:
+            outcome = self._carried_out(hand)
+        except CallFailed as failure:
+            outcome = self._outcome(failure.reason, failure.message)
+        finally:
+            # A lost thread comes here too, long after `given_up` has reported.
+            self._end(outcome)
+            self._leave(hand)
+
+    def given_up(self) -> None:
+        """A call was not answered in time; what it did will be seen later."""
+        self._end(self._outcome(Reason.HUNG, "a call has not been answered"))
+
+    @abstractmethod
+    def _carried_out(self, hand: Hand) -> Outcome:
+        """Do it, and say what was seen afterwards."""
+
+    def _leave(self, hand: Hand) -> None:  # noqa: B027  most leave nothing to do
+        """What is done after it has been reported."""
+
+    def _end(self, outcome: Outcome) -> None:
+        if not self._reported:
+            self._reported = True
+            self._report(outcome)
+
+    def _outcome(self, reason: Reason | None, detail: str = "") -> Outcome:
+        return Outcome(uuid=self._uuid, change=self._change, reason=reason, detail=detail)
+
+
+class Actuation(Undertaking):
+    """One change of one domain, by its guest's agent or by devices."""
 
     def __init__(  # noqa: PLR0913  what a change is made of
         self,
@@ -97,40 +139,16 @@ class Actuation:
         report: Report,
         notes: bool = True,
     ) -> None:
-        self._change = change
-        self._uuid = change.uuid
+        super().__init__(change, report)
         self._situation = situation
         self._conversation = conversation
         self._patience = patience
         self._now_ns = now_ns
-        self._report = report
         self._notes = notes
-        self._reported = False
 
-    def run(self, hand: Hand) -> None:
-        """Carry it out and report, whatever happens."""
-        outcome = Outcome(uuid=self._uuid, change=self._change, reason=Reason.FAILED)
-        try:
-            outcome = self._carried_out(hand)
-        except CallFailed as failure:
-            outcome = self._outcome(failure.reason, failure.message)
-        finally:
-            # A lost thread comes here too, long after `given_up` has reported.
-            self._end(outcome)
-            if isinstance(self._change, SetOnline) and not hand.lost:
-                self._conversation.hurry()
-
-    def given_up(self) -> None:
-        """A call was not answered in time; what it did will be seen later."""
-        self._end(self._outcome(Reason.HUNG, "a call has not been answered"))
-
-    def _end(self, outcome: Outcome) -> None:
-        if not self._reported:
-            self._reported = True
-            self._report(outcome)
-
-    def _outcome(self, reason: Reason | None, detail: str = "") -> Outcome:
-        return Outcome(uuid=self._uuid, change=self._change, reason=reason, detail=detail)
+    def _leave(self, hand: Hand) -> None:
+        if isinstance(self._change, SetOnline) and not hand.lost:
+            self._conversation.hurry()
 
     def _carried_out(self, hand: Hand) -> Outcome:
         # A migration carries the count along and a save freezes it: neither may be raced.

@@ -26,7 +26,9 @@ from vcpud.hypervisor.link import (
     Listener,
     RawEvent,
     Row,
+    VcpuState,
 )
+from vcpud.hypervisor.vcpuinfo import read_vcpus
 from vcpud.model import Uuid
 from vcpud.terms import NOTE_NAMESPACE
 
@@ -162,7 +164,10 @@ class LibvirtLibrary:
                     Meaning.LOST, failure.message, code=failure.code, domain=failure.domain
                 )
             raise failure from error
-        return LibvirtLink(opened)
+        return self._link(opened)
+
+    def _link(self, connection: libvirt.virConnect) -> LibvirtLink:
+        return LibvirtLink(connection)
 
 
 class LibvirtLink:
@@ -254,6 +259,18 @@ class LibvirtLink:
                 uuid, lambda domain: libvirt_qemu.qemuAgentCommand(domain, command, timeout_s, 0)
             )
         )
+
+    def states(self, uuid: Uuid) -> tuple[VcpuState, ...]:
+        def read(domain: libvirt.virDomain) -> tuple[VcpuState, ...]:
+            try:
+                found = read_vcpus(domain, domain.maxVcpus())
+            except OSError as error:
+                raise CallFailed(Meaning.UNSUPPORTED, str(error)) from error
+            if found is None:
+                raise libvirt.libvirtError("virDomainGetVcpus() failed")
+            return found
+
+        return self._of(uuid, read)
 
     def live_vcpus(self, uuid: Uuid) -> int:
         live = libvirt.VIR_DOMAIN_AFFECT_LIVE

@@ -44,6 +44,26 @@ class ControlState(NamedTuple):
     for_ms: int
 
 
+class VcpuWord(StrEnum):
+    """What a vCPU is doing, in libvirt's words.
+
+    On Xen OTHER stands for runnable as well as for offline and paused: libvirt has no word for
+    "waits for a pCPU" and calls all of them offline.
+    """
+
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    OTHER = "other"
+
+
+class VcpuState(NamedTuple):
+    """One vCPU at one instant (`virDomainGetVcpus`)."""
+
+    index: int
+    word: VcpuWord
+    run_ns: int
+
+
 class Happening(StrEnum):
     """Kinds of raw events."""
 
@@ -116,6 +136,9 @@ class Link(Protocol):
 
     def agent(self, uuid: Uuid, command: str, timeout_s: int) -> str:
         """Send a command to the guest's agent and return the text of its answer."""
+
+    def states(self, uuid: Uuid) -> tuple[VcpuState, ...]:
+        """What each of its vCPUs is doing at this instant."""
 
     def live_vcpus(self, uuid: Uuid) -> int:
         """vCPUs present."""

@@ -77,6 +77,7 @@ class Description:
         wishes: What vcpud's own metadata element asks for, None when there is none.
         wishes_error: Why that element cannot be followed.
         note: What a vcpud, here or elsewhere, has written down that it owes the domain.
+        os_type: hvm; on Xen also linux or xen (PV) and xenpvh.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Description:
     wishes: Wishes | None
     wishes_error: str | None
     note: Note | None = None
+    os_type: str = ""
 
 
 def parse_description(text: str) -> Description:
@@ -122,6 +124,7 @@ def parse_description(text: str) -> Description:
         wishes=wishes,
         wishes_error=wishes_error,
         note=_note(root),
+        os_type=(root.findtext("os/type") or "").strip()[:_SHOWN],
     )
 
 

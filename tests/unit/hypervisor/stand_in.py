@@ -17,7 +17,16 @@ from typing import Any
 from vcpud.backend import BackendOptions
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.kvm import KvmHypervisor
-from vcpud.hypervisor.link import Control, ControlState, Happening, Listener, RawEvent, Row
+from vcpud.hypervisor.link import (
+    Control,
+    ControlState,
+    Happening,
+    Listener,
+    RawEvent,
+    Row,
+    VcpuState,
+    VcpuWord,
+)
 from vcpud.hypervisor.options import LibvirtOptions
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.model import Mode, Terms
@@ -242,6 +251,10 @@ class StandInLink:
         assert self._writable
         assert timeout_s >= 1
         return self._guest(uuid).answer(command)
+
+    def states(self, uuid: str) -> tuple[VcpuState, ...]:
+        guest = self._guest(uuid)
+        return tuple(VcpuState(n, VcpuWord.RUNNING, guest.run_ns) for n in range(guest.live))
 
     def live_vcpus(self, uuid: str) -> int:
         return self._guest(uuid).live
