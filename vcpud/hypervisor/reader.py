@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.budget import Budget
 from vcpud.hypervisor.failures import Meaning
+from vcpud.hypervisor.plausible import check_accounting, check_locks, check_run_queue
 from vcpud.model import CpuAccounting, GuestReading, Trouble
 from vcpud.units import NS_PER_S
 
@@ -50,9 +51,6 @@ _LOCKS_AT_LEAST_NS: Final = 30 * NS_PER_S
 _FILE_TRY_AGAIN_NS: Final = 60 * NS_PER_S
 _SILENCE_LIMIT_NS: Final = 30 * NS_PER_S
 _PATIENCE: Final = 2
-_ACCOUNTING_SLACK_NS: Final = 10 * NS_PER_S
-_LOCK_SLACK_NS: Final = 60 * NS_PER_S
-_TASKS_PER_CPU: Final = 4096
 
 
 class _Verb(Enum):
@@ -253,7 +251,7 @@ class Reader:
         """Take in an answer to `guest-get-cpustats`, whoever asked; None when it is absurd."""
         try:
             found = agent.parse_cpustats(text, taken_at_ns=middle_ns, max_vcpus=self._max_vcpus)
-            self._plausible_accounting(found)
+            check_accounting(self._base_accounting, found)
         except agent.AbsurdError as error:
             self._refuse(Part.ACCOUNTING, error)
             return None
@@ -401,7 +399,7 @@ class Reader:
             locks = agent.parse_lock_histogram(
                 content, taken_at_ns=middle_ns, max_vcpus=self._max_vcpus
             )
-            self._plausible_locks(locks)
+            check_locks(self._base_locks, locks, self._max_vcpus)
             self._base_locks = locks
             self._locks_missing = self._locks_dropped = False
             self._locks_again_ns = None
@@ -410,7 +408,7 @@ class Reader:
             queue = agent.parse_run_queue(
                 content, taken_at_ns=middle_ns, max_vcpus=self._max_vcpus
             )
-            self._plausible_run_queue(queue)
+            check_run_queue(self._base_run_queue, queue)
             self._base_run_queue = queue
             self._reading = dataclasses.replace(self._reading, run_queue=queue)
         elif part is Part.RUNNABLE:
@@ -424,40 +422,3 @@ class Reader:
                 self._budget.measuring()
             self._cost_ns = cost_ns
             self._reading = dataclasses.replace(self._reading, agent_cost_ns=cost_ns)
-
-    def _plausible_accounting(self, found: CpuAccounting) -> None:
-        before = self._base_accounting
-        if before is None:
-            return
-        elapsed_ns = found.taken_at_ns - before.taken_at_ns
-        limit_ns = elapsed_ns + elapsed_ns // 4 + _ACCOUNTING_SLACK_NS
-        earlier = {cpu.index: cpu for cpu in before.cpus}
-        for cpu in found.cpus:
-            old = earlier.get(cpu.index)
-            # Idle time is left out: kernels misstate it around taking a CPU offline.
-            if old is not None and (
-                cpu.user_ns + cpu.system_ns + (cpu.steal_ns or 0)
-                > old.user_ns + old.system_ns + (old.steal_ns or 0) + limit_ns
-            ):
-                raise agent.AbsurdError(f"CPU {cpu.index} ran faster than the clock")
-
-    def _plausible_locks(self, found: LockWait) -> None:
-        before = self._base_locks
-        if before is None:
-            return
-        elapsed_ns = found.taken_at_ns - before.taken_at_ns
-        # A wait counts when it ends, so one reading may show what began long before the other.
-        limit_ns = (elapsed_ns + elapsed_ns // 4 + _LOCK_SLACK_NS) * self._max_vcpus
-        if found.wait_ns > before.wait_ns + limit_ns:
-            raise agent.AbsurdError("lock waits grew faster than the clock on every CPU")
-
-    def _plausible_run_queue(self, found: RunQueue) -> None:
-        before = self._base_run_queue
-        if before is None:
-            return
-        elapsed_ns = found.taken_at_ns - before.taken_at_ns
-        limit_ns = (elapsed_ns + _ACCOUNTING_SLACK_NS) * _TASKS_PER_CPU
-        earlier = {cpu.index: cpu.wait_ns for cpu in before.cpus}
-        for cpu in found.cpus:
-            if cpu.wait_ns > earlier.get(cpu.index, cpu.wait_ns) + limit_ns:
-                raise agent.AbsurdError(f"more tasks wait on CPU {cpu.index} than there can be")
