@@ -33,8 +33,14 @@ class Stance:
     now_ns: int
 
 
-def refuse(book: Book, change: Change, stance: Stance) -> Refused | None:
-    """Why a change cannot be begun; None when it can."""
+def hindered(book: Book, stance: Stance, *, gives: bool = False) -> Refused | None:
+    """What stands in the way of any change, on every platform.
+
+    Args:
+        book: Of which domain.
+        stance: Where the backend stands.
+        gives: A job does not stand in the way of what only gives back.
+    """
     job = book.job or book.view.job
     obstacles = (
         (not stance.writable, Reason.DENIED, "opened read-only"),
@@ -45,12 +51,17 @@ def refuse(book: Book, change: Change, stance: Stance) -> Refused | None:
         ),
         (book.in_flight is not None, Reason.IN_FLIGHT, "another change is under way"),
         (bool(stance.why_hung), Reason.HUNG, stance.why_hung),
-        # What only gives back goes through the agent, which a job leaves free.
-        (bool(job) and not _gives(book, change), Reason.JOB, f"busy with {job}"),
+        (bool(job) and not gives, Reason.JOB, f"busy with {job}"),
     )
-    for present, reason, detail in obstacles:
-        if present:
-            return Refused(reason, detail)
+    return next((Refused(reason, why) for is_so, reason, why in obstacles if is_so), None)
+
+
+def refuse(book: Book, change: Change, stance: Stance) -> Refused | None:
+    """Why a change cannot be begun; None when it can."""
+    # What only gives back goes through the agent, which a job leaves free.
+    hindrance = hindered(book, stance, gives=_gives(book, change))
+    if hindrance is not None:
+        return hindrance
     if isinstance(change, SetOnline):
         return _refuse_online(book, change, stance.now_ns)
     if isinstance(change, SetLive):

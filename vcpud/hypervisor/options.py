@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vcpud.errors import ConfigError
 from vcpud.units import NS_PER_S
@@ -44,19 +44,25 @@ class LibvirtOptions:
     handover_notes: bool = True
 
 
-def read_options(section: Mapping[str, Any], argument: str) -> LibvirtOptions:
+OptionsT = TypeVar("OptionsT", bound=LibvirtOptions)
+
+
+def read_options(
+    section: Mapping[str, Any], argument: str, kind: type[OptionsT] = LibvirtOptions
+) -> OptionsT:
     """Fill in what the configuration leaves out.
 
     Args:
-        section: The `libvirt:` section, durations in nanoseconds under `KEY_ns`.
-        argument: What stood behind the colon of `--backend libvirt:URI`; it wins over `uri`.
+        section: The backend's section, durations in nanoseconds under `KEY_ns`.
+        argument: What stood behind the colon of `--backend NAME:URI`; it wins over `uri`.
+        kind: The backend's own options.
 
     Raises:
         ConfigError: A key that does not exist, all of them named.
     """
-    known = {field.name for field in dataclasses.fields(LibvirtOptions)}
+    known = {field.name for field in dataclasses.fields(kind)}
     unknown = sorted(set(section) - known)
     if unknown:
         raise ConfigError("\n".join(f"libvirt.{key}: there is no such key" for key in unknown))
-    options = LibvirtOptions(**section)
+    options = kind(**section)
     return dataclasses.replace(options, uri=argument) if argument else options

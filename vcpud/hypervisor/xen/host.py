@@ -1,0 +1,186 @@
+"""Xen through libvirt, as the loop's `Hypervisor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vcpud.hypervisor.host import LibvirtHost
+from vcpud.hypervisor.proc import ProcFiles
+from vcpud.hypervisor.workers import Errand
+from vcpud.hypervisor.xen.book import XenBook
+from vcpud.hypervisor.xen.change import XenChange
+from vcpud.hypervisor.xen.gate import Route, refuse
+from vcpud.hypervisor.xen.remarks import remarks
+from vcpud.hypervisor.xen.reports import Listening
+from vcpud.hypervisor.xen.sampler import Sampler
+from vcpud.model import Change, Mode, Refused, SetLive
+from vcpud.units import seconds
+
+if TYPE_CHECKING:
+    from vcpud.backend import BackendOptions
+    from vcpud.hypervisor.actuator import Outcome
+    from vcpud.hypervisor.gate import Stance
+    from vcpud.hypervisor.link import Library
+    from vcpud.hypervisor.poller import Facts, Poll
+    from vcpud.hypervisor.proc import Process
+    from vcpud.hypervisor.xen.options import XenOptions
+    from vcpud.hypervisor.xen.roll import Roll
+    from vcpud.hypervisor.xen.tools import Toolstack
+    from vcpud.model import Uuid
+
+
+class XenFiles(ProcFiles):
+    """The host as dom0 knows it: its own /proc tells of dom0's vCPUs, the roll of the pCPUs."""
+
+    def __init__(self, roll: Roll, root: Path = Path("/")) -> None:
+        super().__init__(root)
+        self.roll = roll
+
+    def online_pcpus(self) -> frozenset[int]:
+        return frozenset(range(self.roll.pcpus))
+
+    def busy_ns(self) -> int | None:
+        return self.roll.busy_ns
+
+    def qemu_pids(self) -> dict[Uuid, int]:
+        return {}
+
+    def process(self, pid: int) -> Process | None:  # noqa: ARG002  no process is a domain here
+        return None
+
+
+class XenHypervisor(LibvirtHost[XenBook]):
+    """All running domains of one libvirt on Xen, but Domain-0."""
+
+    def __init__(  # noqa: PLR0913  each is a fact of the daemon around it
+        self,
+        library: Library,
+        tools: Toolstack,
+        files: XenFiles,
+        backend: BackendOptions,
+        options: XenOptions,
+        *,
+        supervised: bool = True,
+    ) -> None:
+        """Start the threads; nothing is asked of libvirt before the first sample.
+
+        Args:
+            library: libvirt, or a stand-in.
+            tools: Xen's own tools, or a stand-in.
+            files: The host, with the roll that connections of the library write.
+            backend: The daemon around it.
+            options: How patient to be.
+            supervised: False in tests that look for overdue calls themselves.
+        """
+        super().__init__(library, files, backend, options, supervised=supervised)
+        self._tools = tools
+        self._roll = files.roll
+        self._xl_works = options.ignore_host and tools.can_ignore_host()
+        self._xl_missing = options.ignore_host and not self._xl_works
+        self._sampler = Sampler(
+            library,
+            ratio=options.sampling_cost_ratio,
+            period_ns=options.sampling_period_ns,
+            deadline_s=seconds(options.call_deadline_ns),
+            now_ns=backend.now_ns,
+            losses=self._losses,
+            supervised=supervised,
+        )
+
+    def supervise(self) -> None:
+        super().supervise()
+        self._sampler.supervise()
+
+    def close(self) -> None:
+        self._sampler.close(1.0)
+        super().close()
+
+    def _route(self) -> Route:
+        return Route(pcpus=self._roll.pcpus, by_xl=self._xl_works)
+
+    # ------------------------------------------------------------------ what a platform says
+
+    def _open_book(self, uuid: Uuid, facts: Facts) -> XenBook:
+        return XenBook(uuid, facts, self._touched, roll=self._roll, route=self._route)
+
+    def _refuse(self, book: XenBook, change: Change, stance: Stance) -> Refused | None:
+        return refuse(book, change, stance, self._route())
+
+    def _errand(self, book: XenBook, change: Change) -> Errand:
+        counts = [book.live_vcpus, book.libvirt_count]
+        if isinstance(change, SetLive):
+            counts.append(change.count)
+        undertaking = XenChange(
+            change,
+            book.number,
+            by_xl=self._route().needs_xl(*counts),
+            roll=self._roll,
+            tools=self._tools,
+            patience=self._patience,
+            now_ns=self._now_ns,
+            report=self._report,
+        )
+        return Errand(
+            uuid=change.uuid, run=undertaking.run, given_up=undertaking.given_up, urgent=True
+        )
+
+    def _finished(self, book: XenBook, outcome: Outcome) -> None:
+        if isinstance(outcome.change, SetLive):
+            self._roll.doubt(book.number)
+        self._poller.forget(book.uuid)
+
+    def _remarks(self) -> tuple[str, ...]:
+        return remarks(
+            self._books.values(), xl_missing=self._xl_missing, why_hung=self._crew.hung_because
+        )
+
+    def _tend(self, book: XenBook) -> None:
+        if book.wants_report and book.listening is None:
+            book.listening = Listening(
+                book.uuid,
+                book.number,
+                self._crew,
+                self._tools,
+                period_ns=self._options.agent_period_ns,
+                deadline_s=seconds(self._options.call_deadline_ns),
+                max_vcpus=book.max_vcpus,
+                now_ns=self._now_ns,
+            )
+        if book.listening is not None:
+            book.listening.want(wanted=book.wants_report)
+
+    def _let_go(self, book: XenBook) -> None:
+        if book.listening is not None:
+            book.listening.want(wanted=False)
+
+    # ------------------------------------------------------------------ a poll
+
+    def _learn(self, uuid: Uuid, facts: Facts, poll: Poll, *, tell: bool) -> None:
+        """No process tells a domain's age: one that appears has just started."""
+        super()._learn(uuid, facts, poll, tell=tell)
+        book = self._books.get(uuid)
+        if tell and book is not None and book.sample is None:
+            book.booted_at_ns = facts.taken_at_ns
+
+    def _count(self, poll: Poll) -> None:
+        """Looks first: they were taken before the counters were read."""
+        for look in self._sampler.fetch():
+            book = self._books.get(look.uuid)
+            if book is not None:
+                book.looked(look.states, look.at_ns)
+        super()._count(poll)
+        self._sampler.watch(
+            sorted(
+                book.uuid
+                for book in self._books.values()
+                if book.running and book.terms.mode is not Mode.OFF
+            )
+        )
+
+    def _look_at_host(self) -> None:
+        self._busy_ns = self._proc.busy_ns()
+        online = self._proc.online_pcpus()
+        if online != self._online:
+            self._online = online
+            self._redivide = True

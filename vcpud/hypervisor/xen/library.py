@@ -1,0 +1,143 @@
+"""libvirt's Xen driver behind the backend's own narrow `Link`.
+
+What the driver does not have is put together from what it has: instead of bulk statistics each
+domain is asked in turn, weights come in Xen's own parameters, and how many vCPUs are present comes
+from the roll, because the driver only repeats what it was asked for.
+References: libvirt src/libxl/libxl_driver.c (flags of scheduler parameters must be 0; per-CPU
+statistics are per vCPU; virNodeGetInfo counts pCPUs, dom0's /sys only dom0's vCPUs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import libvirt
+from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
+from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.link import Control, ControlState, Row
+from vcpud.hypervisor.xen.roll import Weighing
+from vcpud.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from vcpud.hypervisor.xen.roll import Roll
+    from vcpud.hypervisor.xen.tools import Toolstack
+    from vcpud.model import Uuid
+
+TAKEN_AT: Final = "taken_at_ns"
+"""When a row's counters were read: domains are asked one after the other."""
+_DOM0: Final = 0
+_PCPUS: Final = 2
+_TOOLS_REST_NS: Final = 60 * NS_PER_S
+_PERCENT: Final = 100
+
+
+class XenLibrary(LibvirtLibrary):
+    """Opens connections to one libvirt on Xen, which all write into one roll."""
+
+    def __init__(
+        self, uri: str, *, roll: Roll, tools: Toolstack, now_ns: Callable[[], int]
+    ) -> None:
+        super().__init__(uri)
+        self._roll = roll
+        self._tools = tools
+        self._now_ns = now_ns
+
+    def _link(self, connection: libvirt.virConnect) -> XenLink:
+        return XenLink(connection, self._roll, self._tools, self._now_ns)
+
+
+class XenLink(LibvirtLink):
+    """One connection to libvirt on Xen."""
+
+    def __init__(
+        self,
+        connection: libvirt.virConnect,
+        roll: Roll,
+        tools: Toolstack,
+        now_ns: Callable[[], int],
+    ) -> None:
+        super().__init__(connection)
+        self._roll = roll
+        self._tools = tools
+        self._now_ns = now_ns
+        self._rests_until_ns: int | None = None
+
+    def bulk(self, *, counters: bool) -> list[Row]:
+        active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        rows: list[Row] = []
+        ran_ns: dict[int, int] = {}
+        for domain in self._ask(lambda: self._connection.listAllDomains(active)):
+            number = int(domain.ID())
+            if number < _DOM0:
+                continue
+            try:
+                self._ask_one(domain, number, rows, ran_ns, counters=counters)
+            except CallFailed as failure:
+                if failure.meaning is not Meaning.GONE:
+                    raise
+        self._roll.keep(frozenset(row.number for row in rows))
+        if counters:
+            self._roll.host(int(self._ask(self._connection.getInfo)[_PCPUS]), ran_ns)
+            self._call_roll()
+        for row in rows:
+            row.raw["vcpu.current"] = len(self._roll.online(row.number))
+        return rows
+
+    def scheduler(self, uuid: Uuid) -> dict[str, Any]:
+        name = str(self._of(uuid, lambda domain: domain.schedulerType())[0])
+        found: dict[str, Any] = {}
+        with contextlib.suppress(CallFailed):  # schedulers without weights
+            found = dict(self._of(uuid, lambda domain: domain.schedulerParameters()))
+        weight, cap = found.get("weight"), found.get("cap")
+        number = int(self._domain(uuid).ID())
+        self._roll.weighed(number, Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap)))
+        return {} if weight is None else {"cpu_shares": weight}
+
+    def control(self, uuid: Uuid) -> ControlState:
+        self._domain(uuid)
+        return ControlState(Control.FREE, 0)  # there is no QEMU between libvirt and a vCPU
+
+    def set_weight(self, uuid: Uuid, weight: int) -> None:
+        self._of(uuid, lambda domain: domain.setSchedulerParameters({"weight": weight}))
+
+    def _ask_one(
+        self,
+        domain: libvirt.virDomain,
+        number: int,
+        rows: list[Row],
+        ran_ns: dict[int, int],
+        *,
+        counters: bool,
+    ) -> None:
+        state, _, _, count, total_ns = self._ask(domain.info)
+        ran_ns[number] = int(total_ns)
+        if number == _DOM0:
+            return
+        raw: dict[str, Any] = {"state.state": int(state)}
+        if counters:
+            asked_ns = self._now_ns()
+            found: Any = self._ask(lambda: domain.getCPUStats(False))
+            at_ns = raw[TAKEN_AT] = (asked_ns + self._now_ns()) // 2
+            times = [int(one["cpu_time"]) for one in found]
+            raw |= {f"vcpu.{index}.time": time_ns for index, time_ns in enumerate(times)}
+            raw["vcpu.maximum"] = len(times)
+            self._roll.counted(number, times, int(count), at_ns)
+        rows.append(Row(str(domain.UUIDString()), number, raw))
+
+    def _call_roll(self) -> None:
+        """Ask Xen who is online, where there is doubt; where it cannot be asked, rarely try."""
+        now_ns = self._now_ns()
+        resting = self._rests_until_ns is not None and now_ns < self._rests_until_ns
+        if resting or not self._roll.doubtful(now_ns):
+            return
+        try:
+            self._roll.told(self._tools.online(), now_ns)
+        except CallFailed:
+            self._rests_until_ns = now_ns + _TOOLS_REST_NS
+
+
+def _pcpus(cap: object) -> float | None:
+    """Xen's cap counts hundredths of a pCPU; 0 is none."""
+    return cap / _PERCENT if type(cap) is int and cap > 0 else None
