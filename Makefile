@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := requirements/dev.txt
 SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/guest/vcpud-lock-histogram \
+	deploy/guest/vcpud-xen-report \
 	deploy/debian/root deploy/debian/build deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm \
 	tests/lab/guest/init tests/lab/guest/online-new-cpu
 UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service

@@ -235,5 +235,7 @@ def _live_step(course: Course, sample: DomainSample) -> Change | None:
     wanted = course.home_live_vcpus if course.restoring else course.to_vcpus
     if sample.live_vcpus == wanted:
         return None
-    step = 1 if wanted > sample.live_vcpus else -1
+    # Devices go one by one, because nothing undoes half of more; xenstore is told a number.
+    most = max(course.step_vcpus, 1) if course.method is Method.XENSTORE else 1
+    step = min(max(wanted - sample.live_vcpus, -most), most)
     return SetLive(uuid=course.uuid, count=sample.live_vcpus + step)

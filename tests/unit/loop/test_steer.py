@@ -118,6 +118,13 @@ def test_devices_go_one_by_one() -> None:
     assert next_change(plug, sample(None, live_vcpus=2), 1) == SetLive(uuid="u", count=3)
 
 
+def test_xenstore_is_told_a_number_and_a_restore_asks_for_all_of_it() -> None:
+    shrink = course(1, 2, method=Method.XENSTORE)
+    assert next_change(shrink, sample(None), 1) == SetLive(uuid="u", count=2)
+    restore = course(4, 4, method=Method.XENSTORE, purpose=Purpose.RESTORE)
+    assert next_change(restore, sample(None, live_vcpus=1), 1) == SetLive(uuid="u", count=4)
+
+
 def test_nothing_is_begun_while_a_change_is_in_flight() -> None:
     busy = sample(in_flight=SetOnline(uuid="u", online=ALL))
     assert next_change(course(1), busy, 1) is None
