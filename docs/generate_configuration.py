@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from vcpud.hypervisor.options import LibvirtOptions
+from vcpud.hypervisor.xen.options import XenOptions
 from vcpud.units import duration_text
 
 PAGE = Path(__file__).with_name("configuration.md")
 MANUALS = Path(__file__).parents[1] / "deploy/man/generate.py"
+BACKENDS = {"libvirt": LibvirtOptions, "xen": XenOptions}
 HEAD = """\
 # Every key of the configuration
 
@@ -70,11 +72,11 @@ def page() -> str:
 def _kind(key: Any) -> str:
     """With the default that the backend has for a key that the configuration leaves to it."""
     section, _, word = key.name.partition(".")
-    if section != "libvirt":
+    if section not in BACKENDS:
         return str(key.kind)
     default = next(
         field.default
-        for field in dataclasses.fields(LibvirtOptions)
+        for field in dataclasses.fields(BACKENDS[section])
         if field.name.removesuffix("_ns") == word
     )
     if isinstance(default, bool):

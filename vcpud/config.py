@@ -138,6 +138,14 @@ class _Libvirt(_Section):
     handover_notes: _Flag | None = None
 
 
+class _Xen(_Section):
+    """What only the backend `xen` has; `libvirt:` holds for it too."""
+
+    sampling_cost_ratio: _Ratio | None = None
+    sampling_period: _Timeout | None = None
+    ignore_host: _Flag | None = None
+
+
 class _Terms(_Section):
     mode: Mode | None = None
     min_vcpus: _Count | None = None
@@ -179,6 +187,7 @@ class _Fixed(_Section):
     foreign: Foreign = Foreign.ADOPT
     policy: _Policy = _Policy()
     libvirt: _Libvirt = _Libvirt()
+    xen: _Xen = _Xen()
     defaults: _Terms = _Terms()
     domains: dict[_Text, _Terms] = {}
     deny: tuple[_Text, ...] = ()
@@ -310,7 +319,7 @@ def _settings(merged: Document, mistakes: list[Mistake], files: tuple[str, ...])
         ),
         terms=_book(root, merged),
         backend=root.backend,
-        backend_options=_backend_options(root.libvirt),
+        backend_options=_backend_options(root),
         listen=_listening(root.metrics) if root.metrics.enabled else None,
         recordings=_recordings(root) if root.recording.enabled else None,
         log_format=root.log.format,
@@ -460,10 +469,19 @@ def _recordings(root: _Fixed) -> Recordings:
     )
 
 
-def _backend_options(section: _Libvirt) -> dict[str, Any]:
-    duration = {"call_deadline", "agent_period", "agent_timeout", "boot_grace", "resync"}
+def _backend_options(root: _Fixed) -> dict[str, Any]:
+    duration = {
+        "call_deadline",
+        "agent_period",
+        "agent_timeout",
+        "boot_grace",
+        "resync",
+        "sampling_period",
+    }
+    sections = [root.libvirt, *([root.xen] if root.backend.partition(":")[0] == "xen" else [])]
     return {
         f"{word}_ns" if word in duration else word: value
+        for section in sections
         for word, value in section
         if value is not None
     }

@@ -25,6 +25,7 @@ from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]
 
 from vcpud import cli, config, policy
 from vcpud.hypervisor.options import LibvirtOptions
+from vcpud.hypervisor.xen.options import XenOptions
 from vcpud.limits import Limits
 from vcpud.units import duration_text
 from vcpud.version import version
@@ -208,7 +209,7 @@ def keys() -> Iterator[Key]:
     read = root.model_json_schema(mode="validation")
     written = root.model_json_schema(mode="serialization")
     texts = _comments(SHIPPED.read_text(encoding="utf-8"))
-    for section, source in (("limits", Limits), ("libvirt", LibvirtOptions)):
+    for section, source in (("limits", Limits), ("libvirt", LibvirtOptions), ("xen", XenOptions)):
         found = _attributes(inspect.getdoc(source) or "")
         texts |= {f"{section}.{name.removesuffix('_ns')}": text for name, text in found.items()}
     for name, ours, theirs in _walk(read, written, read, written, ""):

@@ -8,7 +8,7 @@ link under test is the real one; only what libvirt's library would answer is mad
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -332,7 +332,6 @@ class XenRig:
         world: XenWorld,
         root: Path,
         *,
-        wake: Callable[[], None] = lambda: None,
         terms: TermsBook | None = None,
         writable: bool = True,
         **options: Any,
@@ -348,7 +347,7 @@ class XenRig:
                 terms=terms or TermsBook(default=Terms(mode=Mode.ENFORCE)),
                 writable=writable,
                 now_ns=world.now_ns,
-                wake=lambda: (self.woken.set(), wake())[1],
+                wake=self.woken.set,
                 period_ns=60_000 * NS_PER_MS,
             ),
             XenOptions(**options),

@@ -203,7 +203,7 @@ def test_the_library_says_what_it_is(link: LibvirtLink) -> None:
 
 def test_what_vcpus_do_is_told_without_the_wrapper_that_xen_breaks(link: LibvirtLink) -> None:
     states = link.states(FIRST)
-    assert [state.index for state in states] == list(range(len(states)))
+    assert [state.number for state in states] == list(range(len(states)))
     assert len(states) > 1
     assert {state.word for state in states} == {VcpuWord.RUNNING}
     assert all(state.run_ns > 0 for state in states)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vcpud.hypervisor.connection import LibvirtLibrary
 from vcpud.hypervisor.kvm import KvmHypervisor
-from vcpud.hypervisor.options import read_options
+from vcpud.hypervisor.options import LibvirtOptions, read_options
 from vcpud.hypervisor.proc import ProcFiles
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class LibvirtBackend:
     """An opened libvirt backend."""
 
     def __init__(self, options: BackendOptions) -> None:
-        section = read_options(options.options, options.argument)
+        section = read_options(options.options, options.argument, LibvirtOptions)
         self._library = LibvirtLibrary(section.uri)
         self._hypervisor = KvmHypervisor(self._library, ProcFiles(), options, section)
 

@@ -59,7 +59,7 @@ class VcpuWord(StrEnum):
 class VcpuState(NamedTuple):
     """One vCPU at one instant (`virDomainGetVcpus`)."""
 
-    index: int
+    number: int
     word: VcpuWord
     run_ns: int
 

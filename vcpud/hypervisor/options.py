@@ -47,9 +47,7 @@ class LibvirtOptions:
 OptionsT = TypeVar("OptionsT", bound=LibvirtOptions)
 
 
-def read_options(
-    section: Mapping[str, Any], argument: str, kind: type[OptionsT] = LibvirtOptions
-) -> OptionsT:
+def read_options(section: Mapping[str, Any], argument: str, kind: type[OptionsT]) -> OptionsT:
     """Fill in what the configuration leaves out.
 
     Args:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vcpud import config
 from vcpud.errors import ConfigError
-from vcpud.hypervisor.options import read_options
+from vcpud.hypervisor.options import LibvirtOptions, read_options
 from vcpud.model import Mode
 from vcpud.units import NS_PER_S
 from vcpud_policies.spin_feedback import SpinFeedback
@@ -47,7 +47,7 @@ def test_a_right_file_becomes_settings(tmp_path: Path) -> None:
     assert found.loop.period_ns == 2 * NS_PER_S
     assert found.loop.policy == SpinFeedback(spin_high=0.2)
     assert found.loop.limits.shrink_cooldown_ns == 9 * NS_PER_S
-    understood = read_options(found.backend_options, "")
+    understood = read_options(found.backend_options, "", LibvirtOptions)
     assert (understood.uri, understood.agent_period_ns) == ("qemu:///session", 7 * NS_PER_S)
     assert found.terms.terms("u", "web-1", None).mode is Mode.ENFORCE
     assert found.terms.terms("u", "web-1", None).min_vcpus == 2

@@ -127,11 +127,13 @@ def test_what_cannot_be_read_is_unknown_and_no_guess(tmp_path: Path) -> None:
 
 
 def test_options_left_out_take_their_defaults_and_the_argument_wins() -> None:
-    found = read_options({"uri": "qemu:///system", "workers": 3}, "test:///default")
+    found = read_options(
+        {"uri": "qemu:///system", "workers": 3}, "test:///default", LibvirtOptions
+    )
     assert found == LibvirtOptions(uri="test:///default", workers=3)
     assert found.agent_period_ns == 5 * NS_PER_S
 
 
 def test_every_unknown_option_is_named() -> None:
     with pytest.raises(ConfigError, match=r"(?s)libvirt\.a:.*libvirt\.b:"):
-        read_options({"a": 1, "b": 2}, "")
+        read_options({"a": 1, "b": 2}, "", LibvirtOptions)

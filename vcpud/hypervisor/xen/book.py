@@ -75,10 +75,10 @@ class XenBook(Book):
     def looked(self, states: tuple[VcpuState, ...], at_ns: int) -> None:
         """A look at what its vCPUs were doing."""
         for state in states:
-            wait = self._waits.get(state.index)
+            wait = self._waits.get(state.number)
             if wait is not None and wait.at_ns is not None:
                 blocked = state.word is VcpuWord.BLOCKED
-                self._waits[state.index] = sampled(wait, blocked=blocked, at_ns=at_ns)
+                self._waits[state.number] = sampled(wait, blocked=blocked, at_ns=at_ns)
 
     def _waited(self, vcpu: VcpuSample, at_ns: int, *, online: bool) -> VcpuSample:
         if vcpu.run_ns is None:

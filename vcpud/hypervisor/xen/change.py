@@ -152,8 +152,8 @@ class XenChange(Undertaking):
             states = hand.call(self._patience.call_s, lambda link: link.states(uuid))
             believed = self._roll.online(self._number)
             run_ns = [state.run_ns for state in states]
-            blocked = {state.index for state in states if state.word is not VcpuWord.OTHER}
-            online = witness.online(run_ns, blocked, believed, self._now_ns())
+            alive = {state.number for state in states if state.word is not VcpuWord.OTHER}
+            online = witness.online(run_ns, alive, believed, self._now_ns())
             self._roll.told({self._number: online}, self._now_ns())
             return online
         if self._number not in told:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import libvirt
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
@@ -78,8 +78,8 @@ class XenLink(LibvirtLink):
                 if failure.meaning is not Meaning.GONE:
                     raise
         self._roll.keep(frozenset(row.number for row in rows))
+        self._roll.host(int(self._ask(self._connection.getInfo)[_PCPUS]), ran_ns)
         if counters:
-            self._roll.host(int(self._ask(self._connection.getInfo)[_PCPUS]), ran_ns)
             self._call_roll()
         for row in rows:
             row.raw["vcpu.current"] = len(self._roll.online(row.number))
@@ -89,7 +89,7 @@ class XenLink(LibvirtLink):
         name = str(self._of(uuid, lambda domain: domain.schedulerType())[0])
         found: dict[str, Any] = {}
         with contextlib.suppress(CallFailed):  # schedulers without weights
-            found = dict(self._of(uuid, lambda domain: domain.schedulerParameters()))
+            found = cast("dict[str, Any]", self._of(uuid, lambda d: d.schedulerParameters()))
         weight, cap = found.get("weight"), found.get("cap")
         number = int(self._domain(uuid).ID())
         self._roll.weighed(number, Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap)))
@@ -111,7 +111,8 @@ class XenLink(LibvirtLink):
         *,
         counters: bool,
     ) -> None:
-        state, _, _, count, total_ns = self._ask(domain.info)
+        told: Any = self._ask(domain.info)
+        state, _, _, count, total_ns = told
         ran_ns[number] = int(total_ns)
         if number == _DOM0:
             return
