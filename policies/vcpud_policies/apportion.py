@@ -16,7 +16,9 @@ Approach
     saving first. Then single vCPUs are given or taken where the weighted sum of log progress
     gains most or loses least, until the sum fits. Where it cannot fit, each sensitive domain
     takes the better of one vCPU and its entitlement for itself. Greedy is exact here: the
-    objective is separable and concave in each count.
+    objective is separable and concave in each count. Threads that go in step have their turns in
+    rounds: four of them run no faster on three vCPUs than on two, so only numbers are considered
+    that are worth more than any smaller one; with such steps of several vCPUs greedy is a rule.
 
 References:
     The step penalty follows the rotation law of docs/policies.md, apportionment by marginal gain
@@ -56,6 +58,8 @@ class Claim:
         contended: Whether it suffers contention now.
         used: pCPUs it uses now.
         made: Its progress now over what of its use can be progress, None where not known.
+        in_step: Its threads, one for each vCPU it came with, wait for each other: on a number
+            that does not divide theirs, some turn is the last one's alone.
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
     """
@@ -71,6 +75,7 @@ class Claim:
     contended: bool
     used: float = 0.0
     made: float | None = None
+    in_step: bool = False
     movable: bool = True
     lends: bool = False
 
@@ -82,9 +87,28 @@ class Claim:
         """pCPUs it keeps busy or asks for on that many vCPUs."""
         return min(float(vcpus), self.want)
 
+    def worth(self, vcpus: int) -> float:
+        """That many vCPUs in ones that are never idle for want of a thread."""
+        if not self.in_step or vcpus >= self.home:
+            return float(vcpus)
+        return self.home / math.ceil(self.home / vcpus)
+
+    def even(self, vcpus: int) -> int:
+        """The fewest vCPUs that are worth as many."""
+        if not self.in_step or vcpus >= self.home:
+            return vcpus
+        return math.ceil(self.home / math.ceil(self.home / vcpus))
+
+    def above(self, vcpus: int) -> int:
+        """The next larger number that is worth more."""
+        more = vcpus + 1
+        while self.even(more) != more:
+            more += 1
+        return more
+
     def progress(self, vcpus: int, *, fits: bool) -> float:
         """Progress on that many vCPUs."""
-        runs = max(min(float(vcpus), self.entitled), 1e-3)
+        runs = max(min(self.worth(vcpus), self.entitled), 1e-3)
         return runs if fits or vcpus == 1 else runs / (1 + self.cost)
 
     def gain(self, vcpus: int, *, fits: bool) -> float:
@@ -102,7 +126,7 @@ class Claim:
     @property
     def share(self) -> int:
         """Its entitlement in vCPUs that the host can keep running."""
-        return self.within(math.floor(self.entitled + ROUNDING_PCPUS))
+        return self.within(self.even(max(math.floor(self.entitled + ROUNDING_PCPUS), 1)))
 
     @property
     def kept(self) -> int:
@@ -196,36 +220,47 @@ def _fit(hurt: Sequence[Claim], shares: Mapping[Uuid, int], left: float) -> dict
     """Give or take single vCPUs where the weighted sum of log progress gains most, loses least."""
     counts = dict(shares)
     busy = _busy(hurt, counts)
-    over = [
-        (c.weight * math.log(n / (n - 1)), c.uuid, c)
-        for c in hurt
-        if (n := counts[c.uuid]) > max(c.least, 1)
-    ]
+    over = [step for c in hurt if (step := _down(c, counts[c.uuid])) is not None]
     heapq.heapify(over)
     while over and busy > left + ROUNDING_PCPUS:
-        _, uuid, claim = heapq.heappop(over)
-        busy -= claim.occupies(counts[uuid]) - claim.occupies(counts[uuid] - 1)
-        counts[uuid] -= 1
-        n = counts[uuid]
-        if n > max(claim.least, 1):
-            heapq.heappush(over, (claim.weight * math.log(n / (n - 1)), uuid, claim))
-    under = [
-        (-c.weight * math.log((n + 1) / n), c.uuid, c)
-        for c in hurt
-        if (n := counts[c.uuid]) < c.home
-    ]
+        _, uuid, fewer, claim = heapq.heappop(over)
+        busy -= claim.occupies(counts[uuid]) - claim.occupies(fewer)
+        counts[uuid] = fewer
+        if (step := _down(claim, fewer)) is not None:
+            heapq.heappush(over, step)
+    under = [step for c in hurt if (step := _up(c, counts[c.uuid])) is not None]
     heapq.heapify(under)
     while under:
-        _, uuid, claim = heapq.heappop(under)
-        n = counts[uuid] + 1
-        grown = claim.occupies(n) - claim.occupies(n - 1)
-        if n > math.ceil(claim.entitled - 1e-9) or busy + grown > left + ROUNDING_PCPUS:
+        _, uuid, more, claim = heapq.heappop(under)
+        grown = claim.occupies(more) - claim.occupies(counts[uuid])
+        if more > math.ceil(claim.entitled - 1e-9) or busy + grown > left + ROUNDING_PCPUS:
             continue
         busy += grown
-        counts[uuid] = n
-        if n < claim.home:
-            heapq.heappush(under, (-claim.weight * math.log((n + 1) / n), uuid, claim))
+        counts[uuid] = more
+        if (step := _up(claim, more)) is not None:
+            heapq.heappush(under, step)
     return counts
+
+
+_Step = tuple[float, Uuid, int, Claim]
+"""What a step loses, or less what it gains, per vCPU; whose, and to how many. Domains differ, so
+claims are never compared."""
+
+
+def _down(claim: Claim, vcpus: int) -> _Step | None:
+    fewer = claim.within(claim.even(vcpus - 1)) if vcpus > 1 else vcpus
+    if fewer >= vcpus:
+        return None
+    lost = math.log(claim.worth(vcpus) / claim.worth(fewer)) / (vcpus - fewer)
+    return claim.weight * lost, claim.uuid, fewer, claim
+
+
+def _up(claim: Claim, vcpus: int) -> _Step | None:
+    more = claim.above(vcpus)
+    if more > claim.home:
+        return None
+    won = math.log(claim.worth(more) / claim.worth(vcpus)) / (more - vcpus)
+    return -claim.weight * won, claim.uuid, more, claim
 
 
 def _alone(claim: Claim, share: int) -> int:

@@ -18,6 +18,7 @@ Approach
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +40,8 @@ CALM_DELAY_RATIO = 0.05
 """Run delay per active vCPU below which a host does not stand in the way."""
 LEAST_PCPUS = 1e-3
 """Progress below this cannot be told from none."""
+MOST_NOISE_RATIO = 1.0
+"""Progress that differs by more is no noise: something else has begun."""
 RETRY_NS = 600 * NS_PER_S
 RETRY_MAX_NS = 6 * 3600 * NS_PER_S
 
@@ -54,12 +57,18 @@ class Belief:
         calm_worth_ratio: What of its use counts as progress then: what can be made of its share.
         trust_ratio: How far its hints are believed; halved by each move that did not help.
         proven: A verdict confirmed the cost.
+        in_step: It was proven of a domain that does not wait for locks: its threads wait for each
+            other in user space.
+        seen: Whether it was ever told if its vCPUs wait for pCPUs.
         failures: Moves in a row that did not help.
         locks_at_ns: The lock reading last learned from.
         progress_at_ns: The window of progress last learned from.
         rate_pcpus: Its progress then.
+        noise_ratio: By how much its progress differs from window to window under contention, as a
+            standard deviation of one window.
         short_windows: Windows in a row in which it made much less of its share than possible.
-        contended_since_ns: Since when its vCPUs wait for pCPUs, None while they do not.
+        contended_since_ns: Since when its vCPUs wait for pCPUs, None while they do not. 0 where
+            it was never seen otherwise: then all that was seen of it was seen like that.
         not_before_ns: No attempt before this.
         lent_not_before_ns: Not brought to its entitlement for the sake of others before this.
         lent_failures: How often that harmed it.
@@ -73,10 +82,13 @@ class Belief:
     calm_worth_ratio: float = 1.0
     trust_ratio: float = 1.0
     proven: bool = False
+    in_step: bool = False
+    seen: bool = False
     failures: int = 0
     locks_at_ns: int | None = None
     progress_at_ns: int | None = None
     rate_pcpus: float | None = None
+    noise_ratio: float = 0.0
     short_windows: int = 0
     contended_since_ns: int | None = None
     not_before_ns: int = 0
@@ -86,22 +98,42 @@ class Belief:
     short_since_ns: int | None = None
 
 
-def look(belief: Belief, domain: DomainDemand, *, contended: bool, now_ns: int) -> Belief:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """What a domain was like before a move that was made for its own sake.
+
+    Attributes:
+        rate_pcpus: Its progress, None where not known.
+        cost_ratio: What contention was believed to cost it, or measured since.
+        in_step: Whether that was believed without seeing it wait for locks.
+    """
+
+    rate_pcpus: float | None
+    cost_ratio: float
+    in_step: bool
+
+
+def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns: int) -> Belief:
     """Take in what is newly read of a domain whose data is good.
 
     Args:
         belief: So far.
         domain: As it is now.
-        contended: Its vCPUs wait for pCPUs that others of its pool use.
+        contended: Its vCPUs wait for pCPUs that others of its pool use; None where not known.
         now_ns: Now.
     """
     news: dict[str, Any] = {}
     home = domain.home_vcpus or max(belief.home_vcpus, domain.active_vcpus)
-    since_ns = (belief.contended_since_ns or now_ns) if contended else None
-    if home != belief.home_vcpus or since_ns != belief.contended_since_ns:
-        news = {"home_vcpus": home, "contended_since_ns": since_ns}
+    since_ns = None
+    if contended:
+        since_ns = belief.contended_since_ns
+        if since_ns is None:
+            since_ns = now_ns if belief.seen else 0
+    seen = belief.seen or contended is not None
+    if (home, since_ns, seen) != (belief.home_vcpus, belief.contended_since_ns, belief.seen):
+        news = {"home_vcpus": home, "contended_since_ns": since_ns, "seen": seen}
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
-        news |= _locks(belief, domain, contended=contended)
+        news |= _locks(belief, domain, contended=bool(contended))
     window = domain.progress
     if window is not None and window.ended_at_ns != belief.progress_at_ns:
         news |= _progress(belief, domain, window, since_ns)
@@ -134,11 +166,33 @@ def _progress(
         worth = seen if worth == 1.0 else worth + LEARN_RATIO * (seen - worth)
     short = _shortfall(worth, domain) if _seen_since(domain, since_ns) else None
     return {
+        "noise_ratio": _noise(belief, window, since_ns),
         "progress_at_ns": window.ended_at_ns,
         "rate_pcpus": window.rate_pcpus,
         "calm_worth_ratio": worth,
         "short_windows": belief.short_windows + 1 if short else 0,
     }
+
+
+def _noise(belief: Belief, window: Progress, since_ns: int | None) -> float:
+    """What is known of the noise after this window and the one before, if both are alike."""
+    before = belief.rate_pcpus
+    length_ns = window.ended_at_ns - window.began_at_ns
+    alike = (
+        before is not None
+        and since_ns is not None
+        and window.began_at_ns == belief.progress_at_ns
+        and window.began_at_ns - length_ns >= since_ns
+        and window.active_vcpus is not None
+    )
+    if before is None or not alike:
+        return belief.noise_ratio
+    # Of two windows that are alike the difference varies by sqrt(2) times as much as each.
+    high, low = max(before, window.rate_pcpus), min(before, window.rate_pcpus)
+    apart = math.log(max(high, LEAST_PCPUS) / max(low, LEAST_PCPUS)) / math.sqrt(2)
+    return math.sqrt(
+        (1 - LEARN_RATIO) * belief.noise_ratio**2 + LEARN_RATIO * min(apart, MOST_NOISE_RATIO) ** 2
+    )
 
 
 def _calm(domain: DomainDemand) -> bool:
@@ -173,29 +227,34 @@ def _shortfall(worth: float, domain: DomainDemand) -> float | None:
     return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
 
 
-def believed_cost(belief: Belief, domain: DomainDemand) -> float:
-    """What contention is believed to cost a domain now; 0 without evidence."""
+def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
+    """What contention is believed to cost a domain now, and whether its threads go in step.
+
+    Without evidence it costs nothing. Threads that wait for spinlocks take turns; where progress
+    falls short and no lock shows why, they wait for each other in user space: at barriers.
+    """
     if belief.proven:
-        return belief.cost_ratio
+        return belief.cost_ratio, belief.in_step
     bound = shortfall(belief, domain) if comparable(belief, domain) else None
     if bound is None:
-        return 0.0
-    cost = min(belief.cost_ratio * belief.trust_ratio, bound)
+        return 0.0, False
+    locks = min(belief.cost_ratio * belief.trust_ratio, bound)
+    hint = 0.0
     if belief.short_windows >= HINT_WINDOWS:
-        cost = max(cost, HINT_TRUST_RATIO * 0.5**belief.failures * bound)
-    return cost
+        hint = HINT_TRUST_RATIO * 0.5**belief.failures * bound
+    return max(locks, hint), hint > locks
 
 
 def judged(
-    belief: Belief, outcome: Outcome, *, shrunk: bool, cost_ratio: float, now_ns: int
+    belief: Belief, outcome: Outcome, sought: Sought, *, shrunk: bool, now_ns: int
 ) -> Belief:
     """Learn from the verdict on a move that was made for this domain's own sake.
 
     Args:
         belief: So far.
         outcome: Of the move as a whole.
+        sought: What was believed before, with what was measured since.
         shrunk: It was given fewer vCPUs; a verdict on more says nothing new.
-        cost_ratio: What contention cost it, as believed before and as measured since.
         now_ns: Now.
     """
     if not shrunk:
@@ -204,10 +263,11 @@ def judged(
         return replace(
             belief,
             proven=True,
+            in_step=sought.in_step,
             failures=0,
             trust_ratio=1.0,
             not_before_ns=0,
-            cost_ratio=max(belief.cost_ratio, cost_ratio),
+            cost_ratio=max(belief.cost_ratio, sought.cost_ratio),
         )
     pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
     return replace(

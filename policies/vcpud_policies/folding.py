@@ -24,21 +24,13 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from vcpud.demand import DomainDemand, HostDemand
-from vcpud.model import Uuid
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.plan import Move, Outlook, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import proposals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Folds:
-    """The policy's state: when each domain was last looked at."""
-
-    looked_at_ns: Mapping[Uuid, int] = field(default_factory=dict)
+from vcpud_policies.paced import Looks, paced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,31 +53,24 @@ class Folding:
         if self.extra_vcpus < 0 or not 0 < self.busy_high <= 1:
             raise ValueError("extra_vcpus >= 0 and 0 < busy_high <= 1 are required")
 
-    def initial(self) -> Folds:
-        return Folds()
+    def initial(self) -> Looks:
+        return Looks()
 
     def decide(
         self,
-        state: Folds,
+        state: Looks,
         demand: HostDemand,
         verdicts: tuple[Verdict, ...],  # noqa: ARG002 - feedback is use itself
         now_ns: int,
-    ) -> tuple[Folds, Plan]:
-        looked = {}
-        found = []
-        for _, domain in proposals.eligible(demand):
-            last_ns = state.looked_at_ns.get(domain.uuid)
-            due = last_ns is None or now_ns - last_ns >= self.interval_ns
-            looked[domain.uuid] = now_ns if due or last_ns is None else last_ns
-            found.append(self._one(domain, due=due))
-        return Folds(looked_at_ns=looked), proposals.plan(found)
+    ) -> tuple[Looks, Plan]:
+        return paced(state, demand, now_ns, interval_ns=self.interval_ns, see=self._see)
 
     def needed_vcpus(self, used_pcpus: float, active_vcpus: int) -> int:
         """What a domain needs, for the processor it uses on that many vCPUs."""
         busy = used_pcpus > self.busy_high * active_vcpus
         return max(math.ceil(used_pcpus - _NOTHING), 1) + self.extra_vcpus + busy
 
-    def _one(self, domain: DomainDemand, *, due: bool) -> tuple[Outlook, Move | None]:
+    def _see(self, domain: DomainDemand, _: PoolDemand) -> tuple[Outlook, Move | None]:
         active, used = domain.active_vcpus, domain.used_pcpus
         wanted = active
         if used is not None:
@@ -98,7 +83,7 @@ class Folding:
             more=f"more than {self.busy_high * active:.2f} pCPUs are used",
             fewer=f"at most {max(active - 1 - self.extra_vcpus, 0)} pCPUs are used",
         )
-        if wanted == active or not due:
+        if wanted == active:
             return outlook, None
         reason = f"{used:.2f} pCPUs used on {active} vCPUs"
         return outlook, proposals.resize(domain, wanted, reason, judged=self.judged)

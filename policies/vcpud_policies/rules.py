@@ -25,22 +25,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand
-from vcpud.model import Uuid
 from vcpud.plan import Move, Outlook, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import proposals
 from vcpud_policies.expressions import Rule, RuleError, Unknown, read
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looks:
-    """The policy's state: when each domain was last looked at."""
-
-    looked_at_ns: Mapping[Uuid, int] = field(default_factory=dict)
+from vcpud_policies.paced import Looks, paced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +84,9 @@ class Rules:
         verdicts: tuple[Verdict, ...],  # noqa: ARG002 - rules know no past
         now_ns: int,
     ) -> tuple[Looks, Plan]:
-        looked = {}
-        found = []
-        for pool, domain in proposals.eligible(demand):
-            last_ns = state.looked_at_ns.get(domain.uuid)
-            due = last_ns is None or now_ns - last_ns >= self.update_ns
-            looked[domain.uuid] = now_ns if due or last_ns is None else last_ns
-            found.append(self._one(domain, pool, due=due))
-        return Looks(looked_at_ns=looked), proposals.plan(found)
+        return paced(state, demand, now_ns, interval_ns=self.update_ns, see=self._see)
 
-    def _one(
-        self, domain: DomainDemand, pool: PoolDemand, *, due: bool
-    ) -> tuple[Outlook, Move | None]:
+    def _see(self, domain: DomainDemand, pool: PoolDemand) -> tuple[Outlook, Move | None]:
         names = sorted({*self._more.names, *self._fewer.names})
         figures = {name: FIGURES[name](domain, pool) for name in names}
         active, wanted = domain.active_vcpus, domain.active_vcpus
@@ -114,7 +98,7 @@ class Rules:
         outlook = proposals.stepped(
             domain, wanted, inputs, more=self.hotplug, fewer=self.hotunplug
         )
-        if wanted == active or not due:
+        if wanted == active:
             return outlook, None
         shown = ", ".join(f"{name} {value:.3g}" for name, value in inputs if value is not None)
         rule = "hotplug" if wanted > active else "hotunplug"

@@ -23,21 +23,13 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from vcpud.demand import DomainDemand, HostDemand
-from vcpud.model import Uuid
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.plan import Move, Outlook, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import proposals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
-    """The policy's state: when each domain was last looked at."""
-
-    looked_at_ns: Mapping[Uuid, int] = field(default_factory=dict)
+from vcpud_policies.paced import Looks, paced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +52,19 @@ class StealGovernor:
         if not 0 <= self.steal_low < self.steal_high <= 1:
             raise ValueError("0 <= steal_low < steal_high <= 1 is required")
 
-    def initial(self) -> Steps:
-        return Steps()
+    def initial(self) -> Looks:
+        return Looks()
 
     def decide(
         self,
-        state: Steps,
+        state: Looks,
         demand: HostDemand,
         verdicts: tuple[Verdict, ...],  # noqa: ARG002 - feedback is steal itself
         now_ns: int,
-    ) -> tuple[Steps, Plan]:
-        looked = {}
-        found = []
-        for _, domain in proposals.eligible(demand):
-            last_ns = state.looked_at_ns.get(domain.uuid)
-            due = last_ns is None or now_ns - last_ns >= self.interval_ns
-            looked[domain.uuid] = now_ns if due or last_ns is None else last_ns
-            found.append(self._one(domain, due=due))
-        return Steps(looked_at_ns=looked), proposals.plan(found)
+    ) -> tuple[Looks, Plan]:
+        return paced(state, demand, now_ns, interval_ns=self.interval_ns, see=self._see)
 
-    def _one(self, domain: DomainDemand, *, due: bool) -> tuple[Outlook, Move | None]:
+    def _see(self, domain: DomainDemand, _: PoolDemand) -> tuple[Outlook, Move | None]:
         active = domain.active_vcpus
         steal = None if domain.run_delay_pcpus is None else domain.run_delay_pcpus / active
         wanted = active
@@ -94,7 +79,7 @@ class StealGovernor:
             more=f"steal is at most {self.steal_low:g}",
             fewer=f"steal is above {self.steal_high:g}",
         )
-        if wanted == active or not due:
+        if wanted == active:
             return outlook, None
         return outlook, proposals.resize(
             domain, wanted, f"steal {steal:.3f} per active vCPU", judged=self.judged

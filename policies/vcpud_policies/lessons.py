@@ -1,0 +1,60 @@
+"""What `adaptive` learns from the judge's verdicts on its moves.
+
+A verdict on an exchange teaches nothing: both domains were known before. One on a move made for a
+domain's own sake says what contention costs it, one on a neighbour that lent says whether that
+hurt it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vcpud.demand import HostDemand
+from vcpud.model import Uuid
+from vcpud.plan import Outcome, Proof, Resize, Verdict
+from vcpud_policies import belief as beliefs
+from vcpud_policies.belief import Belief, Sought
+from vcpud_policies.memory import Memory
+
+
+def heard(
+    state: Memory, demand: HostDemand, verdicts: tuple[Verdict, ...], now_ns: int
+) -> tuple[dict[Uuid, Belief], dict[Uuid, Sought]]:
+    """Beliefs, and who still waits for a verdict, after those since the last decision."""
+    known, sought = dict(state.domains), dict(state.sought)
+    domains = {domain.uuid: domain for domain in demand.domains} if verdicts else {}
+    for verdict in verdicts:
+        if verdict.move.proof is Proof.SUM:
+            continue
+        for resize in verdict.move.resizes:
+            domain, belief = domains.get(resize.uuid), known.get(resize.uuid)
+            if domain is None or belief is None:
+                continue
+            shrunk = resize.to_vcpus < resize.from_vcpus
+            if resize.uuid in sought:
+                was = sought.pop(resize.uuid)
+                window, after = domain.progress, None
+                if window is not None and window.active_vcpus == resize.to_vcpus:
+                    after = window.rate_pcpus
+                cost = max(_measured(resize, domain.entitled_pcpus, was, after), was.cost_ratio)
+                if verdict.outcome is not Outcome.UNKNOWN or not verdict.kept:
+                    known[resize.uuid] = beliefs.judged(
+                        belief,
+                        verdict.outcome,
+                        replace(was, cost_ratio=cost),
+                        shrunk=shrunk,
+                        now_ns=now_ns,
+                    )
+            elif shrunk:
+                harmed = verdict.outcome is Outcome.HARMED
+                known[resize.uuid] = beliefs.lent(belief, harmed=harmed, now_ns=now_ns)
+    return known, sought
+
+
+def _measured(resize: Resize, entitled: float | None, was: Sought, after: float | None) -> float:
+    """What contention cost at least, from progress before and after a shrink."""
+    before = was.rate_pcpus
+    if before is None or after is None or entitled is None:
+        return 0.0
+    had, has = min(float(resize.from_vcpus), entitled), min(float(resize.to_vcpus), entitled)
+    return after / max(before, beliefs.LEAST_PCPUS) * had / max(has, beliefs.LEAST_PCPUS) - 1

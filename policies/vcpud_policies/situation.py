@@ -1,0 +1,209 @@
+"""A pool as `adaptive` sees it in one cycle: what each domain wants, is entitled to and claims.
+
+Units: amounts of processor are pCPUs, durations ns.
+
+Problem
+    Host-side figures are smoothed, so after a step they are on their way for ten seconds; use
+    alone understates what a domain wants that was shrunk or has to wait.
+
+Approach
+    A smoothed figure approaches its new level along an exponential whose end two points tell;
+    entitlements are taken from there, and nothing is decided until they have settled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from vcpud.demand import DomainDemand, PoolDemand, water_filled
+from vcpud.model import Method, Mode, Uuid
+from vcpud.tracks import SMOOTH_NS
+from vcpud.units import NS_PER_S
+from vcpud_policies import belief as beliefs
+from vcpud_policies.apportion import Claim
+from vcpud_policies.belief import Belief
+from vcpud_policies.memory import PoolMemory
+
+STEADY_RATIO = 0.05
+"""Entitlements that move by less of the pool than this in a cycle have settled."""
+STEADY_CYCLES = 2
+STILL_RATIO = 0.03
+"""A figure that moves by less than this share of itself is noise and not on its way anywhere."""
+SATURATED_RATIO = 0.9
+"""A guest that keeps so much of its vCPUs busy could use more."""
+
+
+class Situation:
+    """One pool in one cycle; lives for one call of `decide`.
+
+    Attributes:
+        pool: The pool.
+        inside: Its domains, by UUID.
+        now_ns: The instant.
+        overfull: Whether more vCPUs want to run than there are pCPUs.
+        entitled: pCPUs each is entitled to where its figures are on their way to.
+        believed: What is believed of each, after this cycle's readings.
+        claims: What each claims.
+        memory: Of the pool, after this cycle.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a cycle is made of
+        self,
+        *,
+        pool: PoolDemand,
+        inside: Sequence[DomainDemand],
+        known: Mapping[Uuid, Belief],
+        memory: PoolMemory,
+        now_ns: int,
+        min_gain: float,
+        delay_high: float,
+        overcommit_high: float,
+    ) -> None:
+        self.pool = pool
+        self.inside = inside
+        self.now_ns = now_ns
+        self._min_gain = min_gain
+        self._delay_high = delay_high
+        runnable = {domain.uuid: _runnable(domain) for domain in inside}
+        self._wants = _where_to(inside, runnable, memory, now_ns)
+        self.entitled = water_filled(
+            pool.available_pcpus,
+            [(d.uuid, float(d.weight), self._wants[d.uuid], float(d.max_vcpus)) for d in inside],
+        )
+        self._elapsed_s = (now_ns - memory.looked_at_ns) / NS_PER_S
+        self.memory = _looked(memory, runnable, self.entitled, pool, now_ns)
+        self.overfull = sum(runnable.values()) > overcommit_high * pool.available_pcpus
+        # A host on which nothing may be enforced is shown what would be done if it might.
+        modes = {domain.mode for domain in inside}
+        self._mode = Mode.ENFORCE if Mode.ENFORCE in modes else Mode.OBSERVE
+        self.believed: dict[Uuid, Belief] = {}
+        self.claims: dict[Uuid, Claim] = {}
+        for domain in inside:
+            belief = known.get(domain.uuid) or Belief(home_vcpus=domain.active_vcpus)
+            if domain.hold is None:
+                contended = self._contended(domain)
+                belief = beliefs.look(belief, domain, contended=contended, now_ns=now_ns)
+            self.claims[domain.uuid] = claim = self._claim(domain, belief)
+            self.believed[domain.uuid] = self._owed(belief, claim)
+
+    @property
+    def settled(self) -> bool:
+        """Whether entitlements have."""
+        return self.memory.steady_cycles >= STEADY_CYCLES
+
+    @property
+    def sensitive(self) -> list[Claim]:
+        """Those whom contention hurts."""
+        return [claim for claim in self.claims.values() if claim.sensitive]
+
+    def due(self, domain: DomainDemand) -> float | None:
+        """Progress a neighbour has a right to: its entitlement, at the worth of its use."""
+        window = domain.progress
+        if window is None or window.worth_ratio is None:
+            return None
+        return self.entitled[domain.uuid] * window.worth_ratio
+
+    def _contended(self, domain: DomainDemand) -> bool | None:
+        """Whether its vCPUs wait for pCPUs that others use; None while that cannot be told."""
+        delay = domain.run_delay_pcpus
+        if delay is None:
+            return None
+        return self.overfull and delay > self._delay_high * domain.active_vcpus
+
+    def _claim(self, domain: DomainDemand, belief: Belief) -> Claim:
+        movable = (
+            domain.hold is None
+            and domain.engaged is None
+            and domain.mode is self._mode
+            and domain.method is not Method.NONE
+            and domain.entitled_pcpus is not None
+            and domain.used_pcpus is not None
+        )
+        shrinkable = domain.method not in {Method.GROW_ONLY, Method.NONE}
+        cost, in_step = 0.0, False
+        if shrinkable and self.now_ns >= belief.not_before_ns:
+            cost, in_step = beliefs.believed_cost(belief, domain)
+        if cost < self._min_gain:
+            cost = 0.0
+        made = None
+        if domain.progress is not None and beliefs.comparable(belief, domain):
+            made = domain.progress.rate_pcpus / max(belief.calm_worth_ratio, beliefs.LEAST_PCPUS)
+        home = min(belief.home_vcpus, max(domain.max_vcpus, domain.active_vcpus))
+        return Claim(
+            uuid=domain.uuid,
+            weight=float(domain.weight),
+            active=domain.active_vcpus,
+            least=domain.min_vcpus,
+            home=home,
+            entitled=self.entitled[domain.uuid],
+            want=self._wants[domain.uuid],
+            cost=cost,
+            contended=belief.contended_since_ns is not None,
+            used=domain.used_pcpus or 0.0,
+            made=made,
+            in_step=in_step,
+            movable=movable,
+            lends=movable
+            and shrinkable
+            and domain.progress is not None
+            and self.now_ns >= belief.lent_not_before_ns,
+        )
+
+    def _owed(self, belief: Belief, claim: Claim) -> Belief:
+        """What whole vCPUs leave a sensitive domain short of, as time goes by."""
+        owed = 0.0
+        if claim.sensitive and claim.active < claim.home:
+            owed = belief.owed_pcpu_s + (claim.entitled - claim.active) * self._elapsed_s
+        return belief if owed == belief.owed_pcpu_s else replace(belief, owed_pcpu_s=owed)
+
+
+def _runnable(domain: DomainDemand) -> float:
+    """vCPUs that run or want to, on average."""
+    if domain.used_pcpus is None:
+        return float(domain.active_vcpus)
+    return min(domain.used_pcpus + (domain.run_delay_pcpus or 0.0), float(domain.active_vcpus))
+
+
+def _where_to(
+    inside: Sequence[DomainDemand],
+    runnable: Mapping[Uuid, float],
+    memory: PoolMemory,
+    now_ns: int,
+) -> dict[Uuid, float]:
+    """What each domain wants, where its smoothed figures are on their way to."""
+    elapsed_ns = now_ns - memory.looked_at_ns
+    ahead = 1 / math.expm1(elapsed_ns / SMOOTH_NS) if elapsed_ns > 0 else 0.0
+    wants = {}
+    for domain in inside:
+        now = runnable[domain.uuid]
+        before = memory.runnable.get(domain.uuid, now)
+        if abs(now - before) > STILL_RATIO * max(now, 1.0):
+            now = min(max(now + ahead * (now - before), 0.0), float(domain.active_vcpus))
+        if now > SATURATED_RATIO * domain.active_vcpus:
+            # With a vCPU to spare tasks do not queue for long: the reading is an old one.
+            now += domain.queued_tasks or 0.0
+        wants[domain.uuid] = min(now, float(domain.max_vcpus))
+    return wants
+
+
+def _looked(
+    memory: PoolMemory,
+    runnable: Mapping[Uuid, float],
+    entitled: Mapping[Uuid, float],
+    pool: PoolDemand,
+    now_ns: int,
+) -> PoolMemory:
+    """The pool's memory after this cycle: whether entitlements have settled."""
+    before = memory.entitled
+    moved = sum(abs(share - before.get(uuid, 0.0)) for uuid, share in entitled.items())
+    moved += sum(share for uuid, share in before.items() if uuid not in entitled)
+    steady = moved <= STEADY_RATIO * pool.available_pcpus
+    return replace(
+        memory,
+        runnable=runnable,
+        entitled=entitled,
+        looked_at_ns=now_ns,
+        steady_cycles=memory.steady_cycles + 1 if steady else 0,
+    )

@@ -1,0 +1,228 @@
+"""When `adaptive` acts on an allotment: bringing a pool together, giving back, taking turns.
+
+Units: amounts of processor are pCPUs, durations and instants ns.
+
+Problem
+    The best numbers of vCPUs change with every reading. Each change costs, is judged, and is
+    felt by the neighbours; one made on figures that are still moving, or that cannot be judged
+    for want of anything to compare with, is worse than none.
+
+Approach
+    All that must fit together is one move, made when entitlements have settled, contention has
+    lasted, the predicted gain is larger than what progress varies by from window to window, and
+    each domain in it has progress to be compared with; what was proven before is done
+    at once and undone only when it harms. vCPUs are given back as soon as there is room for them;
+    where that did not last, later each time. Whoever is short of a fraction of a vCPU for long
+    enough takes turns with whoever has one beyond.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from vcpud.demand import DomainDemand
+from vcpud.model import Uuid
+from vcpud.plan import Move, Proof, Resize
+from vcpud.units import NS_PER_S
+from vcpud_policies import prospects
+from vcpud_policies.apportion import Allotment, Claim
+from vcpud_policies.belief import Sought
+from vcpud_policies.situation import SATURATED_RATIO, Situation
+
+IDLE_PATIENCE_NS = 120 * NS_PER_S
+"""A guest that could not use more vCPUs now gets them back when there has been room so long."""
+CLEAR_SIGMAS = 2.0
+"""Standard deviations of a window of progress that a gain must exceed to be seen."""
+OWED_RATIO = 0.10
+"""Share of an entitlement that must be missing before vCPUs rotate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long to wait, and for how much.
+
+    Attributes:
+        min_gain: Least predicted gain that is worth a change.
+        settle_ns: How long contention must last before it is acted upon.
+        rotation_ns: Least time between two rotations of a pool's remainder.
+    """
+
+    min_gain: float
+    settle_ns: int
+    rotation_ns: int
+
+
+class Turn:
+    """What is done about one pool in one cycle; lives for one call of `decide`.
+
+    Attributes:
+        moves: What should change now.
+        sought: What the domains were like for whose sake that is.
+    """
+
+    def __init__(self, timing: Timing, seen: Situation, allotment: Allotment) -> None:
+        self.moves: list[Move] = []
+        self.sought: dict[Uuid, Sought] = {}
+        self._timing = timing
+        self._seen = seen
+        self._allotment = allotment
+        self._changed = [d for d in seen.inside if allotment.vcpus[d.uuid] != d.active_vcpus]
+
+    def take(self) -> None:
+        """Do what is due; at most one of the three in a cycle."""
+        wanted = self._allotment.vcpus
+        if any(wanted[d.uuid] < d.active_vcpus for d in self._changed):
+            self._bring_together()
+        if not self.moves:
+            self._give_back()
+        if not self.moves:
+            self._rotate()
+
+    def _bring_together(self) -> None:
+        """One move to an allotment that spares the sensitive ones, where it is worth it."""
+        seen, allotment, now_ns = self._seen, self._allotment, self._seen.now_ns
+        hurt = seen.sensitive
+        if (
+            not any(allotment.vcpus[c.uuid] != c.active or c.contended for c in hurt)
+            or not seen.settled
+            or allotment.gain < math.log1p(self._timing.min_gain)
+        ):
+            return
+        since_ns = [
+            since_ns
+            for c in hurt
+            if (since_ns := seen.believed[c.uuid].contended_since_ns) is not None
+        ]
+        if not since_ns or now_ns - min(since_ns) < self._timing.settle_ns:
+            return
+        proven = all(seen.believed[c.uuid].proven for c in hurt if c.contended)
+        if not proven and allotment.gain < math.log1p(self._least_visible(hurt)):
+            return
+        comparable_from_ns = max(since_ns)
+        if not proven and not all(
+            d.progress is not None
+            and d.progress.began_at_ns >= comparable_from_ns
+            and d.progress.active_vcpus == d.active_vcpus
+            for d in self._changed
+        ):
+            return
+        self._propose(
+            [(d, allotment.vcpus[d.uuid]) for d in self._changed],
+            prospects.reason(seen.pool, [seen.claims[d.uuid] for d in self._changed], allotment),
+            proof=Proof.NO_HARM if proven else Proof.GAIN,
+            comparable_from_ns=comparable_from_ns,
+            seeking={c.uuid for c in hurt},
+        )
+        seen.memory = replace(
+            seen.memory,
+            rotated_at_ns=now_ns,
+            patience_ns=seen.memory.patience_after(now_ns),
+            grown_at_ns=None,
+        )
+
+    def _least_visible(self, hurt: list[Claim]) -> float:
+        """The least gain that could be told from noise, in the steadiest of those who gain."""
+        noise = [self._seen.believed[c.uuid].noise_ratio for c in hurt if c.contended]
+        return CLEAR_SIGMAS * min(noise, default=0.0)
+
+    def _give_back(self) -> None:
+        """More vCPUs for whoever has room for them, once that has lasted."""
+        seen, wanted, now_ns = self._seen, self._allotment.vcpus, self._seen.now_ns
+        growing = {d.uuid: d for d in self._changed if wanted[d.uuid] > d.active_vcpus}
+        shrinks = len(growing) < len(self._changed)
+        for uuid, belief in seen.believed.items():
+            since_ns = (belief.short_since_ns or now_ns) if uuid in growing else None
+            if since_ns != belief.short_since_ns:
+                seen.believed[uuid] = replace(belief, short_since_ns=since_ns)
+        if not seen.settled or (shrinks and seen.sensitive):
+            return
+        for uuid, domain in growing.items():
+            since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]
+            hurried = claim.want > SATURATED_RATIO * claim.active
+            patience_ns = seen.memory.patience_ns if hurried else IDLE_PATIENCE_NS
+            if since_ns is None or now_ns - since_ns < patience_ns:
+                continue
+            self._propose(
+                [(domain, wanted[uuid])],
+                f"there is room: wants {claim.want:.2f} pCPUs, is entitled to "
+                f"{claim.entitled:.2f}",
+                proof=Proof.NO_HARM if hurried else Proof.NONE,
+                seeking={uuid} if hurried else set(),
+            )
+            if hurried:
+                seen.memory = replace(seen.memory, grown_at_ns=now_ns)
+
+    def _rotate(self) -> None:
+        """The vCPU that one has beyond its entitlement goes to the one that is owed most."""
+        seen, now_ns = self._seen, self._seen.now_ns
+        last_ns = seen.memory.rotated_at_ns
+        if last_ns is None:
+            seen.memory = replace(seen.memory, rotated_at_ns=now_ns)
+            return
+        if now_ns - last_ns < self._timing.rotation_ns:
+            return
+        hurt = [c for c in seen.sensitive if not c.contended]
+        owed = {c.uuid: seen.believed[c.uuid].owed_pcpu_s for c in hurt}
+        takers = [
+            c
+            for c in hurt
+            if c.active < c.home
+            and c.entitled - c.active > OWED_RATIO * c.entitled
+            and owed[c.uuid] > 0
+        ]
+        givers = [c for c in hurt if c.active > max(c.least, c.entitled) and owed[c.uuid] < 0]
+        if not takers or not givers:
+            return
+        taker = max(takers, key=lambda c: (owed[c.uuid] / c.entitled, c.uuid))
+        giver = min(givers, key=lambda c: (owed[c.uuid] / c.entitled, c.uuid))
+        by_uuid = {d.uuid: d for d in seen.inside}
+        self._propose(
+            [
+                (by_uuid[giver.uuid], giver.active - 1),
+                (by_uuid[taker.uuid], taker.active + 1),
+            ],
+            f"turns: entitled to {taker.entitled:.2f} pCPUs on {taker.active} vCPUs and "
+            f"{giver.entitled:.2f} on {giver.active}",
+            proof=Proof.SUM,
+            seeking=set(),
+        )
+        seen.memory = replace(seen.memory, rotated_at_ns=now_ns)
+
+    def _propose(
+        self,
+        targets: Iterable[tuple[DomainDemand, int]],
+        reason: str,
+        *,
+        proof: Proof,
+        seeking: set[Uuid],
+        comparable_from_ns: int | None = None,
+    ) -> None:
+        resizes = []
+        for domain, vcpus in targets:
+            sought = domain.uuid in seeking
+            resizes.append(
+                Resize(
+                    uuid=domain.uuid,
+                    from_vcpus=domain.active_vcpus,
+                    to_vcpus=vcpus,
+                    step_vcpus=abs(vcpus - domain.active_vcpus),
+                    due_pcpus=None if sought or proof is Proof.SUM else self._seen.due(domain),
+                )
+            )
+            if sought:
+                claim, window = self._seen.claims[domain.uuid], domain.progress
+                self.sought[domain.uuid] = Sought(
+                    rate_pcpus=None if window is None else window.rate_pcpus,
+                    cost_ratio=claim.cost,
+                    in_step=claim.in_step,
+                )
+        self.moves.append(
+            Move(
+                resizes=tuple(resizes),
+                reason=reason,
+                proof=proof,
+                comparable_from_ns=comparable_from_ns,
+            )
+        )

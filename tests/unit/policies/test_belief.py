@@ -1,0 +1,85 @@
+"""What readings and verdicts make of what is believed of a domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vcpud.demand import DomainDemand, Progress
+from vcpud.plan import Outcome
+from vcpud.units import NS_PER_S
+from vcpud_policies import belief as beliefs
+from vcpud_policies.belief import Belief, Sought
+
+S = NS_PER_S
+MakeDomain = Callable[..., DomainDemand]
+
+
+def window(second: int, rate: float = 1.0) -> Progress:
+    return Progress(
+        began_at_ns=second * S,
+        ended_at_ns=(second + 5) * S,
+        rate_pcpus=rate,
+        active_vcpus=8,
+        worth_ratio=0.5,
+    )
+
+
+def looked(belief: Belief, domain: DomainDemand, second: int, *, contended: bool | None) -> Belief:
+    return beliefs.look(belief, domain, contended=contended, now_ns=second * S)
+
+
+def test_contention_seen_at_first_sight_was_always_there(domain: MakeDomain) -> None:
+    belief = looked(Belief(home_vcpus=8), domain(), 100, contended=None)
+    assert belief.contended_since_ns is None, "nothing is known yet"
+    belief = looked(belief, domain(), 101, contended=True)
+    assert belief.contended_since_ns == 0
+    assert beliefs.comparable(belief, domain(progress=window(90)))
+
+
+def test_contention_that_began_dates_from_when_it_was_seen(domain: MakeDomain) -> None:
+    belief = looked(Belief(home_vcpus=8), domain(), 100, contended=False)
+    belief = looked(belief, domain(), 101, contended=True)
+    assert belief.contended_since_ns == 101 * S
+    assert not beliefs.comparable(belief, domain(progress=window(99)))
+    assert beliefs.comparable(belief, domain(progress=window(101)))
+    assert looked(belief, domain(), 102, contended=False).contended_since_ns is None
+
+
+def test_threads_go_in_step_where_progress_falls_short_and_no_lock_shows_why(
+    domain: MakeDomain,
+) -> None:
+    belief, seen = Belief(home_vcpus=8), domain()
+    for number in range(beliefs.HINT_WINDOWS):
+        seen = domain(progress=window(5 * number))
+        belief = looked(belief, seen, 5 * number + 5, contended=True)
+    cost, in_step = beliefs.believed_cost(belief, seen)
+    assert cost > 1
+    assert in_step
+    waits = domain(progress=window(20), lock_wait_ratio=0.9, lock_wait_at_ns=25 * S)
+    belief = looked(belief, waits, 25, contended=True)
+    assert beliefs.believed_cost(belief, waits)[1] is False, "waiting for locks explains it"
+
+
+def test_noise_is_learned_from_windows_that_follow_each_other_under_contention(
+    domain: MakeDomain,
+) -> None:
+    def seen(rates: list[float], *, contended: bool) -> float:
+        belief = Belief(home_vcpus=8)
+        for number, rate in enumerate(rates):
+            one = domain(progress=window(5 * number, rate))
+            belief = looked(belief, one, 5 * number + 5, contended=contended)
+        return belief.noise_ratio
+
+    steady, shaky = [2.0] * 20, [2.0, 3.0] * 10
+    assert seen(steady, contended=True) == 0
+    assert 0.2 < seen(shaky, contended=True) < 0.4
+    assert seen(shaky, contended=False) == 0, "nothing is done about it then"
+    assert seen([2.0, 20.0], contended=True) < 1
+
+
+def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
+    sought = Sought(rate_pcpus=1.0, cost_ratio=2.0, in_step=True)
+    belief = beliefs.judged(
+        Belief(home_vcpus=8), Outcome.HELPED, sought, shrunk=True, now_ns=100 * S
+    )
+    assert beliefs.believed_cost(belief, domain()) == (2.0, True)
