@@ -54,6 +54,12 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="fewer and shorter runs, at most 5 minutes on 2 cores"
     )
     parser.add_argument(
+        "--stability",
+        action="store_true",
+        help="how steady policies are instead: changes under constant load, rotations, and how "
+        "long they take to settle after a step (default: vcpud's own policy, one seed)",
+    )
+    parser.add_argument(
         "--random",
         type=number(1, _MOST_DRAWN),
         metavar="N",
@@ -106,6 +112,8 @@ def number(fewest: int, most: int) -> Callable[[str], int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if options.stability:
+        return _stability(options)
     from vcpud_simulator.laboratory.compare import document, picture  # noqa: PLC0415 - slow to load
     from vcpud_simulator.laboratory.compare.campaign import Campaign  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.runs import perform  # noqa: PLC0415
@@ -149,6 +157,43 @@ def _compare(options: argparse.Namespace) -> int:
         sys.stderr.write("vcpud: oracle too weak: a policy beat it, so its shares mean nothing\n")
         return 1
     return 0
+
+
+def _stability(options: argparse.Namespace) -> int:
+    from vcpud_simulator.laboratory.compare import stability  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
+    from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
+    from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
+
+    if options.suite is not None or options.quick or options.random is not None:
+        raise UsageError("--stability has scenarios of its own: no SUITE, --quick or --random")
+    out: Path = options.out
+    watches = {
+        one.label: stability.watches(
+            one.policy, one.options, seeds=options.seeds or 1, duration_ns=options.duration
+        )
+        for one in map(contestant, options.policy or [OWN])
+    }
+    seen = run_all(
+        stability.observe,
+        [watch for wanted in watches.values() for watch in wanted],
+        jobs=options.jobs,
+        cache=Cache(out / "cache"),
+        resume=options.resume,
+        label="stability",
+    )
+    found = {
+        label: stability.figures([seen[watch] for watch in wanted])
+        for label, wanted in watches.items()
+    }
+    document = stability.document(found, commit())
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "stability.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    if options.output == "json":
+        say_json(document)
+    else:
+        say(stability.text(found))
+    return 0 if all(one.holds for figures in found.values() for one in figures) else 1
 
 
 def plan_of(options: argparse.Namespace) -> Plan:

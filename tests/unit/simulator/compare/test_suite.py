@@ -70,6 +70,7 @@ def test_hosts_domains_overcommit_and_trouble_are_spread_out(
 ) -> None:
     every = list(scenarios.values())
     assert {one.pcpus for one in every} >= {2, 4, 8, 16}
+    assert sum(one.pcpus > 16 for one in every) >= 2
     assert max(sum(plan.copies for plan in one.domains) for one in every) == 64
     overcommit = [
         sum(plan.vcpus * plan.copies for plan in one.domains) / one.pcpus for one in every
