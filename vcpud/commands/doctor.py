@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vcpud.commands.common import output_option, say, say_json, settings_of
 from vcpud.doctor.findings import Severity
 from vcpud.errors import LedgerError, PartialError, UsageError, VcpudError
 from vcpud.overrides import Overrides
 
-_DEFAULT_URI = "qemu:///system"
+if TYPE_CHECKING:
+    from vcpud.doctor.collect import Doctor
+    from vcpud.settings import Settings
+
+_DEFAULT_URIS = {"libvirt": "qemu:///system", "xen": "xen:///system"}
 
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
@@ -33,22 +38,17 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
+    settings = settings_of(options)
+    with contextlib.suppress(LedgerError):
+        settings = replace(settings, terms=Overrides(settings.state_dir).over(settings.terms))
     try:
-        from vcpud.doctor.collect import Doctor  # noqa: PLC0415  only where libvirt is wanted
-        from vcpud.hypervisor.connection import LibvirtLibrary  # noqa: PLC0415  likewise
+        doctor = _called(settings)
     except ImportError as error:
         raise VcpudError(
             f"doctor needs libvirt's Python bindings ({error}): install python3-libvirt, or "
             "`pip install libvirt-python`"
         ) from error
-    settings = settings_of(options)
-    with contextlib.suppress(LedgerError):
-        settings = replace(settings, terms=Overrides(settings.state_dir).over(settings.terms))
-    name, _, argument = settings.backend.partition(":")
-    if name != "libvirt":
-        raise UsageError(f"doctor looks at libvirt, not at the backend {name!r}")
-    uri = argument or settings.backend_options.get("uri", _DEFAULT_URI)
-    found = Doctor(settings, uri, LibvirtLibrary).examine(options.domain)
+    found = doctor.examine(options.domain)
     if options.output == "json":
         say_json(found.document())
     else:
@@ -58,3 +58,33 @@ def _doctor(options: argparse.Namespace) -> None:
         raise VcpudError(f"{errors} thing{'s' * (errors > 1)} in the way")
     if found.unseen:
         raise PartialError("nothing in the way, but not everything could be looked at")
+
+
+def _called(settings: Settings) -> Doctor:
+    """The doctor for what is configured; what looks at Xen is at hand wherever the URI says so.
+
+    Raises:
+        ImportError: libvirt's bindings are not installed.
+        UsageError: The backend is none that can be looked at.
+    """
+    from vcpud.doctor.collect import Doctor  # noqa: PLC0415  only where libvirt is wanted
+    from vcpud.doctor.xen import XenLook  # noqa: PLC0415  likewise
+    from vcpud.hypervisor.connection import LibvirtLibrary  # noqa: PLC0415  likewise
+    from vcpud.hypervisor.xen.library import XenLibrary  # noqa: PLC0415  likewise
+    from vcpud.hypervisor.xen.roll import Roll  # noqa: PLC0415  likewise
+    from vcpud.hypervisor.xen.tools import XenTools  # noqa: PLC0415  likewise
+
+    name, _, argument = settings.backend.partition(":")
+    if name not in _DEFAULT_URIS:
+        raise UsageError(f"doctor looks at libvirt, not at the backend {name!r}")
+    uri = argument or settings.backend_options.get("uri", _DEFAULT_URIS[name])
+    if not uri.startswith("xen"):
+        return Doctor(settings, uri, LibvirtLibrary)
+    roll, tools = Roll(), XenTools()
+    ignore_host = bool(settings.backend_options.get("ignore_host"))
+    return Doctor(
+        settings,
+        uri,
+        lambda where: XenLibrary(where, roll=roll, tools=tools, now_ns=time.monotonic_ns),
+        xen=XenLook(tools=tools, roll=roll, ignore_host=ignore_host),
+    )

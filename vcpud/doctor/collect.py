@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from vcpud.doctor.features import parse_features
 from vcpud.doctor.findings import Examination, Finding, Unseen
 from vcpud.doctor.guest import Interview
 from vcpud.doctor.probes import examine_domain, examine_host
+from vcpud.doctor.probes.host import XEN
 from vcpud.errors import UnreachableError, UsageError
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.proc import ProcFiles
@@ -28,6 +30,7 @@ from vcpud.model import Mode
 from vcpud.text import meant
 
 if TYPE_CHECKING:
+    from vcpud.doctor.xen import XenLook
     from vcpud.hypervisor.link import Library, Link
     from vcpud.settings import Settings
 
@@ -52,7 +55,7 @@ _CONTROLLERS: Final = {
 class Doctor:
     """One examination."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what an examination needs, two of it for tests
         self,
         settings: Settings,
         uri: str,
@@ -60,6 +63,7 @@ class Doctor:
         *,
         root: Path = Path("/"),
         deadline_s: float = DEADLINE_S,
+        xen: XenLook | None = None,
     ) -> None:
         """Prepare; nothing is asked yet.
 
@@ -69,7 +73,9 @@ class Doctor:
             open_library: Opens it.
             root: Where /proc and /sys are, which tests replace.
             deadline_s: Longest wait for one call.
+            xen: How to look at what only a Xen host has.
         """
+        self._xen = xen
         self._settings = settings
         self._uri = uri
         self._open_library = open_library
@@ -98,14 +104,17 @@ class Doctor:
 
     def _examined(self, link: Link | None, why: str, word: str | None) -> Examination:
         host = self._host(link, why)
-        findings = list(examine_host(host))
         if link is None:
             if word is not None:
                 raise UnreachableError(f"libvirt does not answer on {self._uri}: {why}")
             self._missed("host", "the domains", "libvirt does not answer")
-            return Examination(findings=tuple(findings), unseen=tuple(self._unseen), domains=())
+            unseen = tuple(self._unseen)
+            return Examination(findings=examine_host(host), unseen=unseen, domains=())
+        running = self._running(link, word)
+        host = self._with_xen(link, host, [uuid for uuid, _ in running])
+        findings = list(examine_host(host))
         names = []
-        for uuid, name in self._running(link, word):
+        for uuid, name in running:
             names.append(name)
             if self._hung and not self._still_there(link):
                 self._missed(name, "everything", "libvirt hangs")
@@ -147,6 +156,7 @@ class Doctor:
             daemon = str(error)
         return HostFacts(
             uri=self._uri,
+            backend=self._settings.backend.partition(":")[0],
             unreachable=None if link is not None else why,
             denied=None if link is None else self._denied,
             driver=None if link is None else self._told(link.driver),
@@ -162,6 +172,19 @@ class Doctor:
             numa=self._numa(),
             ple_gap=self._number("sys/module/kvm_intel/parameters/ple_gap"),
             controllers=self._controllers(),
+        )
+
+    def _with_xen(self, link: Link, host: HostFacts, uuids: list[str]) -> HostFacts:
+        """On Xen /sys tells of dom0's vCPUs: pCPUs and all else come from Xen."""
+        if self._xen is None or host.driver != XEN:
+            return host
+        return replace(
+            host,
+            xen=self._xen.host(link, uuids, self._within, self._missed),
+            pcpus=frozenset(range(self._xen.roll.pcpus)),
+            isolated=frozenset(),
+            nohz_full=frozenset(),
+            numa=(),
         )
 
     def _ledger(self) -> str | None:
@@ -247,6 +270,16 @@ class Doctor:
         if description is not None and description.agent is AgentPort.CONNECTED:
             wanted = asked or terms.mode is Mode.ENFORCE or terms.guest_signals
             guest = self._guest(link, uuid, name, description.max_vcpus, wanted=wanted)
+        xen = None
+        if self._xen is not None and host.driver == XEN and description is not None:
+            xen = self._xen.domain(
+                link,
+                uuid,
+                name,
+                max_vcpus=description.max_vcpus,
+                within=self._within,
+                missed=self._missed,
+            )
         facts = DomainFacts(
             name=name,
             uuid=uuid,
@@ -257,6 +290,7 @@ class Doctor:
             share_unit=None if pid is None else self._proc.share_unit(pid),
             realtime=None if pid is None else self._realtime(pid),
             guest=guest,
+            xen=xen,
         )
         return examine_domain(facts, host)
 

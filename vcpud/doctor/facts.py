@@ -14,11 +14,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class XenFacts:
+    """What only a Xen host has.
+
+    Attributes:
+        scheduler: In force for dom0, None when not told.
+        dom0_weight: dom0's weight there.
+        dom0_vcpus: vCPUs of dom0.
+        heaviest: The largest weight of a guest.
+        xl: Why `xl` cannot be used, None when it can.
+        ignore_host: The way past libvirt's refusal is configured.
+        ignore_host_works: It was tried out, None when it was not.
+    """
+
+    scheduler: str | None = None
+    dom0_weight: int | None = None
+    dom0_vcpus: int | None = None
+    heaviest: int | None = None
+    xl: str | None = None
+    ignore_host: bool = False
+    ignore_host_works: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """The host and its hypervisor.
 
     Attributes:
         uri: Which libvirt.
+        backend: The one that is configured: libvirt or xen.
         unreachable: Why libvirt does not answer, None when it does.
         denied: Why no connection that may change anything can be had; None when it can.
         driver: As libvirt calls it: QEMU, Xen, TEST.
@@ -34,9 +58,11 @@ class HostFacts:
         numa: pCPUs of each NUMA node.
         ple_gap: KVM's pause-loop exiting on Intel; 0 is off, None elsewhere.
         controllers: Programs running here that change vCPUs or where they run, by name.
+        xen: What only a Xen host has.
     """
 
     uri: str
+    backend: str = "libvirt"
     unreachable: str | None = None
     denied: str | None = None
     driver: str | None = None
@@ -52,6 +78,7 @@ class HostFacts:
     numa: tuple[frozenset[int], ...] = ()
     ple_gap: int | None = None
     controllers: tuple[str, ...] = ()
+    xen: XenFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +131,29 @@ class GuestFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class XenDomainFacts:
+    """What only a domain on Xen has.
+
+    Attributes:
+        scheduler: Its scheduler, None when not told.
+        cap_pcpus: Most pCPUs it may use, None without a limit.
+        asked: vCPUs that libvirt asked for last.
+        online: vCPUs that Xen has online, None when it could not be asked.
+        reports: Its guest publishes something; None when xenstore could not be read.
+        report_error: Why that cannot be used.
+        reports_locks: Waits for spinlocks are part of it.
+    """
+
+    scheduler: str | None = None
+    cap_pcpus: float | None = None
+    asked: int | None = None
+    online: int | None = None
+    reports: bool | None = None
+    report_error: str | None = None
+    reports_locks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainFacts:
     """One running domain.
 
@@ -117,6 +167,7 @@ class DomainFacts:
         share_unit: What the scheduler's weight counts, None when its process cannot be seen.
         realtime: Threads of its QEMU run with a real-time policy set from outside.
         guest: What its agent told, None when it was not asked.
+        xen: What only a domain on Xen has.
     """
 
     name: str
@@ -128,3 +179,4 @@ class DomainFacts:
     share_unit: ShareUnit | None = None
     realtime: bool | None = None
     guest: GuestFacts | None = None
+    xen: XenDomainFacts | None = None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vcpud.text import printable
+
+if TYPE_CHECKING:
+    from vcpud.doctor.facts import DomainFacts
 
 
 class Severity(StrEnum):
@@ -35,6 +39,19 @@ class Finding:
     subject: str
     text: str
     remedy: str
+
+
+Findings: TypeAlias = Iterator[Finding]
+
+
+def on_host(code: str, severity: Severity, text: str, remedy: str) -> Finding:
+    """A finding of the host."""
+    return Finding(code=code, severity=severity, subject="host", text=text, remedy=remedy)
+
+
+def about(facts: DomainFacts, code: str, severity: Severity, text: str, remedy: str) -> Finding:
+    """A finding of a domain or its guest."""
+    return Finding(code=code, severity=severity, subject=facts.name, text=text, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vcpud.doctor.facts import GuestFacts
-from vcpud.doctor.probes import GUEST_FILES, INTERRUPTS
+from vcpud.doctor.probes.guest import GUEST_FILES, INTERRUPTS
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.failures import CallFailed, Meaning
 

@@ -16,7 +16,8 @@ from vcpud.doctor.collect import Doctor
 from vcpud.doctor.facts import DomainFacts, Features, GuestFacts, HostFacts
 from vcpud.doctor.features import parse_features
 from vcpud.doctor.findings import Examination, Finding, Severity
-from vcpud.doctor.probes import (
+from vcpud.doctor.probes import examine_domain, examine_host
+from vcpud.doctor.probes.guest import (
     CGROUPS,
     CMDLINE,
     INTERRUPTS,
@@ -25,8 +26,6 @@ from vcpud.doctor.probes import (
     PREFERRED,
     UDEV_RULES,
     WANTED,
-    examine_domain,
-    examine_host,
 )
 from vcpud.errors import UnreachableError, UsageError
 from vcpud.hypervisor.agent import LOCK_HISTOGRAMS, GuestVcpu
@@ -103,7 +102,8 @@ def test_nothing_is_found_where_nothing_could_be_seen() -> None:
         ("libvirt-old", Severity.ERROR, {"libvirt_version": 6_000_000}),
         ("qemu-old", Severity.WARNING, {"hypervisor_version": 6_002_000}),
         ("qemu-slow-counters", Severity.NOTE, {"hypervisor_version": 7_002_000}),
-        ("xen-unmanaged", Severity.ERROR, {"driver": "Xen", "hypervisor_version": 4_017_000}),
+        ("backend-wrong", Severity.ERROR, {"driver": "Xen", "hypervisor_version": 4_017_000}),
+        ("backend-wrong", Severity.ERROR, {"backend": "xen"}),
         ("driver-unknown", Severity.ERROR, {"driver": "LXC"}),
         ("daemon-down", Severity.WARNING, {"daemon": "nobody listens"}),
         ("kill-switch", Severity.WARNING, {"killed": True}),

@@ -92,7 +92,8 @@ class XenLink(LibvirtLink):
             found = cast("dict[str, Any]", self._of(uuid, lambda d: d.schedulerParameters()))
         weight, cap = found.get("weight"), found.get("cap")
         number = int(self._domain(uuid).ID())
-        self._roll.weighed(number, Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap)))
+        weighing = Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap))
+        self._roll.weighed(uuid, number, weighing)
         return {} if weight is None else {"cpu_shares": weight}
 
     def control(self, uuid: Uuid) -> ControlState:

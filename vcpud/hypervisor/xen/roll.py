@@ -12,9 +12,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vcpud.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from vcpud.model import Uuid
 
 FROZEN_NS: Final = 10 * NS_PER_S
 """A vCPU of a Linux guest runs more often than this while it is online, however idle."""
@@ -55,6 +58,7 @@ class Roll:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[int, _Entry] = {}
+        self._numbers: dict[Uuid, int] = {}
         self.pcpus = 1
         self._busy_ns: int | None = None
         self._ran_ns: dict[int, int] = {}
@@ -116,9 +120,10 @@ class Roll:
         with self._lock:
             return any(_doubtful(entry, at_ns) for entry in self._entries.values())
 
-    def weighed(self, number: int, weighing: Weighing) -> None:
+    def weighed(self, uuid: Uuid, number: int, weighing: Weighing) -> None:
         """How a domain is weighed."""
         with self._lock:
+            self._numbers[uuid] = number
             self._entries.setdefault(number, _Entry()).weighing = weighing
 
     def host(self, pcpus: int, ran_ns: Mapping[int, int]) -> None:
@@ -140,6 +145,8 @@ class Roll:
         with self._lock:
             for number in self._entries.keys() - numbers:
                 del self._entries[number]
+            if len(self._numbers) > len(numbers):
+                self._numbers = {u: n for u, n in self._numbers.items() if n in numbers}
 
     # ------------------------------------------------------------------ what is known
 
@@ -148,6 +155,11 @@ class Roll:
         with self._lock:
             entry = self._entries.get(number)
             return frozenset() if entry is None else entry.online
+
+    def number(self, uuid: Uuid) -> int | None:
+        """The id of a domain that was weighed, None where it was not."""
+        with self._lock:
+            return self._numbers.get(uuid)
 
     def libvirt_count(self, number: int) -> int:
         """What libvirt asked for last, or what the domain was created with."""

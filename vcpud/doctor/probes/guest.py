@@ -1,0 +1,211 @@
+"""What can stand in the way inside a guest, as its agent tells. Pure.
+
+References: QEMU qga/qapi-schema.json; Linux Documentation/admin-guide/cgroup-v1/cpusets.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from vcpud.doctor.findings import Findings, Severity, about
+from vcpud.hypervisor.agent import LOCK_HISTOGRAMS
+from vcpud.hypervisor.xml import format_cpuset
+
+if TYPE_CHECKING:
+    from vcpud.doctor.facts import DomainFacts, HostFacts
+
+NEEDED: Final = ("guest-set-vcpus", "guest-get-vcpus")
+WANTED: Final = ("guest-get-cpustats", "guest-file-open", "guest-file-read", "guest-file-close")
+
+CGROUPS: Final = "/proc/self/cgroup"
+CMDLINE: Final = "/proc/cmdline"
+ISOLATED: Final = "/sys/devices/system/cpu/isolated"
+PREFERRED: Final = "/sys/devices/system/cpu/preferred"
+INTERRUPTS: Final = "/proc/interrupts"
+DEFAULT_AFFINITY: Final = "/proc/irq/default_smp_affinity"
+CONTROLLER_FILES: Final = {
+    "/run/cpuplugd.pid": "cpuplugd",
+    "/var/run/cpuplugd.pid": "cpuplugd",
+    "/sys/module/steal_monitor/parameters/interval_ms": "the kernel's steal monitor",
+}
+UDEV_RULES: Final = (
+    "/etc/udev/rules.d/80-hotplug-cpu.rules",
+    "/etc/udev/rules.d/80-hotplug-cpu-mem.rules",
+    "/lib/udev/rules.d/80-hotplug-cpu.rules",
+    "/lib/udev/rules.d/80-hotplug-cpu-mem.rules",
+    "/usr/lib/udev/rules.d/40-vm-hotadd.rules",
+    "/lib/udev/rules.d/40-vm-hotadd.rules",
+    "/etc/udev/rules.d/40-vm-hotadd.rules",
+)
+GUEST_FILES: Final = (
+    CGROUPS,
+    CMDLINE,
+    ISOLATED,
+    PREFERRED,
+    INTERRUPTS,
+    DEFAULT_AFFINITY,
+    *CONTROLLER_FILES,
+    *UDEV_RULES,
+    *LOCK_HISTOGRAMS,
+)
+"""What of a guest's files is looked at; nothing is ever written."""
+
+_ONLINES: Final = re.compile(r'ATTR\{online\}\s*=\s*"1"')
+_PINNED_LINE: Final = re.compile(r"^affinity (\d+) (\S+) (.*)$", re.MULTILINE)
+
+
+def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
+    guest = facts.guest
+    if guest is None or guest.commands is None:
+        return
+    for names, severity, effect in (
+        (NEEDED, Severity.ERROR, "CPUs cannot be taken offline in the guest"),
+        (WANTED, Severity.WARNING, "the effect of changes or the wait for locks is unknown"),
+    ):
+        blocked = [name for name in names if guest.commands.get(name) is False]
+        absent = [name for name in names if name not in guest.commands]
+        if blocked:
+            yield about(
+                facts,
+                "agent-blocked",
+                severity,
+                f"its agent refuses {', '.join(blocked)}: {effect}",
+                "allow them in the guest (/etc/sysconfig/qemu-ga, --block-rpcs or --allow-rpcs), "
+                "then `systemctl restart qemu-guest-agent`; see deploy/guest/README.md",
+            )
+        if absent:
+            version = f" ({guest.version})" if guest.version else ""
+            yield about(
+                facts,
+                "agent-old",
+                severity,
+                f"its agent{version} does not know {', '.join(absent)}: {effect}",
+                "install a newer qemu-guest-agent (7.1 brings guest-get-cpustats, Linux only)",
+            )
+
+
+def _guest_cpus(facts: DomainFacts, _host: HostFacts) -> Findings:
+    guest = facts.guest
+    if guest is None or not guest.vcpus:
+        return
+    fixed = [vcpu.number for vcpu in guest.vcpus if not vcpu.can_offline and vcpu.number]
+    if fixed:
+        yield about(
+            facts,
+            "guest-cpus-fixed",
+            Severity.WARNING,
+            f"the guest's kernel cannot take CPUs {format_cpuset(frozenset(fixed))} offline",
+            "a kernel with CONFIG_HOTPLUG_CPU; until then they stay online whatever is decided",
+        )
+
+
+def _guest_files(facts: DomainFacts, _host: HostFacts) -> Findings:
+    files = {} if facts.guest is None else facts.guest.files
+    cgroups = files.get(CGROUPS)
+    if cgroups and any(
+        "cpuset" in line.split(":")[1].split(",") for line in cgroups.splitlines() if ":" in line
+    ):
+        yield about(
+            facts,
+            "guest-cgroup-v1",
+            Severity.WARNING,
+            "the guest uses cpusets of cgroup version 1: a cpuset that loses a CPU does not get "
+            "it back when the CPU returns",
+            "in the guest: cgroup version 2 (systemd.unified_cgroup_hierarchy=1), or leave "
+            "cpusets to the root group",
+        )
+    isolated = (files.get(ISOLATED) or "").strip()
+    if isolated or "isolcpus=" in (files.get(CMDLINE) or ""):
+        yield about(
+            facts,
+            "guest-isolated",
+            Severity.WARNING,
+            f"the guest isolates CPUs {isolated or 'by its command line'}: what is pinned there "
+            "moves elsewhere for good when they are parked",
+            "a floor (`min`) that keeps them, or mode off",
+        )
+    if "nopvspin" in (files.get(CMDLINE) or "").split():
+        yield about(
+            facts,
+            "guest-nopvspin",
+            Severity.WARNING,
+            "the guest's command line switches paravirtual spinlocks off (nopvspin)",
+            "remove it there on an overcommitted host",
+        )
+    looked = [path for path in LOCK_HISTOGRAMS if path in files]
+    if looked and all(files[path] is None for path in looked):
+        yield about(
+            facts,
+            "lock-signal-missing",
+            Severity.WARNING,
+            "the guest does not report how long it waits for locks: vcpud has only the host's "
+            "signals, which cannot tell spinning from work",
+            "install deploy/guest/vcpud-lock-histogram in the guest",
+        )
+
+
+def _guest_controllers(facts: DomainFacts, _host: HostFacts) -> Findings:
+    files = {} if facts.guest is None else facts.guest.files
+    if files.get(PREFERRED) is not None:
+        yield about(
+            facts,
+            "guest-preferred",
+            Severity.WARNING,
+            "the guest's kernel steers work to preferred CPUs by itself",
+            "leave it alone (`mode: off`): two controllers of the same CPUs do harm",
+        )
+    found = {name for path, name in CONTROLLER_FILES.items() if files.get(path) is not None}
+    for name in sorted(found):
+        yield about(
+            facts,
+            "guest-controller",
+            Severity.WARNING,
+            f"{name} runs in the guest and also takes CPUs offline and online",
+            "switch one of the two off",
+        )
+    for path in UDEV_RULES:
+        content = files.get(path) or ""
+        rules = [line for line in content.splitlines() if _ONLINES.search(line)]
+        if any('ACTION=="add"' not in line for line in rules):
+            yield about(
+                facts,
+                "guest-udev-online",
+                Severity.WARNING,
+                f"{path} in the guest brings CPUs online whenever something happens to them: it "
+                "undoes what vcpud does",
+                'limit the rule to ACTION=="add"',
+            )
+        elif rules:
+            yield about(
+                facts,
+                "guest-udev-add",
+                Severity.NOTE,
+                f"{path} in the guest brings newly plugged CPUs online",
+                "nothing: plugging needs it, parking does not trigger it",
+            )
+
+
+def _guest_interrupts(facts: DomainFacts, _host: HostFacts) -> Findings:
+    files = {} if facts.guest is None else facts.guest.files
+    pinned = _PINNED_LINE.findall(files.get("affinities") or "")
+    if pinned:
+        shown = ", ".join(f"{number} ({name.strip()}) to {cpus}" for number, cpus, name in pinned)
+        yield about(
+            facts,
+            "guest-irqs-pinned",
+            Severity.WARNING,
+            f"interrupts in the guest are pinned to single CPUs: {shown}; when one is parked its "
+            "interrupt moves elsewhere and does not come back by itself",
+            "run irqbalance in the guest, or keep these CPUs with a floor (`min`)",
+        )
+
+
+GUEST_PROBES: Final[tuple[Callable[[DomainFacts, HostFacts], Findings], ...]] = (
+    _commands,
+    _guest_cpus,
+    _guest_files,
+    _guest_controllers,
+    _guest_interrupts,
+)

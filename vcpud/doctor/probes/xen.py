@@ -1,0 +1,211 @@
+"""What can stand in the way on a Xen host and in its guests. Pure.
+
+References: Xen docs/misc/xen-command-line.pandoc, xen/common/sched/credit.c and credit2.c; Linux
+drivers/xen/cpu_hotplug.c; libvirt src/libxl/libxl_driver.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from vcpud.doctor.findings import Findings, Severity, about, on_host
+from vcpud.doctor.probes.host import XEN
+from vcpud.hypervisor.xen.book import FULLY_VIRTUAL, PER_VCPU
+from vcpud.hypervisor.xen.gate import NO_WAY_BACK
+
+if TYPE_CHECKING:
+    from vcpud.doctor.facts import DomainFacts, HostFacts
+
+_KINDS: Final = {"linux": "PV", "xen": "PV", "xenpvh": "PVH"}
+
+
+def _scheduler(facts: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None or xen.scheduler is None:
+        return
+    if xen.scheduler in PER_VCPU:
+        yield on_host(
+            "xen-scheduler",
+            Severity.NOTE,
+            f"the scheduler is {xen.scheduler}: weight counts for each vCPU, so vcpud raises the "
+            "weight of a domain while it has fewer, and sets it back",
+            "nothing; whoever watches weights should expect it",
+        )
+    else:
+        yield on_host(
+            "xen-scheduler-unknown",
+            Severity.ERROR,
+            f"the scheduler {xen.scheduler} has no weight that could make up for fewer vCPUs: no "
+            "domain is shrunk",
+            "boot Xen with sched=credit2 or sched=credit",
+        )
+
+
+def _dom0(facts: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None:
+        return
+    weight, heaviest = xen.dom0_weight, xen.heaviest
+    if weight is not None and heaviest is not None and weight <= heaviest:
+        yield on_host(
+            "dom0-weight",
+            Severity.WARNING,
+            f"dom0 has weight {weight}, no more than a guest ({heaviest}): on a full host it waits "
+            "like the others, and with it their disks and networks, libvirt and vcpud",
+            f"`xl sched-{xen.scheduler or 'credit2'} -d Domain-0 -w 10000`, or pCPUs of its own "
+            "(dom0_max_vcpus=, dom0_vcpus_pin)",
+        )
+    if xen.dom0_vcpus is not None and 1 < len(facts.pcpus) <= xen.dom0_vcpus:
+        yield on_host(
+            "dom0-vcpus",
+            Severity.NOTE,
+            f"dom0 has {xen.dom0_vcpus} vCPUs, as many as the host has pCPUs: they compete with "
+            "the guests' on every one",
+            "boot Xen with dom0_max_vcpus=; a few are enough for most hosts",
+        )
+
+
+def _tools(facts: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None:
+        return
+    if xen.xl is not None:
+        yield on_host(
+            "xl-unusable",
+            Severity.ERROR if xen.ignore_host else Severity.WARNING,
+            f"xl cannot be used: {xen.xl}; who is online is then told from run times alone, which "
+            "takes longer",
+            "run vcpud as root on a Xen host (systemd/xen.conf), with xen-utils installed",
+        )
+    elif xen.ignore_host and xen.ignore_host_works is False:
+        yield on_host(
+            "ignore-host-unusable",
+            Severity.ERROR,
+            "xen.ignore_host is set, but this xl has no `vcpu-set --ignore-host`",
+            "a newer xen-utils, or leave it off: domains with more vCPUs than the host has pCPUs "
+            "are then not shrunk",
+        )
+
+
+XEN_HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (_scheduler, _dom0, _tools)
+
+
+# ------------------------------------------------------------------------------- the domain
+
+
+def _kind(facts: DomainFacts, host: HostFacts) -> Findings:
+    if host.driver != XEN or facts.description is None:
+        return
+    if facts.features.os_type == FULLY_VIRTUAL:
+        yield about(
+            facts,
+            "xen-hvm",
+            Severity.WARNING,
+            "it is a Xen HVM guest: Linux follows xenstore's CPU availability in PV and PVH "
+            "guests only, so it can grow but not shrink",
+            "type = 'pvh' where the guest's kernel can",
+        )
+    elif facts.features.os_type in _KINDS:
+        yield about(
+            facts,
+            "xen-kind",
+            Severity.NOTE,
+            f"it is a {_KINDS[facts.features.os_type]} guest: it can be shrunk and grown, by its "
+            "kernel and, for growing, a udev rule",
+            "nothing",
+        )
+
+
+def _way_back(facts: DomainFacts, host: HostFacts) -> Findings:
+    description, xen = facts.description, host.xen
+    if description is None or xen is None or host.driver != XEN:
+        return
+    had = max(description.live_vcpus, (facts.xen.online or 0) if facts.xen is not None else 0)
+    if had > len(host.pcpus) and not (xen.ignore_host and xen.ignore_host_works is not False):
+        yield about(
+            facts,
+            "xen-no-way-back",
+            Severity.ERROR,
+            f"it has {had} vCPUs and the host {len(host.pcpus)} pCPUs, so it is never shrunk: "
+            f"{NO_WAY_BACK}",
+            "`xen: {ignore_host: true}`; or fewer vCPUs, of which a guest can use no more anyway",
+        )
+
+
+def _counts(facts: DomainFacts, _host: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None or xen.asked is None or xen.online is None or xen.asked == xen.online:
+        return
+    if xen.asked > xen.online:
+        yield about(
+            facts,
+            "xen-cpus-not-online",
+            Severity.WARNING,
+            f"it was given {xen.asked} vCPUs and has {xen.online} online: its guest lacks the udev "
+            "rule that brings added CPUs online, they were taken by xl, or by vcpud",
+            "in the guest: deploy/guest/80-vcpud-xen-cpu.rules in /etc/udev/rules.d; "
+            "`xl vcpu-list` shows who is online",
+        )
+    else:
+        yield about(
+            facts,
+            "xen-count-ignored",
+            Severity.WARNING,
+            f"libvirt asked for {xen.asked} vCPUs and {xen.online} are online: its guest does not "
+            "follow, or xl has given them",
+            "`virsh setvcpus --live` with the number that is online, so that both agree",
+        )
+
+
+def _cap(facts: DomainFacts, _host: HostFacts) -> Findings:
+    if facts.xen is not None and facts.xen.cap_pcpus is not None:
+        yield about(
+            facts,
+            "xen-cap",
+            Severity.NOTE,
+            f"it is capped at {facts.xen.cap_pcpus:g} pCPUs: time it is held back looks like time "
+            "it waits for a pCPU",
+            "a weight instead of a cap, or a floor (`min`) that it can use its cap with",
+        )
+
+
+def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None or host.driver != XEN or xen.reports is None:
+        return
+    if xen.report_error is not None:
+        yield about(
+            facts,
+            "xen-report-absurd",
+            Severity.ERROR,
+            f"what its guest publishes cannot be used: {xen.report_error}; it is held as it is",
+            "in the guest: the current deploy/guest/vcpud-xen-report, `vcpud-xen-report show`",
+        )
+    elif not xen.reports:
+        yield about(
+            facts,
+            "xen-report-missing",
+            Severity.WARNING,
+            "its guest publishes nothing: vcpud has only the host's signals, which cannot tell "
+            "spinning from work, and a change that has to prove itself is undone",
+            "in the guest: deploy/guest/vcpud-xen-report with its unit, see deploy/guest/README.md",
+        )
+    elif not xen.reports_locks:
+        yield about(
+            facts,
+            "lock-signal-missing",
+            Severity.WARNING,
+            "the guest does not report how long it waits for locks: vcpud has only the host's "
+            "signals, which cannot tell spinning from work",
+            "install deploy/guest/vcpud-lock-histogram in the guest",
+        )
+
+
+XEN_DOMAIN_PROBES: Final[tuple[Callable[[DomainFacts, HostFacts], Findings], ...]] = (
+    _kind,
+    _way_back,
+    _counts,
+    _cap,
+    _reporter,
+)
