@@ -65,6 +65,7 @@ class Trouble(StrEnum):
     METADATA_INVALID = "metadata_invalid"
     HUNG = "hung"
     SLOW_COUNTERS = "slow_counters"
+    SELF_MANAGED = "self_managed"
 
 
 # ---------------------------------------------------------------------------- what is sampled

@@ -56,6 +56,7 @@ HOLDS = (
     Trouble.COUNTER_RESET,
     Trouble.COUNTER_ABSURD,
     Trouble.AGENT_ABSURD,
+    Trouble.SELF_MANAGED,
 )
 """Troubles with which nothing may be decided for a domain, gravest first."""
 

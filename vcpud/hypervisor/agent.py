@@ -16,6 +16,7 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+from vcpud.hypervisor.xml import parse_cpuset
 from vcpud.model import CpuAccounting, CpuTimes, LockWait, RunnableTasks, RunQueue, RunQueueWait
 from vcpud.units import NS_PER_MS, NS_PER_US
 
@@ -263,6 +264,22 @@ def parse_runnable(content: str, *, taken_at_ns: int) -> RunnableTasks:
     if not runnable <= tasks < TASK_LIMIT:
         raise AbsurdError(f"{runnable} of {tasks} tasks runnable")
     return RunnableTasks(taken_at_ns=taken_at_ns, runnable=max(0, runnable - 1))
+
+
+def parse_preferred(content: str, *, max_vcpus: int) -> frozenset[int]:
+    """Read `/sys/devices/system/cpu/preferred`: CPUs that the guest's kernel keeps work on.
+
+    Raises:
+        AbsurdError: It cannot be true.
+    """
+    text = content.strip()
+    try:
+        found = parse_cpuset(text) if text else frozenset()
+    except ValueError as error:
+        raise AbsurdError(f"a list of CPUs of another form: {text[:_SHOWN]!r}") from error
+    if max(found, default=0) >= max_vcpus:
+        raise AbsurdError(f"CPU {max(found)} of a guest of {max_vcpus}")
+    return found
 
 
 def parse_own_cost(content: str) -> int:

@@ -35,6 +35,7 @@ class Part(StrEnum):
     RUN_QUEUE = "run_queue"
     RUNNABLE = "runnable"
     COST = "cost"
+    PREFERRED = "preferred"
     ABILITIES = "abilities"
 
 
@@ -46,6 +47,8 @@ NEEDED: Final = frozenset(
 PROMPT_NS: Final = NS_PER_S
 _COST_EVERY: Final = 8
 _EXTRA_EVERY: Final = 3
+_PREFERRED_EVERY: Final = 8
+_PREFERRED_AT: Final = 2
 _FILE_COMMANDS: Final = 3
 _LOCKS_AT_LEAST_NS: Final = 30 * NS_PER_S
 _FILE_TRY_AGAIN_NS: Final = 60 * NS_PER_S
@@ -105,6 +108,8 @@ class Reader:
         self._locks_again_ns: int | None = None
         self._locks_asked_ns: int | None = None
         self._cost_ns: int | None = None
+        self._preferred_missing = False
+        self._preferred: frozenset[int] | None = None
         self._reading = GuestReading()
         self._base_accounting: CpuAccounting | None = None
         self._base_locks: LockWait | None = None
@@ -132,6 +137,8 @@ class Reader:
             found.add(Trouble.AGENT_BLOCKED)
         if self._absurd:
             found.add(Trouble.AGENT_ABSURD)
+        if self._manages_itself:
+            found.add(Trouble.SELF_MANAGED)
         if self._locks_dropped:
             found.add(Trouble.LOCK_SIGNAL_DROPPED)
         if self._locks_missing or self._files_blocked:
@@ -179,6 +186,8 @@ class Reader:
         self._silences = 0
         self._abilities_known = False
         self._disabled = frozenset()
+        self._preferred_missing = False
+        self._preferred = None
         self._locks_again_ns = None
         self._cost_ns = None
         self._began_ns = None
@@ -292,6 +301,17 @@ class Reader:
     def _files_blocked(self) -> bool:
         return bool(self._disabled & {"guest-file-open", "guest-file-read"})
 
+    @property
+    def _manages_itself(self) -> bool:
+        """Whether the guest's kernel keeps work off some of the CPUs that are online.
+
+        Two controllers of the same CPUs, both moved by the same steal, do harm.
+        """
+        accounting = self._reading.accounting
+        if self._preferred is None or accounting is None:
+            return False
+        return not accounting.online <= self._preferred
+
     def _parts(self, now_ns: int, *, hurried: bool) -> list[Part]:
         """The most valuable first; what the budget does not allow now waits for another time."""
         parts = []
@@ -312,6 +332,9 @@ class Reader:
             parts.append(Part.ABILITIES)
         if session % _COST_EVERY == 1:
             parts.append(Part.COST)
+        look = session % _PREFERRED_EVERY == _PREFERRED_AT and not self._preferred_missing
+        if look and solvent:
+            parts.append(Part.PREFERRED)
         return parts
 
     def _overdue(self, now_ns: int) -> bool:
@@ -329,6 +352,7 @@ class Reader:
             Part.RUN_QUEUE: "/proc/schedstat",
             Part.RUNNABLE: "/proc/loadavg",
             Part.COST: "/proc/self/schedstat",
+            Part.PREFERRED: "/sys/devices/system/cpu/preferred",
         }[part]
 
     def _heard(self, began_ns: int, ended_ns: int) -> None:
@@ -373,6 +397,8 @@ class Reader:
         self._steps = deque(s for s in self._steps if s.verb in {_Verb.CLOSE, _Verb.ASK})
 
     def _missing(self, part: Part, now_ns: int) -> None:
+        if part is Part.PREFERRED:
+            self._preferred_missing, self._preferred = True, None
         if part is not Part.LOCKS:
             return
         self._reading = dataclasses.replace(self._reading, locks=None)
@@ -393,6 +419,8 @@ class Reader:
             self._reading = dataclasses.replace(self._reading, run_queue=None)
         elif part is Part.RUNNABLE:
             self._reading = dataclasses.replace(self._reading, runnable=None)
+        elif part is Part.PREFERRED:
+            self._preferred = None
 
     def _take_file(self, part: Part, content: str, middle_ns: int) -> None:
         if part is Part.LOCKS:
@@ -414,6 +442,8 @@ class Reader:
         elif part is Part.RUNNABLE:
             runnable = agent.parse_runnable(content, taken_at_ns=middle_ns)
             self._reading = dataclasses.replace(self._reading, runnable=runnable)
+        elif part is Part.PREFERRED:
+            self._preferred = agent.parse_preferred(content, max_vcpus=self._max_vcpus)
         else:
             cost_ns = agent.parse_own_cost(content)
             if self._cost_ns is not None and cost_ns >= self._cost_ns:

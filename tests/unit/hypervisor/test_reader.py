@@ -193,6 +193,45 @@ def test_dropped_entries_take_the_signal_away() -> None:
     assert Trouble.LOCK_SIGNAL_DROPPED in talk.reader.troubles
 
 
+PREFERRED = "/sys/devices/system/cpu/preferred"
+
+
+@pytest.mark.parametrize(("preferred", "by_itself"), [("0", True), ("0-1", False), ("", True)])
+def test_a_guest_whose_kernel_keeps_work_off_online_cpus_manages_itself(
+    preferred: str, by_itself: bool
+) -> None:
+    talk = Talk(max_vcpus=2)
+    talk.agent.cpus = [{"cpu": cpu, "user": 1, "system": 1, "idle": 1} for cpu in (0, 1)]
+    talk.agent.files[PREFERRED] = f"{preferred}\n"
+    for _ in range(3):
+        talk.session()
+    assert (Trouble.SELF_MANAGED in talk.reader.troubles) is by_itself
+    talk.agent.files[PREFERRED] = "0-1\n"
+    for _ in range(8):
+        talk.session()
+    assert Trouble.SELF_MANAGED not in talk.reader.troubles
+
+
+def test_a_guest_without_preferred_cpus_is_asked_once_until_it_is_another() -> None:
+    talk = Talk()
+    asked = [talk.session() for _ in range(20)]
+    assert sum(PREFERRED in one for one in asked) == 1
+    assert Trouble.SELF_MANAGED not in talk.reader.troubles
+    talk.reader.renew(rebooted=True)
+    talk.agent.files[PREFERRED] = "0\n"
+    assert any(PREFERRED in talk.session() for _ in range(9))
+
+
+@pytest.mark.parametrize("content", ["0-99999999999", "7", "x", "1-0,", "^"])
+def test_preferred_cpus_that_cannot_be_are_absurd(content: str) -> None:
+    talk = Talk(max_vcpus=2)
+    talk.agent.files[PREFERRED] = content
+    for _ in range(3):
+        talk.session()
+    assert any("preferred" in why for why in talk.reader.absurdities)
+    assert Trouble.SELF_MANAGED not in talk.reader.troubles
+
+
 def test_blocked_file_commands_leave_the_accounting() -> None:
     talk = Talk()
     talk.agent.fails = lambda a: Meaning.AGENT_BLOCKED if a.startswith("/") else None
