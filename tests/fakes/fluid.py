@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes.host import FakeDomain, FakeHost, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import SimulatedClock
 from vcpud.control import ControlLoop
 from vcpud.limits import Limits
 from vcpud.model import EventKind, Mode, Original, Terms, Uuid

@@ -1,4 +1,4 @@
-"""A small host that behaves the same every time: domains, counters, a clock, settable failures.
+"""A small host that behaves the same every time: domains, counters, settable failures.
 
 Problem: the loop, the daemon's rim and the commands need a hypervisor that can be told exactly
 what to do. Approach: pCPUs are shared evenly by all active vCPUs; counters are integrated when
@@ -8,10 +8,9 @@ has a pCPU of its own; otherwise it spins. Changes take `latency_ns`. No threads
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fakes.ports import SimulatedClock
 from vcpud.backend import BackendOptions
 from vcpud.model import (
     Accepted,
@@ -43,76 +42,10 @@ from vcpud.model import (
     Uuid,
     VcpuSample,
 )
-from vcpud.ports import Wake
-from vcpud.record import CycleRecord
-from vcpud.requests import Request
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 BOOT_ID = "11111111-2222-3333-4444-555555555555"
-
-
-class SimulatedClock:
-    """Time that moves only when somebody waits; everything scheduled happens on the way."""
-
-    def __init__(
-        self, *, start_ns: int = 1000 * NS_PER_S, stop_after_ns: int | None = None
-    ) -> None:
-        self._now_ns = start_ns
-        self._stop_at_ns = None if stop_after_ns is None else start_ns + stop_after_ns
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._sequence = 0
-        self._wakes: deque[Wake] = deque()
-        self.advance: Callable[[int, int], None] = lambda _before, _after: None
-
-    def now_ns(self) -> int:
-        return self._now_ns
-
-    def after(self, delay_ns: int, action: Callable[[], None]) -> None:
-        """Have something happen later."""
-        self._sequence += 1
-        self._events.append((self._now_ns + delay_ns, self._sequence, action))
-        self._events.sort(key=lambda event: event[:2])
-
-    def stop_at(self, at_ns: int) -> None:
-        """Report STOP once when this instant comes."""
-        self._stop_at_ns = at_ns
-
-    def wake(self) -> None:
-        self._wakes.append(Wake.EVENT)
-
-    def stop(self) -> None:
-        self._wakes.appendleft(Wake.STOP)
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-    def wait_until(self, deadline_ns: int) -> Wake:
-        while True:
-            if self._wakes:
-                wake = self._wakes.popleft()
-                if wake is Wake.EVENT:  # several bells before one wait are one
-                    self._wakes = deque(w for w in self._wakes if w is not Wake.EVENT)
-                return wake
-            if self._stop_at_ns is not None and self._now_ns >= self._stop_at_ns:
-                self._stop_at_ns = None
-                return Wake.STOP
-            if self._now_ns >= deadline_ns:
-                return Wake.TIMER
-            limits = [deadline_ns]
-            if self._events:
-                limits.append(self._events[0][0])
-            if self._stop_at_ns is not None:
-                limits.append(self._stop_at_ns)
-            self._move_to(max(self._now_ns, min(limits)))
-
-    def _move_to(self, at_ns: int) -> None:
-        if at_ns > self._now_ns:
-            before, self._now_ns = self._now_ns, at_ns
-            self.advance(before, at_ns)
-        while self._events and self._events[0][0] <= self._now_ns:
-            _, _, action = self._events.pop(0)
-            action()
 
 
 @dataclass(kw_only=True)
@@ -124,6 +57,8 @@ class FakeDomain:
         demand_vcpus: How many vCPUs' worth of work it has.
         refuse: Answer every change so.
         fail: Accept every change, then fail it with this reason.
+        fail_unplugs_only: Fail only those that take a device away.
+        late_ns: An unplug that fails is carried out so much later all the same, once.
         hung: Accept changes and never finish them; guest readings stop.
         agent: Whether the guest's agent answers.
         present: vCPUs present as devices, where not all are although the agent changes them.
@@ -148,6 +83,8 @@ class FakeDomain:
     latency_ns: int = 200 * NS_PER_MS
     refuse: Reason | None = None
     fail: Reason | None = None
+    fail_unplugs_only: bool = False
+    late_ns: int | None = None
     hung: bool = False
     agent: bool = True
     present: int | None = None
@@ -315,15 +252,13 @@ class FakeHost:
             return
         domain.in_flight = None
         failed = domain.fail
-        if failed is None:
-            match change:
-                case SetOnline():
-                    domain.online = change.online & frozenset(range(domain.vcpus))
-                case SetLive():
-                    domain.online = frozenset(range(change.count))
-                    domain.present = None if domain.present is None else change.count
-                case SetWeight():
-                    domain.weight = change.weight
+        unplugs = isinstance(change, SetLive) and change.count < _live(domain)
+        if failed is None or (domain.fail_unplugs_only and not unplugs):
+            failed = None
+            _carry_out(domain, change)
+        elif unplugs and domain.late_ns is not None:
+            late_ns, domain.late_ns = domain.late_ns, None
+            self.simulated.after(late_ns, lambda: _carry_out(domain, change))
         # The agent is asked again at once, so that the next sample knows.
         self._readings.pop(domain.uuid, None)
         kind = EventKind.CHANGE_DONE if failed is None else EventKind.CHANGE_FAILED
@@ -453,58 +388,18 @@ class FakeHost:
         return reading
 
 
+def _carry_out(domain: FakeDomain, change: Change) -> None:
+    match change:
+        case SetOnline():
+            domain.online = change.online & frozenset(range(domain.vcpus))
+        case SetLive():
+            domain.online = frozenset(range(change.count))
+            domain.present = None if domain.present is None else change.count
+        case SetWeight():
+            domain.weight = change.weight
+
+
 def _live(domain: FakeDomain) -> int:
     if domain.present is not None:
         return domain.present
     return domain.vcpus if domain.method is Method.AGENT else len(domain.online)
-
-
-class MemoryLedger:
-    """The `Ledger` port in memory, with settable failure."""
-
-    def __init__(self, *originals: Original) -> None:
-        self.kept: dict[Uuid, Original] = {original.uuid: original for original in originals}
-        self.error: Exception | None = None
-
-    def remember(self, original: Original) -> None:
-        if self.error is not None:
-            raise self.error
-        self.kept.setdefault(original.uuid, original)
-
-    def amend(self, original: Original) -> None:
-        if self.error is not None:
-            raise self.error
-        self.kept[original.uuid] = original
-
-    def forget(self, uuid: Uuid) -> None:
-        if self.error is not None:
-            raise self.error
-        self.kept.pop(uuid, None)
-
-    def outstanding(self) -> tuple[Original, ...]:
-        return tuple(self.kept.values())
-
-
-class ListInbox:
-    """The `Inbox` port over a list."""
-
-    def __init__(self) -> None:
-        self.pending: list[Request] = []
-
-    def drain(self) -> tuple[Request, ...]:
-        taken, self.pending = tuple(self.pending), []
-        return taken
-
-
-class ListRecorder:
-    """The `Recorder` port over a list."""
-
-    def __init__(self) -> None:
-        self.records: list[CycleRecord] = []
-
-    def record(self, record: CycleRecord) -> None:
-        self.records.append(record)
-
-    @property
-    def last(self) -> CycleRecord:
-        return self.records[-1]

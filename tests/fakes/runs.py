@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fakes.host import FakeDomain, FakeHost, ListInbox, MemoryLedger, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import ListInbox, MemoryLedger, SimulatedClock
 from vcpud.control import ControlLoop
 from vcpud.limits import Limits
 from vcpud.model import Mode, Terms

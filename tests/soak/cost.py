@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from fakes.crowd import crowd
-from fakes.host import ListInbox, MemoryLedger, SimulatedClock
+from fakes.ports import ListInbox, MemoryLedger, SimulatedClock
 from fakes.runs import SETTINGS, writer
 from vcpud.control import ControlLoop
 from vcpud.demand import HostDemand

@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fakes.host import FakeDomain, FakeHost, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import SimulatedClock
 from vcpud.model import Reason, Refused
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.host import FakeDomain, FakeHost, ListInbox, ListRecorder, MemoryLedger, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
 from vcpud.control import ControlLoop
 from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError

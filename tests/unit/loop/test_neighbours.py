@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.host import BOOT_ID, FakeDomain, MemoryLedger
+from fakes.host import BOOT_ID, FakeDomain
+from fakes.ports import MemoryLedger
 from unit.loop.test_control import ASKED, Rig, lock_pair
 from vcpud.agenda import Agenda
 from vcpud.demand import HostDemand

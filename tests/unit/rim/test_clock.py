@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakes.host import SimulatedClock
+from fakes.ports import SimulatedClock
 from vcpud.clock import Interruptible, MonotonicClock
 from vcpud.ports import Wake
 from vcpud.units import NS_PER_MS, NS_PER_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fakes.host import ListInbox
+from fakes.ports import ListInbox
 from vcpud.killswitch import SwitchedInbox
 from vcpud.requests import KillSwitch
 

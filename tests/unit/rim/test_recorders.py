@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fakes.host import FakeDomain, FakeHost, ListInbox, MemoryLedger, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import ListInbox, MemoryLedger, SimulatedClock
 from vcpud.control import ControlLoop
 from vcpud.limits import Limits
 from vcpud.metrics import Metrics

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fakes.host import ListInbox, MemoryLedger
+from fakes.ports import ListInbox, MemoryLedger
 from fakes.runs import SETTINGS, Kept, recorded, writer
 from vcpud.backend import BackendOptions, open_backend
 from vcpud.cli import main
