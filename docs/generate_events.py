@@ -26,7 +26,7 @@ cut by `log.level`. `vcpud explain DOMAIN` tells the same of one domain, the las
 """
 MEANINGS = {
     "vcpud.started": "the daemon runs; `adopt` is true where a hold made it take over what was changed",
-    "vcpud.stopped": "the daemon has stopped; `kept` names domains that were not given back",
+    "vcpud.stopped": "the daemon has stopped; `kept`: not given back, `unplug_pending`: back, and may lose a vCPU",
     "config.reloaded": "a new configuration is in force, all of it",
     "config.reload.failed": "the new configuration is wrong, the old one stays in force; `mistakes` lists all",
     "config.needs_restart": "these keys have changed and take a restart",
@@ -68,6 +68,8 @@ MEANINGS = {
     "domain.agent.down": "a guest's agent is gone",
     "domain.foreign": "somebody else changed a domain's vCPUs, and it stands; `owed` is what is still given back",
     "domain.received": "a domain came with a note that a vcpud elsewhere had parked vCPUs of it: given back",
+    "domain.unplug.pending": "an unplug was given up that the guest may still carry out: it stays in the ledger",
+    "domain.unplug.settled": "the vCPU went and is plugged back, the guest rebooted, or it will not come any more",
     "domain.quarantined": "a domain is left alone, and why",
     "domain.recovered": "a domain is managed again",
     "domain.phase": "where a domain stands in the life of a move",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vcpud import steer
+from vcpud import owed, steer
 from vcpud.agenda import Agenda
 from vcpud.errors import LedgerError
 from vcpud.model import (
@@ -30,6 +30,7 @@ from vcpud.model import (
     SetOnline,
     SetWeight,
     Uuid,
+    same_run,
 )
 from vcpud.record import ChangeRecord, Completed, ForeignChange, Purpose
 from vcpud.steer import Course, Standing
@@ -73,6 +74,7 @@ class Actuation:
         self._hypervisor = hypervisor
         self._ledger = ledger
         self._agenda = agenda
+        self._unplugs = owed.Unplugs()
         self.acts = Acts()
 
     # --------------------------------------------------------------------------- originals
@@ -83,7 +85,7 @@ class Actuation:
 
     def had(self) -> dict[Uuid, int]:
         """Active vCPUs before vcpud first touched a domain, where it is owed any."""
-        return {original.uuid: _had(original) for original in self._ledger.outstanding()}
+        return {original.uuid: owed.had(original) for original in self._ledger.outstanding()}
 
     def home(self, sample: DomainSample) -> frozenset[int]:
         """The guest CPUs a domain had before vcpud first touched it."""
@@ -94,6 +96,7 @@ class Actuation:
 
     def forget(self, uuid: Uuid) -> None:
         """A domain owes nothing any more."""
+        self._unplugs.forget(uuid)
         if uuid not in self.originals():
             return
         try:
@@ -106,16 +109,22 @@ class Actuation:
         original = self.originals().get(domain.uuid)
         if original is None:
             return False
-        owed = original
+        left = original if domain.in_flight is not None else self._unplugs.end(original)
         if original.online is not None:
-            owed = replace(original, online=None, live_vcpus=domain.live_vcpus)
-        if _is_back(domain, owed):
+            left = replace(left, online=None, live_vcpus=domain.live_vcpus)
+        if left.unplug_from is None and owed.is_back(domain, left):
             self.forget(domain.uuid)
             return False
+        self._amend(left)
+        return True
+
+    def _amend(self, original: Original) -> bool:
+        """Write down what a domain is owed from now on; whether that is durable."""
         try:
-            self._ledger.amend(owed)
+            self._ledger.amend(original)
         except LedgerError as error:
             self.acts.ledger_error = str(error)
+            return False
         return True
 
     def yield_to(self, change: ForeignChange, sample: DomainSample) -> bool:
@@ -138,18 +147,18 @@ class Actuation:
                 kept = original.live_vcpus - len(change.taken)
                 left = replace(original, live_vcpus=sample.live_vcpus if change.brought else kept)
             try:
-                if _is_back(sample, left) and left.weight is None:
+                if owed.is_back(sample, left) and left.weight is None:
                     self._ledger.forget(sample.uuid)
                     left = None
                 else:
                     self._ledger.amend(left)
-                    only_weight = bool(change.brought) and _is_back(
+                    only_weight = bool(change.brought) and owed.is_back(
                         sample, replace(left, weight=None)
                     )
             except LedgerError as error:
                 self.acts.ledger_error = str(error)
-        owed = None if left is None else _had(left)
-        self.acts.foreign.append(replace(change, owed_vcpus=owed))
+        owed_vcpus = None if left is None else owed.had(left)
+        self.acts.foreign.append(replace(change, owed_vcpus=owed_vcpus))
         return only_weight
 
     def _receive(self, domain: DomainSample, boot_id: str) -> bool:
@@ -160,7 +169,7 @@ class Actuation:
         home = note.online & frozenset(range(domain.max_vcpus))
         if domain.online >= home:
             return False
-        owed = replace(
+        received = replace(
             note,
             boot_id=boot_id,
             uuid=domain.uuid,
@@ -170,11 +179,11 @@ class Actuation:
             live_vcpus=domain.live_vcpus,
         )
         try:
-            self._ledger.remember(owed)
+            self._ledger.remember(received)
         except LedgerError as error:
             self.acts.ledger_error = str(error)
             return False
-        self.acts.received.append(owed)
+        self.acts.received.append(received)
         return True
 
     def to_give_back(
@@ -182,26 +191,38 @@ class Actuation:
     ) -> list[DomainSample]:
         """Domains that must get back what they had.
 
-        They are no longer enforced, under a job, have just come from a vcpud elsewhere, or are
-        below a floor that has been raised since.
+        They are no longer enforced, under a job, have just come from a vcpud elsewhere, are below
+        a floor that has been raised since, or have lost a vCPU to an unplug long given up.
 
         Args:
             sample: What there is.
             everything: Whoever is owed anything.
             met: Who is owed anything by an earlier run of vcpud, and is met for the first time.
         """
-        had = self.had()
+        originals = self.originals()
         found = []
         for domain in sample.domains:
-            if domain.uuid not in had:
+            original = originals.get(domain.uuid)
+            if original is None:
                 if domain.terms.mode is Mode.ENFORCE and self._receive(domain, sample.boot_id):
                     found.append(domain)
                 continue
-            floor = min(domain.terms.min_vcpus, had[domain.uuid])
+            floor = min(domain.terms.min_vcpus, owed.had(original))
             unwanted = domain.terms.mode is not Mode.ENFORCE or domain.job is not None
-            if everything or domain.uuid in met or unwanted or len(domain.active) < floor:
+            unwanted |= self._unplugged_late(domain, original) or len(domain.active) < floor
+            if everything or domain.uuid in met or unwanted:
                 found.append(domain)
         return found
+
+    def _unplugged_late(self, domain: DomainSample, original: Original) -> bool:
+        """Note that an unplug has been carried out; whether nobody waits for it any more."""
+        if original.unplug_from is None or domain.live_vcpus == original.unplug_from:
+            return False
+        if domain.live_vcpus > original.unplug_from:  # plugged meanwhile: it is missed from there
+            self._amend(replace(original, unplug_from=domain.live_vcpus))
+            return False
+        noted = self._amend(self._unplugs.end(original))
+        return noted and domain.uuid not in self._agenda.courses
 
     def discard_stale(self, sample: HostSample, *, absent: frozenset[Uuid]) -> None:
         """Originals of another boot or incarnation are named and never applied.
@@ -216,7 +237,7 @@ class Actuation:
         running = {domain.uuid: domain for domain in sample.domains}
         for original in outstanding:
             uuid, domain = original.uuid, running.get(original.uuid)
-            other = domain is not None and domain.incarnation != original.incarnation
+            other = domain is not None and not same_run(domain.incarnation, original.incarnation)
             gone = domain is None and uuid in absent and uuid not in sample.undescribed
             if original.boot_id != sample.boot_id or other or gone:
                 self.acts.lost.append(original)
@@ -232,7 +253,7 @@ class Actuation:
                 continue
             if not steer.settled(domain, self._agenda.touched_at_ns.get(domain.uuid)):
                 continue
-            if _is_back(domain, original):
+            if owed.is_back(domain, original) and self._unplugs.settled(domain, original):
                 self.forget(domain.uuid)
 
     # ----------------------------------------------------------------------------- courses
@@ -261,16 +282,18 @@ class Actuation:
         )
 
     def give_back(self, sample: DomainSample, decision_id: str, now_ns: int) -> bool:
-        """Restore one domain; False when it owes nothing or is being restored already."""
+        """Restore one domain; False when nothing can be done, or it is being restored already."""
         current = self._agenda.courses.get(sample.uuid)
         original = self.originals().get(sample.uuid)
         if original is None or (current is not None and current.restoring):
             return False
+        if current is None and owed.unplug_pending(sample, original):
+            return False
         intent = Intent(
             decision_id=decision_id,
             purpose=Purpose.RESTORE,
-            to_vcpus=_had(original),
-            step_vcpus=_had(original),
+            to_vcpus=owed.had(original),
+            step_vcpus=owed.had(original),
             reason="give back what the domain had",
         )
         self.set_course(sample, intent, now_ns)
@@ -289,8 +312,15 @@ class Actuation:
         for event in events:
             course = self._agenda.courses.get(event.uuid or "")
             if course is not None and event.kind is EventKind.CHANGE_FAILED:
+                if not course.restoring and course.to_vcpus < course.from_vcpus:
+                    self._unplug_failed(course.uuid, event.reason)
                 detail = f"{event.reason}: {event.detail}"
                 self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
+
+    def _unplug_failed(self, uuid: Uuid, reason: Reason | None) -> None:
+        original = self.originals().get(uuid)
+        if original is not None and original.unplug_from is not None:
+            self._amend(self._unplugs.fail(original, reason))
 
     def read_back(self, sample: HostSample, now_ns: int) -> None:
         """Which courses are reached, which are given up; only what is counts."""
@@ -305,6 +335,9 @@ class Actuation:
                 continue
             reached = standing is Standing.REACHED
             self._agenda.finish(domain, now_ns, reached=reached)
+            original = self.originals().get(domain.uuid)
+            if original is not None and original.unplug_from is not None:
+                self._agenda.expected.pop(domain.uuid, None)  # what is still to come is our own
             self.acts.completed.append(
                 Completed(
                     decision_id=course.decision_id,
@@ -380,12 +413,29 @@ class Actuation:
                         weight=None if course.weight is None else domain.weight,
                     )
                 )
+                if isinstance(change, SetLive) and change.count < domain.live_vcpus:
+                    self._expect_unplug(domain)
             except LedgerError as error:
                 self.acts.ledger_error = str(error)
                 return Refused(Reason.LEDGER, str(error))
+        original = self.originals().get(course.uuid)
         if not isinstance(change, SetWeight):
-            change = replace(change, original=self.originals().get(course.uuid))
-        return self._hypervisor.begin(change)
+            change = replace(change, original=original)
+        effect = self._hypervisor.begin(change)
+        unplugs = isinstance(change, SetLive) and change.count < domain.live_vcpus
+        if unplugs and original is not None and isinstance(effect, Refused):
+            self._amend(self._unplugs.refuse(original))
+        return effect
+
+    def _expect_unplug(self, domain: DomainSample) -> None:
+        """Before a vCPU is unplugged: its guest may do it later than anybody waits.
+
+        Raises:
+            LedgerError: It could not be made durable.
+        """
+        original = self.originals().get(domain.uuid)
+        if original is not None:
+            self._ledger.amend(self._unplugs.ask(original, domain.live_vcpus))
 
     def _note(self, course: Course, domain: DomainSample, effect: Effect, now_ns: int) -> None:
         if isinstance(effect, Accepted):
@@ -400,23 +450,11 @@ class Actuation:
             self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
 
 
-def _had(original: Original) -> int:
-    return original.live_vcpus if original.online is None else len(original.online)
-
-
 def _rung(original: Original, method: Method) -> Method:
     """What was taken in one way can be given back in no other."""
     if original.online is not None:
         return Method.AGENT
     return Method.HOTPLUG if method in (Method.AGENT, Method.NONE) else method
-
-
-def _is_back(sample: DomainSample, original: Original) -> bool:
-    if original.weight is not None and sample.weight != original.weight:
-        return False
-    if original.online is None:
-        return sample.live_vcpus >= original.live_vcpus
-    return steer.is_whole(sample, original.online)
 
 
 _FINAL = frozenset({Reason.DRY_RUN, Reason.LEDGER, Reason.GONE, Reason.OUT_OF_BOUNDS})

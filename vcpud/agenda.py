@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from vcpud import owed
 from vcpud.judge import Docket
 from vcpud.limits import Foreign
 from vcpud.model import DomainSample, Method, Original, Trouble, Uuid
@@ -29,6 +30,9 @@ FIGHT_NS = 3600 * NS_PER_S
 FIGHT_MAX_NS = 24 * 3600 * NS_PER_S
 PACE_NS = 60 * NS_PER_S
 FOREVER_NS = 2**63 - 1
+UNPLUG_PENDING = (
+    "its guest may still carry out an unplug that was given up: it is plugged back then"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +319,9 @@ class Agenda:
             phase, until_ns = Phase.BACKING_OFF, blocked_until_ns
         had = None
         if original is not None:
-            had = original.live_vcpus if original.online is None else len(original.online)
+            had = owed.had(original)
+            if not detail and owed.unplug_pending(sample, original):
+                detail = UNPLUG_PENDING
         return _make_status(
             uuid,
             phase,

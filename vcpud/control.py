@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vcpud import guard, judge
+from vcpud import guard, judge, owed
 from vcpud.actuation import Acts, Actuation, Intent
 from vcpud.agenda import Agenda
 from vcpud.model import DomainSample, HostSample, Original, Uuid
@@ -105,28 +105,31 @@ class ControlLoop:
             return ()
         return self.restore(now_ns + RESTORE_NS)
 
-    def restore(self, deadline_ns: int) -> tuple[Original, ...]:
+    def restore(self, deadline_ns: int, *, settle: bool = False) -> tuple[Original, ...]:
         """Bring every domain back to its original, all at once; also the way of `vcpud restore`.
 
         Args:
             deadline_ns: When to give up waiting.
+            settle: Also wait for unplugs that a guest may still carry out; else they merely stay
+                in the ledger.
 
         Returns:
             What could not be restored by then; it stays in the ledger.
         """
         self._stopping = True
         while True:
-            self.cycle()
+            sample = self.cycle()
             now_ns = self._clock.now_ns()
-            left = self._ledger.outstanding()
-            if not left or now_ns >= deadline_ns:
+            outstanding = self._ledger.outstanding()
+            left = owed.lacking(outstanding, sample)
+            if not (outstanding if settle else left) or now_ns >= deadline_ns:
                 return left
             self._clock.wait_until(min(now_ns + RESTORE_POLL_NS, deadline_ns))
 
     # ---------------------------------------------------------------------------- one cycle
 
-    def cycle(self) -> None:
-        """One pass from sample to record."""
+    def cycle(self) -> HostSample:
+        """One pass from sample to record; returns what was there."""
         now_ns = self._clock.now_ns()
         self._actuation.acts = Acts()
         events = self._hypervisor.events()
@@ -189,6 +192,7 @@ class ControlLoop:
                 hold_until_ns=self._hold_until_ns,
             )
         )
+        return sample
 
     def _renew(self, sample: HostSample, now_ns: int) -> None:
         """A domain that is gone, started anew or rebooted has every CPU online: start afresh.

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from vcpud import owed
 from vcpud.errors import UnreachableError, UsageError, VcpudError
 from vcpud.model import Mode
 from vcpud.record import Phase
@@ -302,8 +303,8 @@ class SocketInbox:
         answer: dict[str, Any] = {"cycle": cycle}
         if ask.get("wait") is True and verb in ("release", "restore"):
             wait_ns = _number(ask, "wait_ns", _MAX_FOR_NS) or _WAIT_NS
-            left = self._done(uuid, cycle, wait_ns, released=verb == "release")
-            answer |= {"done": not left, "left": left}
+            left, pending = self._done(uuid, cycle, wait_ns, released=verb == "release")
+            answer |= {"done": not left, "left": left, "unplug_pending": pending}
         return answer
 
     def _taken(self, request: Request) -> int:
@@ -325,28 +326,35 @@ class SocketInbox:
                 )
         return cycle
 
-    def _done(self, uuid: Uuid | None, cycle: int, wait_ns: int, *, released: bool) -> list[str]:
-        """Wait until everything is given back; names of domains that are not."""
+    def _done(
+        self, uuid: Uuid | None, cycle: int, wait_ns: int, *, released: bool
+    ) -> tuple[list[str], list[str]]:
+        """Wait until everything is given back.
+
+        Returns:
+            Names of domains that are not, and of those that may still lose a vCPU by an unplug.
+        """
         left: list[str] = []
+        pending: list[str] = []
 
         def given_back() -> bool:
-            nonlocal left
+            nonlocal left, pending
             record = self._last
             if record is None or record.cycle < cycle:
                 return self._closing
-            left = _outstanding(record, uuid)
+            left, pending = _outstanding(record, uuid)
             phases = {status.phase for status in record.domains if uuid in (None, status.uuid)}
             moving = Phase.RESTORING in phases or (released and Phase.RELEASED not in phases)
             present = uuid is None or any(status.uuid == uuid for status in record.domains)
             if not present:
-                left = []
+                left, pending = [], []
                 return True
             tried = record.cycle >= cycle + _RESTORE_CYCLES
             return self._closing or (not moving and (tried or not left))
 
         with self._turn:
             self._turn.wait_for(given_back, seconds(wait_ns))
-        return left
+        return left, pending
 
 
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -362,8 +370,11 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _outstanding(record: CycleRecord, uuid: Uuid | None) -> list[str]:
-    return sorted(one.name for one in record.outstanding if uuid in (None, one.uuid))
+def _outstanding(record: CycleRecord, uuid: Uuid | None) -> tuple[list[str], list[str]]:
+    """Who is still owed something, and who has it but may lose a vCPU once more."""
+    asked = [one for one in record.outstanding if uuid in (None, one.uuid)]
+    left = owed.lacking(asked, record.sample)
+    return sorted(one.name for one in left), sorted(one.name for one in asked if one not in left)
 
 
 def _uuid(word: object, record: CycleRecord) -> Uuid:

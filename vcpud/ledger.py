@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from vcpud.errors import LedgerError, VcpudError
-from vcpud.model import Original, Uuid
+from vcpud.model import Original, Uuid, same_run
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def _hand_over(fd: int, folder: Path) -> None:
 
 
 def _same_life(one: Original, other: Original) -> bool:
-    return one.boot_id == other.boot_id and one.incarnation == other.incarnation
+    return one.boot_id == other.boot_id and same_run(one.incarnation, other.incarnation)
 
 
 def _to_json(original: Original) -> dict[str, Any]:
@@ -316,6 +316,7 @@ def _to_json(original: Original) -> dict[str, Any]:
         "online": None if original.online is None else sorted(original.online),
         "live_vcpus": original.live_vcpus,
         "weight": original.weight,
+        "unplug_from": original.unplug_from,
         "schema": original.schema,
     }
 
@@ -327,11 +328,9 @@ def _from_json(entry: dict[str, Any]) -> Original:
         ValueError: A field has the wrong type, or the entry is of another schema.
     """
     online = entry["online"]
-    numbers = [
-        entry["live_vcpus"],
-        *(online or ()),
-        *([entry["weight"]] * (entry["weight"] is not None)),
-    ]
+    unplug_from = entry.get("unplug_from")  # unknown to the first version, which read no more
+    perhaps = [number for number in (entry["weight"], unplug_from) if number is not None]
+    numbers = [entry["live_vcpus"], *(online or ()), *perhaps]
     words = [entry[word] for word in ("boot_id", "uuid", "name", "incarnation")]
     if (
         entry["schema"] != SCHEMA
@@ -348,4 +347,5 @@ def _from_json(entry: dict[str, Any]) -> Original:
         online=None if online is None else frozenset(online),
         live_vcpus=entry["live_vcpus"],
         weight=entry["weight"],
+        unplug_from=unplug_from,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from vcpud import owed
 from vcpud.model import Accepted, EventKind, Mode, Reason, Trouble
 from vcpud.record import Phase
 from vcpud.text import printable
@@ -36,6 +37,7 @@ _EVENTS = {
     EventKind.AGENT_UP: "domain.agent.up",
     EventKind.AGENT_DOWN: "domain.agent.down",
 }
+_UNDER_WAY = frozenset({Phase.CHANGING, Phase.UNDOING, Phase.RESTORING})
 _ALWAYS = frozenset({Trouble.METADATA_INVALID, Trouble.HUNG, Trouble.AGENT_ABSURD})
 """Troubles that an operator wants to know of a domain that is merely observed, too."""
 
@@ -91,6 +93,7 @@ class LogRecorder:
         self._refused: dict[Uuid, tuple[str, int]] = {}
         self._errors: dict[str, str] = {}
         self._lost: frozenset[Uuid] = frozenset()
+        self._unplugs: dict[Uuid, str] = {}
         self._notes: tuple[str, ...] = ()
         self._connected: bool | None = None
 
@@ -206,6 +209,7 @@ class LogRecorder:
 
     def _domains(self, record: CycleRecord) -> None:
         by_uuid = {domain.uuid: domain for domain in record.sample.domains}
+        self._pending(record, by_uuid)
         for uuid, domain in by_uuid.items():
             self._trouble(domain)
             if uuid not in self._phases:
@@ -236,6 +240,24 @@ class LogRecorder:
         for seen in (self._troubles, self._phases, self._refused):
             for uuid in seen.keys() - by_uuid.keys():
                 del seen[uuid]
+
+    def _pending(self, record: CycleRecord, by_uuid: Mapping[Uuid, DomainSample]) -> None:
+        """Unplugs that nobody waits for any more, and that the guest may still carry out."""
+        asked = [one for one in record.outstanding if one.unplug_from is not None]
+        if not asked and not self._unplugs:
+            return
+        waiting = {status.uuid for status in record.domains if status.phase in _UNDER_WAY}
+        pending = {
+            original.uuid: original.name
+            for original in asked
+            if original.uuid not in waiting
+            and owed.unplug_pending(by_uuid.get(original.uuid), original)
+        }
+        for uuid in pending.keys() - self._unplugs.keys():
+            self._log.warning("domain.unplug.pending", domain=pending[uuid], uuid=uuid)
+        for uuid in self._unplugs.keys() - pending.keys():
+            self._log.info("domain.unplug.settled", domain=self._unplugs[uuid], uuid=uuid)
+        self._unplugs = pending
 
     def _trouble(self, domain: DomainSample) -> None:
         before = self._troubles.get(domain.uuid, frozenset())

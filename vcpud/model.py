@@ -378,6 +378,10 @@ class Original:
     """What a domain had before vcpud first touched it; all that restoring needs.
 
     `weight` and `live_vcpus` are restored only where vcpud changed them.
+
+    Attributes:
+        unplug_from: vCPUs present when an unplug was asked for whose end nobody has seen: the guest
+            may still carry it out, silently and at any time. None when there is no such.
     """
 
     boot_id: str
@@ -387,7 +391,25 @@ class Original:
     online: frozenset[int] | None
     live_vcpus: int
     weight: int | None = None
+    unplug_from: int | None = None
     schema: int = 1
+
+
+UNKNOWN_START = "?"
+"""Stands in an incarnation for the start of a process that could not be read."""
+
+
+def same_run(one: str, other: str) -> bool:
+    """Whether two incarnations may name the same run of a domain.
+
+    A process that cannot be read yet, or not by everybody, makes no other run: libvirt's id then
+    decides alone. It is given twice within one boot only where libvirtd was restarted after the
+    latest of its domains had ended.
+    """
+    if one == other:
+        return True
+    (number, _, start), (other_number, _, other_start) = one.partition(":"), other.partition(":")
+    return number == other_number and UNKNOWN_START in (start, other_start)
 
 
 # ---------------------------------------------------------------------------- what happens

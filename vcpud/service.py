@@ -223,7 +223,13 @@ class Daemon:
                 adopt=adopt,
             )
             left = loop.run(adopt=adopt)
-            self._log.info("vcpud.stopped", kept=[one.name for one in ledger.outstanding()])
+            kept = ledger.outstanding()
+            pending = [one for one in kept if one.unplug_from is not None and one not in left]
+            self._log.info(
+                "vcpud.stopped",
+                kept=[one.name for one in kept if one not in pending],
+                unplug_pending=[one.name for one in pending],
+            )
         if left:
             names = ", ".join(sorted(one.name for one in left))
             raise PartialError(f"not given back, still in the ledger: {names}")
@@ -450,4 +456,4 @@ def give_back(
             recorder=FanOut(recorder),
             settings=settings.loop,
         )
-        return loop.restore(clock.now_ns() + within_ns)
+        return loop.restore(clock.now_ns() + within_ns, settle=True)

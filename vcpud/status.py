@@ -119,6 +119,7 @@ def originals(outstanding: Iterable[Original]) -> list[dict[str, Any]]:
             "vcpus": original.live_vcpus if original.online is None else len(original.online),
             "online": None if original.online is None else sorted(original.online),
             "weight": original.weight,
+            "unplug_pending": original.unplug_from is not None,
             "boot_id": original.boot_id,
         }
         for original in sorted(outstanding, key=lambda one: one.name)

@@ -209,6 +209,7 @@ def _asleep_text(document: dict[str, Any]) -> str:
         lines.append("changed and not given back (`vcpud restore` does):")
         lines += [
             f"  {printable(one['name'])} ({one['uuid']}): had {one['vcpus']} vCPUs"
+            + (", and an unplug may still come" if one["unplug_pending"] else "")
             for one in document["outstanding"]
         ]
     elif not document["ledger_error"]:
@@ -268,7 +269,12 @@ def _release(options: argparse.Namespace) -> None:
             f"{seconds(options.timeout):g} s: see `vcpud status`"
         )
     what = "released" if options.wait else "is being released"
-    done(options, f"{options.domain} {what}{_until(options.for_ns)}", answer)
+    warning = (
+        "; its guest may still carry out an unplug that was given up, and is given it back then"
+        if answer.get("unplug_pending")
+        else ""
+    )
+    done(options, f"{options.domain} {what}{_until(options.for_ns)}{warning}", answer)
 
 
 def _hold(options: argparse.Namespace) -> None:

@@ -85,8 +85,9 @@ def _restore(options: argparse.Namespace) -> None:
         log.configure("auto", "warning", environ=os.environ)
         result = _directly(settings_to_restore(options), options.timeout, options.domain)
     else:
-        done = [options.domain or "everything"] if not answer["left"] else []
-        result = _Result(given_back=done, gone=[], left=answer["left"])
+        left, pending = answer["left"], answer["unplug_pending"]
+        done = [] if left or options.domain in pending else [options.domain or "everything"]
+        result = _Result(given_back=done, gone=[], left=left, unplug_pending=pending)
     if options.output == "json":
         say_json(dataclasses.asdict(result))
     else:
@@ -102,7 +103,8 @@ def _directly(settings: Settings, within_ns: int, word: str | None = None) -> _R
     uuid = None if word is None else _uuid(word, before)
     lost = _Lost()
     left = give_back(settings, lost, within_ns, uuid)
-    kept = {original.uuid for original in left}
+    kept = {original.uuid: original.name for original in _outstanding(settings, uuid)}
+    pending = kept.keys() - {original.uuid for original in left}
     if word is None and not left:
         clear_hold(settings.state_dir)
     return _Result(
@@ -113,7 +115,14 @@ def _directly(settings: Settings, within_ns: int, word: str | None = None) -> _R
         ],
         gone=sorted(lost.names),
         left=[original.name for original in left],
+        unplug_pending=[kept[one] for one in pending],
     )
+
+
+def _outstanding(settings: Settings, uuid: Uuid | None) -> tuple[Original, ...]:
+    """What is in the ledger now."""
+    ledger = FileLedger(settings.state_dir, read_only=True)
+    return tuple(one for one in ledger.outstanding() if uuid in (None, one.uuid))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +132,20 @@ class _Result:
     given_back: list[str]
     gone: list[str]
     left: list[str]
+    unplug_pending: list[str]
 
     def say(self) -> None:
         """In words."""
         if self.gone:
             say(f"gone or started anew, nothing to give back: {_names(self.gone)}")
-        if self.given_back or not (self.left or self.gone):
+        if self.given_back or not (self.left or self.gone or self.unplug_pending):
             say(f"given back: {_names(self.given_back) or 'nothing was changed'}")
+        if self.unplug_pending:
+            say(
+                f"as before, and kept in the ledger: {_names(self.unplug_pending)}: a guest may "
+                "still carry out an unplug that was given up; the next start, `vcpud restore` "
+                "without a daemon or a reboot of the guest settles it"
+            )
 
     def check(self) -> None:
         """Done in part is not done.

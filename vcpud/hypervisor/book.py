@@ -9,6 +9,7 @@ from vcpud.hypervisor.conversation import Conversation, View
 from vcpud.hypervisor.stats import Counters, RunState, parse_counters
 from vcpud.hypervisor.xml import AgentPort, Note
 from vcpud.model import (
+    UNKNOWN_START,
     Change,
     DomainSample,
     Method,
@@ -18,6 +19,7 @@ from vcpud.model import (
     Terms,
     Trouble,
     VcpuSample,
+    same_run,
 )
 from vcpud.units import NS_PER_S
 
@@ -50,6 +52,7 @@ class Book:
         "facts",
         "hung",
         "in_flight",
+        "incarnation",
         "job",
         "job_told",
         "left_online",
@@ -73,7 +76,7 @@ class Book:
     def __init__(
         self, uuid: Uuid, facts: Facts, touched: set[Book], *, unplug_emulated: bool = False
     ) -> None:
-        """Open a book.
+        """Open a book; libvirt's id and the start of its QEMU name this run of the domain.
 
         Args:
             uuid: Whose.
@@ -96,9 +99,10 @@ class Book:
         self.agent = _port(facts)
         self.boots = 0
         self.reset_at_ns: int | None = None
-        self.booted_at_ns: int | None = None
-        if facts.process is not None:
-            self.booted_at_ns = facts.taken_at_ns - facts.process.age_ns
+        self.booted_at_ns = _started_at_ns(facts)
+        start = UNKNOWN_START if facts.process is None else facts.process.start_ticks
+        # Given once: a process that can only be read later makes no other run of it.
+        self.incarnation = f"{self.number}:{start}"
         self.job: str | None = None
         self.job_told = False
         self.in_flight: Change | None = None
@@ -120,11 +124,20 @@ class Book:
 
     # ------------------------------------------------------------------ what comes in
 
+    def is_of(self, facts: Facts) -> bool:
+        """Whether these are facts of the same run: libvirt gives an id anew after its restart."""
+        known, told = self.facts.process, facts.process
+        return facts.number == self.number and (
+            known is None or told is None or known.start_ticks == told.start_ticks
+        )
+
     def describe(self, facts: Facts) -> None:
         """Newly asked facts of the same run, whose process may not have been found this time."""
+        known = self.facts
         if facts.process is None:
-            known = self.facts
             facts = replace(facts, process=known.process, share_unit=known.share_unit)
+        elif known.process is None and self.booted_at_ns is None:
+            self.booted_at_ns = _started_at_ns(facts)
         self.facts = facts
         self.agent = _port(facts)
         self.tidying = False
@@ -229,7 +242,9 @@ class Book:
     def handed_over(self, boot_id: str) -> Original | None:
         """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""
         note = self.note
-        if note is None or (note.boot_id, note.incarnation) == (boot_id, self.incarnation):
+        if note is None:
+            return None
+        if note.boot_id == boot_id and same_run(note.incarnation, self.incarnation):
             return None
         return Original(
             boot_id=note.boot_id,
@@ -239,12 +254,6 @@ class Book:
             online=note.online,
             live_vcpus=note.live_vcpus,
         )
-
-    @property
-    def incarnation(self) -> str:
-        """Names this run of the domain: libvirt's id and the start of its QEMU."""
-        process = self.facts.process
-        return f"{self.number}:{process.start_ticks if process is not None else '?'}"
 
     def method(self, now_ns: int) -> Method:
         """The best rung of the ladder.
@@ -350,6 +359,11 @@ class Book:
         }
         found.update(trouble for trouble, present in conditions.items() if present)
         return frozenset(found)
+
+
+def _started_at_ns(facts: Facts) -> int | None:
+    process = facts.process
+    return None if process is None else facts.taken_at_ns - process.age_ns
 
 
 def _port(facts: Facts) -> AgentPort:

@@ -96,6 +96,10 @@ def _refuse_online(book: Book, change: SetOnline, now_ns: int) -> Refused | None
     return next((Refused(reason, why) for is_so, reason, why in obstacles if is_so), None)
 
 
+def _owed(change: SetLive) -> bool:
+    return change.original is not None and change.count <= change.original.live_vcpus
+
+
 def _refuse_live(book: Book, change: SetLive, now_ns: int) -> Refused | None:
     description = book.facts.description
     if description is None:
@@ -112,8 +116,9 @@ def _refuse_live(book: Book, change: SetLive, now_ns: int) -> Refused | None:
             f"{floor} of its vCPUs cannot be unplugged",
         ),
         (
-            # Plugging picks another id, and the one being waited for may still vanish.
-            growing and book.unplug_pending(now_ns),
+            # Plugging picks another id, and the one being waited for may still vanish: who gives
+            # back has written that down, and gives back once more.
+            growing and book.unplug_pending(now_ns) and not _owed(change),
             Reason.TIMEOUT,
             "an unplug has timed out and may still come",
         ),

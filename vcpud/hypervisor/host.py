@@ -377,7 +377,7 @@ class LibvirtHost(ABC, Generic[BookT]):
 
     def _learn(self, uuid: Uuid, facts: Facts, poll: Poll, *, tell: bool) -> None:
         known = self._books.get(uuid)
-        if known is not None and known.number == facts.number:
+        if known is not None and known.is_of(facts):
             known.describe(facts)
             known.agree(self._terms)
             self._redivide = True

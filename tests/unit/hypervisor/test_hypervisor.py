@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from vcpud.model import (
     HostSample,
     Method,
     Mode,
+    Original,
     Reason,
     Refused,
     SetLive,
@@ -170,39 +170,6 @@ def test_changed_metadata_holds_from_the_next_sample(rig: Make) -> None:
     assert EventKind.METADATA in kinds(one)
 
 
-def test_a_domain_started_again_is_another_incarnation(rig: Make) -> None:
-    guest = Guest("a")
-    one = rig(guest, writable=False)
-    before = only(one.hypervisor.sample())
-    kinds(one)
-    guest.number = 2
-    after = only(one.hypervisor.sample())
-    assert after.incarnation != before.incarnation
-    assert kinds(one) == [EventKind.GONE, EventKind.STARTED]
-
-
-def test_a_reset_is_one_reboot_however_many_events_it_causes(rig: Make) -> None:
-    one = rig(Guest("a"))
-    until(one, lambda s: only(s).online is not None)
-    one.library.tell(RawEvent(Happening.REBOOT, "a", "n-a"))
-    one.library.tell(RawEvent(Happening.REBOOT, "a", "n-a"))
-    sample = only(one.hypervisor.sample())
-    assert sample.boots == 1
-    assert sample.booted_for_ns == 0
-    assert Trouble.BOOTING in sample.troubles
-    assert kinds(one).count(EventKind.REBOOTED) == 1
-
-
-def test_a_stopped_domain_is_gone_once(rig: Make) -> None:
-    one = rig(Guest("a"), writable=False)
-    one.hypervisor.sample()
-    kinds(one)
-    del one.library.guests["a"]
-    one.library.tell(RawEvent(Happening.STOPPED, "a", "n-a"))
-    assert one.hypervisor.sample().domains == ()
-    assert kinds(one) == [EventKind.GONE]
-
-
 def test_on_old_qemu_counters_are_read_rarely_and_it_says_so(rig: Make) -> None:
     one = rig(Guest("a"), Guest("b", kvm=False), writable=False)
     one.library.version = 7_002_022
@@ -336,14 +303,20 @@ def test_without_an_agent_vcpus_go_one_by_one_as_devices(rig: Make) -> None:
     assert guest.live == 2
 
 
-def test_an_unplug_that_timed_out_is_not_answered_by_a_plug(rig: Make) -> None:
+def test_an_unplug_that_timed_out_is_answered_by_a_plug_only_to_give_back(rig: Make) -> None:
     pending = CallFailed(Meaning.UNPLUG_PENDING, "vcpu unplug request timed out")
+    owed = Original(
+        boot_id="boot", uuid="a", name="n-a", incarnation="1:?", online=None, live_vcpus=5
+    )
     guest = Guest("a", agent="", unplug_error=pending, vcpus=8)
     one = rig(guest)
     one.hypervisor.sample()
     assert carry_out(one, SetLive(uuid="a", count=3)).reason is Reason.TIMEOUT
     one.hypervisor.sample()
     assert refused(one, SetLive(uuid="a", count=5)) is Reason.TIMEOUT
+    assert carry_out(one, SetLive(uuid="a", count=5, original=owed)).kind is EventKind.CHANGE_DONE
+    guest.live = 4
+    one.hypervisor.sample()
     guest.live = 3
     one.hypervisor.sample()
     assert carry_out(one, SetLive(uuid="a", count=4)).kind is EventKind.CHANGE_DONE
@@ -473,30 +446,3 @@ def test_nothing_is_kept_of_domains_that_have_departed(rig: Make) -> None:
         del one.library.guests[uuid]
     one.hypervisor.sample()
     assert (poller._texts, poller._kvm, poller._described) == ({}, {}, {})
-
-
-def test_a_process_that_is_not_found_once_makes_no_new_incarnation(
-    rig: Make, tmp_path: Path
-) -> None:
-    one = rig(Guest("a"), writable=False)
-    process = tmp_path / "proc" / "4242"
-    process.mkdir()
-    (process / "cmdline").write_bytes(b"qemu\0-name\0guest=n-a\0-uuid\0a\0")
-    (process / "stat").write_text(f"4242 (qemu) S {'0 ' * 18}123 0\n")
-    before = only(one.hypervisor.sample())
-    assert before.incarnation == "1:123"
-    process.rename(tmp_path / "hidden")
-    one.library.tell(RawEvent(Happening.METADATA, "a"))
-    after = only(one.hypervisor.sample())
-    assert after is not before
-    assert (after.incarnation, after.share_unit) == (before.incarnation, before.share_unit)
-
-
-def test_when_a_domain_stopped_is_forgotten_after_the_next_poll(rig: Make) -> None:
-    one = rig(Guest("a"), Guest("b"), writable=False)
-    one.hypervisor.sample()
-    del one.library.guests["a"]
-    one.library.tell(RawEvent(Happening.STOPPED, "a"))
-    one.clock.pass_s(1)
-    one.hypervisor.sample()
-    assert one.hypervisor._stopped_at_ns == {}

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.host import BOOT_ID, FakeDomain, MemoryLedger
+from fakes.host import BOOT_ID, FakeDomain
+from fakes.ports import MemoryLedger
 from unit.loop.test_control import ENFORCE, Rig
 from vcpud.model import HostSample, Original
 
@@ -85,3 +86,14 @@ def test_what_is_taken_over_under_a_hold_leaves_out_who_has_ended_meanwhile() ->
     rig.loop.run(adopt=True, cycles=2)
     assert rig.recorder.records[0].lost_originals == (original,)
     assert domain.uuid not in {one.uuid for one in rig.ledger.outstanding()}
+
+
+def test_who_could_not_read_the_process_before_or_cannot_now_loses_no_original() -> None:
+    for written, seen in (("7:?", "7:123"), ("7:123", "7:?")):
+        domain, original = parked()
+        domain.incarnation = seen
+        rig = Rig(domain, ledger=MemoryLedger(replace(original, incarnation=written)))
+        rig.cycles(3)
+        assert len(domain.online) == 4
+        assert rig.ledger.outstanding() == ()
+        assert not any(record.lost_originals for record in rig.recorder.records)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from fakes.host import BOOT_ID, FakeDomain, FakeHost, SimulatedClock
+from fakes.host import BOOT_ID, FakeDomain, FakeHost
+from fakes.ports import SimulatedClock
 from vcpud import cli
 from vcpud.ledger import FileLedger
-from vcpud.model import Original
+from vcpud.model import Method, Original
 from vcpud.units import NS_PER_S
 
 
@@ -78,6 +79,20 @@ class Machine:
         )
         FileLedger(self.state).remember(original)
         domain.online = frozenset({0})
+
+    def unplug_given_up(self, domain: FakeDomain) -> None:
+        """As an earlier vcpud left it: whole, and an unplug that may still come."""
+        domain.method = Method.HOTPLUG
+        original = Original(
+            boot_id=BOOT_ID,
+            uuid=domain.uuid,
+            name=domain.name,
+            incarnation=domain.incarnation,
+            online=None,
+            live_vcpus=domain.vcpus,
+            unplug_from=domain.vcpus,
+        )
+        FileLedger(self.state).remember(original)
 
     @property
     def ledger(self) -> set[str]:

@@ -122,6 +122,38 @@ def test_a_restore_of_one_domain_leaves_the_others(machine: Machine) -> None:
     assert machine.web.online == frozenset({0})
 
 
+def test_a_restore_waits_until_an_old_unplug_will_not_come_any_more(machine: Machine) -> None:
+    machine.unplug_given_up(machine.db)
+    assert "and an unplug may still come" in machine.vcpud("status")[1]
+    assert machine.vcpud("restore", "--timeout", "20s")[:2] == (0, "given back: db\n")
+    assert machine.ledger == set()
+
+
+def test_a_restore_that_may_not_wait_so_long_says_what_may_still_come(machine: Machine) -> None:
+    machine.unplug_given_up(machine.db)
+    machine.changed(machine.web)
+    code, out, _ = machine.vcpud("restore", "--timeout", "5s")
+    assert code == 0, "everything is as it was"
+    assert out.splitlines()[0] == "given back: web"
+    assert "kept in the ledger: db: a guest may still carry out an unplug" in out
+    assert machine.ledger == {"db"}
+    _, text, _ = machine.vcpud("restore", "--timeout", "5s", "-o", "json")
+    assert json.loads(text) == {
+        "given_back": [],
+        "gone": [],
+        "left": [],
+        "unplug_pending": ["db"],
+    }
+
+
+def test_an_unplug_that_comes_while_a_restore_waits_is_plugged_back(machine: Machine) -> None:
+    machine.unplug_given_up(machine.db)
+    machine.clock.after(3 * NS_PER_S, lambda: setattr(machine.db, "online", frozenset(range(3))))
+    assert machine.vcpud("restore")[:2] == (0, "given back: db\n")
+    assert machine.db.online == frozenset(range(4))
+    assert machine.ledger == set()
+
+
 def test_a_restore_names_what_it_could_not_do(machine: Machine) -> None:
     machine.changed(machine.db)
     machine.changed(machine.web)

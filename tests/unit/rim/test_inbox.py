@@ -9,18 +9,20 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes.host import FakeDomain, FakeHost, ListRecorder, MemoryLedger, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import ListRecorder, MemoryLedger, SimulatedClock
 from vcpud.client import NotRunningError, ask
 from vcpud.control import ControlLoop
 from vcpud.errors import ConfigError, LedgerError, UnreachableError, UsageError
 from vcpud.inbox import Answers, SocketInbox
 from vcpud.limits import Limits
-from vcpud.model import Mode, Original, Terms
+from vcpud.model import Method, Mode, Original, Terms
 from vcpud.policy import load
 from vcpud.record import Phase
 from vcpud.requests import LoopSettings
@@ -189,7 +191,21 @@ def test_a_restore_that_waits_names_what_is_left(desk: Desk) -> None:
         "cycle": 0,
         "done": True,
         "left": [],
+        "unplug_pending": [],
     }
+
+
+@pytest.mark.parametrize("verb", ["restore", "release"])
+def test_who_may_still_lose_a_vcpu_to_an_old_unplug_is_given_back_and_named(
+    desk: Desk, verb: str
+) -> None:
+    desk.db.method = Method.HOTPLUG
+    desk.db.online = frozenset(range(4))
+    (original,) = desk.ledger.outstanding()
+    desk.ledger.amend(replace(original, online=None, unplug_from=4))
+    desk.start()
+    answer = desk.ask(verb, domain="db", wait=True)
+    assert (answer["done"], answer["left"], answer["unplug_pending"]) == (True, [], ["db"])
 
 
 def test_a_waiting_release_ends_when_the_domain_does(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -37,6 +38,32 @@ def test_a_second_original_of_the_same_life_changes_nothing(tmp_path: Path) -> N
     ledger.remember(ORIGINAL)
     ledger.remember(replace(ORIGINAL, online=frozenset({0})))
     assert ledger.outstanding() == (ORIGINAL,)
+
+
+@pytest.mark.parametrize(("first", "second"), [("1:?", "1:2"), ("1:2", "1:?")])
+def test_a_second_original_of_a_life_whose_process_was_not_always_readable_changes_nothing(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    ledger = FileLedger(tmp_path)
+    ledger.remember(replace(ORIGINAL, incarnation=first))
+    ledger.remember(replace(ORIGINAL, incarnation=second, online=frozenset({0})))
+    assert ledger.outstanding() == (replace(ORIGINAL, incarnation=first),)
+
+
+def test_an_unplug_whose_end_nobody_has_seen_is_there_for_the_next_process(tmp_path: Path) -> None:
+    ledger = FileLedger(tmp_path)
+    ledger.remember(ORIGINAL)
+    ledger.amend(replace(ORIGINAL, unplug_from=4))
+    assert FileLedger(tmp_path).outstanding() == (replace(ORIGINAL, unplug_from=4),)
+
+
+def test_an_entry_of_before_unplugs_were_noted_is_read(tmp_path: Path) -> None:
+    FileLedger(tmp_path).remember(ORIGINAL)
+    path = tmp_path / "originals.json"
+    document = json.loads(path.read_text())
+    del document["originals"][0]["unplug_from"]
+    path.write_text(json.dumps(document))
+    assert FileLedger(tmp_path).outstanding() == (ORIGINAL,)
 
 
 def test_what_is_forgotten_is_gone_for_the_next_process_too(tmp_path: Path) -> None:

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import structlog
 
-from fakes.host import FakeDomain, FakeHost, ListInbox, MemoryLedger, SimulatedClock
+from fakes.host import FakeDomain, FakeHost
+from fakes.ports import ListInbox, MemoryLedger, SimulatedClock
 from vcpud import log
 from vcpud.control import ControlLoop
 from vcpud.dryrun import DryRun
 from vcpud.errors import LedgerError
 from vcpud.limits import Limits
 from vcpud.log import LogRecorder
-from vcpud.model import EventKind, Mode, Reason, Terms, Trouble
+from vcpud.model import EventKind, Method, Mode, Reason, Terms, Trouble
 from vcpud.policy import load
 from vcpud.record import CycleRecord
 from vcpud.requests import LoopSettings
@@ -102,6 +103,20 @@ def test_a_quiet_host_says_nothing_at_info() -> None:
     before = len(stage.lines(level="info"))
     stage.play(20)
     assert len(stage.lines(level="info")) == before
+
+
+def test_an_unplug_that_may_still_come_is_said_once_and_its_end_too() -> None:
+    stage = Stage()
+    stage.db.method = Method.HOTPLUG
+    stage.db.fail = Reason.TIMEOUT
+    stage.db.fail_unplugs_only = True
+    stage.play(60)
+    (said,) = stage.lines("domain.unplug.pending", "warning")
+    assert said["domain"] == "db"
+    assert not stage.lines("domain.unplug.settled")
+    stage.host.reboot(stage.db)
+    stage.play(2)
+    assert len(stage.lines("domain.unplug.settled", "info")) == 1
 
 
 def test_a_trouble_is_said_once_and_its_end_too() -> None:

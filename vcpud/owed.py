@@ -1,0 +1,110 @@
+"""What domains are owed, and what a guest may still take from them after all.
+
+Pure. An unplug that libvirt has given up waiting for may still be carried out by the guest, without
+a word and at any time (virsh setvcpus says so itself). So what a domain had stays owed until the
+vCPU is seen gone and has been plugged back, or the domain has rebooted or ended. A vcpud that finds
+such an entry when it starts forgets it once it has seen the domain run whole for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from vcpud import steer
+from vcpud.model import DomainSample, HostSample, Original, Reason, Trouble, Uuid
+from vcpud.units import NS_PER_S
+
+SETTLE_NS = 15 * NS_PER_S
+"""A guest that has run whole for so long since vcpud started will not carry out an older unplug.
+
+It has had the 5 s of libvirt and the time to stop and to start besides; `vcpud restore` has 20 s
+where the package is removed.
+"""
+_OPEN_ENDED = frozenset({Reason.TIMEOUT, Reason.HUNG, Reason.NOT_CONNECTED})
+"""Failures after which the guest may still do what it was asked."""
+
+
+def had(original: Original) -> int:
+    """Active vCPUs a domain is owed."""
+    return original.live_vcpus if original.online is None else len(original.online)
+
+
+def is_back(sample: DomainSample, original: Original) -> bool:
+    """Whether a domain has now what it is owed."""
+    if original.weight is not None and sample.weight != original.weight:
+        return False
+    if original.online is None:
+        return sample.live_vcpus >= original.live_vcpus
+    return steer.is_whole(sample, original.online)
+
+
+def unplug_pending(sample: DomainSample | None, original: Original) -> bool:
+    """Whether a domain has all it is owed, but for an unplug that its guest may still carry out."""
+    return (
+        original.unplug_from is not None
+        and sample is not None
+        and sample.in_flight is None
+        and is_back(sample, original)
+    )
+
+
+def lacking(outstanding: Iterable[Original], sample: HostSample) -> tuple[Original, ...]:
+    """Who is still to be given something back; not who may merely lose it once more."""
+    running = {domain.uuid: domain for domain in sample.domains} if sample.connected else {}
+    return tuple(
+        original
+        for original in outstanding
+        if not unplug_pending(running.get(original.uuid), original)
+    )
+
+
+class Unplugs:
+    """What this vcpud knows of unplugs whose end nobody has seen, beyond what is in the ledger.
+
+    Originals go in and come out as they are to be written down; nothing is written here.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[Uuid, bool] = {}
+        """Domains asked by this vcpud, and whether an earlier unplug was open then."""
+        self._whole_since_ns: dict[Uuid, int] = {}
+
+    def ask(self, original: Original, live_vcpus: int) -> Original:
+        """Before an unplug is begun."""
+        open_before = original.unplug_from is not None
+        self._asked[original.uuid] = open_before
+        return original if open_before else replace(original, unplug_from=live_vcpus)
+
+    def refuse(self, original: Original) -> Original:
+        """An unplug was not begun: what was open before still is, and nothing else."""
+        return original if self._asked.get(original.uuid, True) else self.end(original)
+
+    def fail(self, original: Original, reason: Reason | None) -> Original:
+        """An unplug has failed; some failures leave open what the guest will do."""
+        open_ended = reason is None or reason in _OPEN_ENDED
+        return original if open_ended else self.refuse(original)
+
+    def end(self, original: Original) -> Original:
+        """The vCPU is gone, or the guest has begun anew."""
+        self.forget(original.uuid)
+        return replace(original, unplug_from=None)
+
+    def forget(self, uuid: Uuid) -> None:
+        """The domain owes nothing, or is gone."""
+        self._asked.pop(uuid, None)
+        self._whole_since_ns.pop(uuid, None)
+
+    def settled(self, sample: DomainSample, original: Original) -> bool:
+        """Whether a domain that is whole will stay so.
+
+        What this vcpud has asked for itself stays open: it costs nothing to go on looking.
+        """
+        if original.unplug_from is None:
+            return True
+        uuid = sample.uuid
+        if uuid in self._asked or Trouble.PAUSED in sample.troubles:
+            self._whole_since_ns.pop(uuid, None)
+            return False
+        since_ns = self._whole_since_ns.setdefault(uuid, sample.taken_at_ns)
+        return sample.taken_at_ns - since_ns >= SETTLE_NS
