@@ -16,6 +16,9 @@ UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.se
 UNITDIR := $(PREFIX)/lib/systemd/system
 PROGRAM := $(PREFIX)/lib/vcpud
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+# Where the alerts' links to the runbook lead; a site that serves docs/ itself says where.
+RUNBOOK ?= file://$(PREFIX)/share/doc/vcpud/docs/runbook.md
+RUNBOOK_SHIPPED := file:///usr/share/doc/vcpud/docs/runbook.md
 # `make install` needs a Python that every user of the host may run; one under somebody's home will not do.
 INSTALL_PYTHON ?= /usr/bin/python3
 
@@ -162,6 +165,9 @@ install-files: $(VENV)/.project
 	install -m 644 deploy/polkit/fine-grained.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/fine-grained.rules"
 	install -d "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus" "$(DESTDIR)$(PREFIX)/share/vcpud/grafana"
 	install -m 644 deploy/prometheus/*.yml "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus/"
+	sed -i 's|$(RUNBOOK_SHIPPED)|$(RUNBOOK)|' "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus/alerts.yml"
+	install -d "$(DESTDIR)$(PREFIX)/share/doc/vcpud/docs"
+	install -m 644 docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/vcpud/docs/"
 	install -m 644 deploy/grafana/*.json "$(DESTDIR)$(PREFIX)/share/vcpud/grafana/"
 	install -d "$(DESTDIR)$(SYSCONFDIR)/vcpud/conf.d"
 	[ -e "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml" ] || \
@@ -177,7 +183,7 @@ install-files: $(VENV)/.project
 uninstall: ## take away what install brought; configuration and state stay
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 		systemctl disable --now vcpud-deadman.path vcpud.service || true; fi
-	rm -rf "$(DESTDIR)$(PROGRAM)" "$(DESTDIR)$(PREFIX)/share/vcpud" \
+	rm -rf "$(DESTDIR)$(PROGRAM)" "$(DESTDIR)$(PREFIX)/share/vcpud" "$(DESTDIR)$(PREFIX)/share/doc/vcpud" \
 		"$(DESTDIR)$(UNITDIR)/vcpud.service.d/50-sandbox.conf" "$(DESTDIR)$(UNITDIR)/vcpud-.service.d/50-sandbox.conf"
 	rm -f "$(DESTDIR)$(PREFIX)/bin/vcpud" "$(DESTDIR)$(PREFIX)/lib/sysusers.d/vcpud.conf" \
 		"$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/vcpud.conf" \
