@@ -1,7 +1,8 @@
 """What asking a guest's agent may cost that guest: a bucket of CPU time. Pure.
 
-The bucket fills at the allowed ratio and holds a minute's worth, so that the first readings of a
-guest may come at once. Between two measurements each command is charged at what commands cost
+The bucket fills at the allowed ratio and holds half a minute's worth: about what the two readings
+at the start and the two after a first change cost at the first guess, so that these may come at
+once. Between two measurements each command is charged at what commands cost
 so far; a measurement (`/proc/self/schedstat` of the agent) puts the account right.
 """
 
@@ -11,8 +12,9 @@ from typing import Final
 
 from vcpud.units import NS_PER_MS, NS_PER_S
 
-_HELD_NS: Final = 60 * NS_PER_S
-_DEBT: Final = 4
+_HELD_NS: Final = 30 * NS_PER_S
+_DEBT_NS: Final = 240 * NS_PER_S
+"""A collapsed guest's commands are dear just when they matter: so much may be owed for them."""
 _FIRST_GUESS_NS: Final = 2 * NS_PER_MS
 _DEAREST_NS: Final = 50 * NS_PER_MS
 
@@ -56,7 +58,7 @@ class Budget:
     def tolerable(self, now_ns: int) -> bool:
         """Whether a reading that cannot wait may run further into debt."""
         self._fill(now_ns)
-        return self._tokens_ns > -_DEBT * self._capacity_ns
+        return self._tokens_ns > -self._ratio * _DEBT_NS
 
     def solvent(self, now_ns: int) -> bool:
         """Whether there is something left to spend."""

@@ -45,6 +45,8 @@ NEEDED: Final = frozenset(
 """Commands without which something is missing; where one is switched off, the domain says so."""
 
 PROMPT_NS: Final = NS_PER_S
+_COST_FIRST: Final = (1, 3)
+"""The guess at what a command costs is put right early; a difference needs two measurements."""
 _COST_EVERY: Final = 8
 _EXTRA_EVERY: Final = 3
 _PREFERRED_EVERY: Final = 8
@@ -330,7 +332,7 @@ class Reader:
             parts.append(Part.RUN_QUEUE if session % 2 else Part.RUNNABLE)
         if session and not self._abilities_known:
             parts.append(Part.ABILITIES)
-        if session % _COST_EVERY == 1:
+        if session in _COST_FIRST or (session and not session % _COST_EVERY):
             parts.append(Part.COST)
         look = session % _PREFERRED_EVERY == _PREFERRED_AT and not self._preferred_missing
         if look and solvent:
