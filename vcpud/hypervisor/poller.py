@@ -1,15 +1,17 @@
 """The host's side of every sample: one bulk call per period, descriptions only when due.
 
 Problem: one QEMU that does not answer its monitor blocks the bulk call for ever, for all.
-Approach: the call runs on a supervised thread. Past its deadline it is given up; the next one,
-on a fresh connection, passes by the domain whose job the lost call still holds (NOWAIT), and
-libvirt then tells which domain's control interface is occupied: that one is quarantined.
+Approach: the call runs on a thread of its own, and the loop, which waits for it anyway, watches
+over it. Past its deadline it is given up; the next one, on a fresh connection, passes by the domain
+whose job the lost call still holds (NOWAIT), and libvirt then tells which domain's control
+interface is occupied: that one is quarantined.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +40,7 @@ _DESCRIBED_AT_ONCE: Final = 64
 _PATIENCE: Final = 4
 _LOOKS: Final = 5
 _VERSION_PATIENCE: Final = 15
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +124,9 @@ class Poller:
             now_ns=now_ns,
             size=1,
             losses=losses,
-            supervised=supervised,
+            supervised=False,
         )
+        self._supervised = supervised
         self._errand = Errand(uuid="", run=self._poll, given_up=self._given_up)
         self._done = threading.Condition()
         self._busy = False
@@ -153,11 +157,29 @@ class Poller:
         self._crew.submit(self._errand)
 
     def wait(self, timeout_s: float) -> Poll | None:
-        """The latest poll, after waiting for the one under way, if any, for at most so long."""
+        """The latest poll, after waiting for the one under way, if any, for at most so long.
+
+        A call of it that is overdue is given up meanwhile.
+        """
+        ends_s = time.monotonic() + timeout_s
+        ended = False
+        while not ended:
+            left_s = max(0.0, ends_s - time.monotonic())
+            ended = self._ended(min(left_s, self._overdue_in_s())) or not left_s
         with self._done:
-            self._done.wait_for(lambda: not self._busy, timeout_s)
             self._untaken = {}
             return self._latest
+
+    def _ended(self, timeout_s: float) -> bool:
+        with self._done:
+            return self._done.wait_for(lambda: not self._busy, timeout_s)
+
+    def _overdue_in_s(self) -> float:
+        """After giving up what is overdue: when a call of a poll just asked for may be, at first."""
+        alarm_ns = self._crew.supervise() if self._supervised else None
+        if alarm_ns is None:
+            return self._bulk_deadline_s
+        return max(0.0, seconds(alarm_ns - self._now_ns()))
 
     def forget(self, uuid: Uuid) -> None:
         """Have a domain described anew with the next poll."""
@@ -266,6 +288,8 @@ class Poller:
 
         After a poll that had to be given up everybody is in doubt, else those quarantined.
         """
+        if not self._suspicious and not self.watched:
+            return _NOBODY, _NOBODY
         listed = {row.uuid for row in rows}
         doubtful = listed if self._suspicious else self.watched & listed
         occupied, free = set(), set()

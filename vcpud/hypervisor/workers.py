@@ -140,7 +140,7 @@ class Crew:
             size: Threads for errands that are not urgent.
             reserve: Further threads for urgent ones.
             losses: Shared count of lost threads.
-            supervised: False in tests that call `supervise` themselves.
+            supervised: False where somebody else calls `supervise` often enough.
         """
         self.open_link = open_link
         self.losses = losses if losses is not None else Losses()
