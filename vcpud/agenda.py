@@ -6,8 +6,9 @@ and releases live here, keyed by UUID; a domain that is gone leaves nothing behi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from vcpud import owed
 from vcpud.judge import Docket
@@ -199,10 +200,12 @@ class Agenda:
             del self.bars[uuid]
         found = []
         for sample in samples:
-            self._silence(sample, now_ns)
-            change = self._foreign(sample, now_ns, foreign)
-            if change is not None:
-                found.append(change)
+            if sample.uuid in self.silent_since_ns or not sample.troubles.isdisjoint(_SILENT):
+                self._silence(sample, now_ns)
+            if sample.uuid in self.expected:
+                change = self._foreign(sample, now_ns, foreign)
+                if change is not None:
+                    found.append(change)
         return tuple(found)
 
     def _silence(self, sample: DomainSample, now_ns: int) -> None:
@@ -230,8 +233,8 @@ class Agenda:
     ) -> ForeignChange | None:
         """Whoever else changed a domain's vCPUs wins, and is left in peace for a while."""
         uuid = sample.uuid
-        expected = self.expected.get(uuid)
-        if expected is None or uuid in self.courses or sample.in_flight is not None:
+        expected = self.expected[uuid]
+        if uuid in self.courses or sample.in_flight is not None:
             return None
         read_at_ns = sample.taken_at_ns
         if expected.online is not None:
@@ -277,25 +280,48 @@ class Agenda:
             until_ns = FOREVER_NS
         return Bar(phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FOREIGN)
 
-    def barred(self, docket: Docket, uuids: Iterable[Uuid], now_ns: int) -> Mapping[Uuid, str]:
+    def barred(self, docket: Docket, uuids: Collection[Uuid], now_ns: int) -> Mapping[Uuid, str]:
         """Domains that must not be changed on a policy's behalf, and why."""
-        reasons: dict[Uuid, str] = {}
-        for uuid in uuids:
-            bar = self.bars.get(uuid)
-            if self.killed:
-                reasons[uuid] = "the kill switch is thrown"
-            elif self.paused_until_ns is not None:
-                reasons[uuid] = "vcpud is paused"
-            elif bar is not None:
+        if self.killed:
+            return dict.fromkeys(uuids, "the kill switch is thrown")
+        if self.paused_until_ns is not None:
+            return dict.fromkeys(uuids, "vcpud is paused")
+        reasons = {
+            uuid: "the last move did not help; backing off"
+            for uuid in docket.blames
+            if uuid in uuids and docket.blocked_until_ns(uuid, now_ns) is not None
+        }
+        for uuid, bar in self.bars.items():
+            if uuid in uuids:
                 reasons[uuid] = f"{bar.phase}: {bar.detail}"
-            elif docket.blocked_until_ns(uuid, now_ns) is not None:
-                reasons[uuid] = "the last move did not help; backing off"
         return reasons
 
-    def status(
+    def statuses(
+        self,
+        samples: Iterable[DomainSample],
+        originals: Mapping[Uuid, Original],
+        docket: Docket,
+        now_ns: int,
+    ) -> tuple[DomainStatus, ...]:
+        """Where every domain stands; of most there is nothing to tell."""
+        everybody = self.killed or self.paused_until_ns is not None
+        noted = self.courses.keys() | self.bars.keys() | originals.keys() | docket.blames.keys()
+        noted |= docket.tried()
+        return tuple(
+            [
+                self._status(sample, originals.get(sample.uuid), docket, now_ns)
+                if everybody or sample.uuid in noted
+                else _idle(
+                    sample.uuid, sample.live_vcpus if sample.online is None else len(sample.online)
+                )
+                for sample in samples
+            ]
+        )
+
+    def _status(
         self, sample: DomainSample, original: Original | None, docket: Docket, now_ns: int
     ) -> DomainStatus:
-        """Where one domain stands."""
+        """Where one domain stands of which there is something to tell."""
         uuid = sample.uuid
         course = self.courses.get(uuid)
         bar = self.bars.get(uuid)
@@ -335,6 +361,16 @@ class Agenda:
 
 
 _make_status = maker(DomainStatus)
+
+
+@lru_cache(maxsize=4096)
+def _idle(uuid: Uuid, active_vcpus: int) -> DomainStatus:
+    """Nothing is under way, nothing is owed and nothing bars it: the same from cycle to cycle."""
+    return DomainStatus(
+        uuid=uuid, phase=Phase.IDLE, target_vcpus=active_vcpus, original_vcpus=None
+    )
+
+
 _SILENT = frozenset({Trouble.AGENT_SILENT, Trouble.HUNG})
 _PHASE_OF = {
     Purpose.DECIDE: Phase.CHANGING,

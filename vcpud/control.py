@@ -169,10 +169,7 @@ class ControlLoop:
                 sample=sample,
                 demand=demand,
                 proposed=proposed,
-                domains=tuple(
-                    self._agenda.status(domain, originals.get(domain.uuid), self._docket, now_ns)
-                    for domain in sample.domains
-                ),
+                domains=self._agenda.statuses(sample.domains, originals, self._docket, now_ns),
                 events=events,
                 requests=requests,
                 blocked=blocked,
@@ -204,9 +201,10 @@ class ControlLoop:
             if domain is None and not sample.connected:
                 continue
             was = track.sample
-            if domain is not None and (domain.incarnation, domain.boots) == (
-                was.incarnation,
-                was.boots,
+            if domain is was or (
+                domain is not None
+                and domain.incarnation == was.incarnation
+                and domain.boots == was.boots
             ):
                 continue
             self._agenda.forget(uuid)
@@ -318,11 +316,10 @@ class ControlLoop:
         return verdicts
 
     def _decide(self, demand: HostDemand, now_ns: int) -> tuple[Plan, tuple[Blocked, ...]]:
-        on_trial = {r.uuid for trial in self._docket.trials for r in trial.move.resizes}
         situation = guard.Situation(
             samples=self._running,
             demands={domain.uuid: domain for domain in demand.domains},
-            busy=frozenset(self._agenda.courses) | on_trial,
+            busy=frozenset(self._agenda.courses) | self._docket.tried(),
             barred=self._agenda.barred(self._docket, self._running, now_ns),
             changed_at_ns=self._agenda.changed_at_ns,
             begun_at_ns=tuple(self._agenda.begun_at_ns),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from vcpud.model import Method, Mode, Trouble, Uuid
 
@@ -118,36 +119,27 @@ class HostDemand:
     domains: tuple[DomainDemand, ...]
 
 
-def wanted_pcpus(demand: DomainDemand) -> float:
+def wanted_pcpus(
+    used_pcpus: float | None,
+    run_delay_pcpus: float | None,
+    queued_tasks: float | None,
+    most_pcpus: float,
+) -> float:
     """What a domain would use unhindered: use, run delay and its guest's own queue.
 
     Use alone will not do: a domain that was shrunk understates what it wants.
     """
-    if demand.used_pcpus is None:
-        return float(demand.max_vcpus)
-    wanted = demand.used_pcpus + (demand.run_delay_pcpus or 0.0) + (demand.queued_tasks or 0.0)
-    return min(wanted, float(demand.max_vcpus))
+    if used_pcpus is None:
+        return most_pcpus
+    wanted = used_pcpus + (run_delay_pcpus or 0.0) + (queued_tasks or 0.0)
+    return min(wanted, most_pcpus)
 
 
-def entitlements(available_pcpus: float, domains: Sequence[DomainDemand]) -> dict[Uuid, float]:
-    """What weights guarantee each domain now: `water_filled` with what they want.
-
-    Args:
-        available_pcpus: What there is to share.
-        domains: Who shares it, with positive weights.
-
-    Returns:
-        Entitled pCPUs by UUID.
-    """
-    return water_filled(
-        available_pcpus,
-        [(d.uuid, float(d.weight), wanted_pcpus(d), float(d.max_vcpus)) for d in domains],
-    )
+Claim: TypeAlias = tuple[Uuid, float, float, float]
+"""Who shares a pool: UUID, positive weight, wanted and most pCPUs."""
 
 
-def water_filled(
-    available_pcpus: float, claims: Sequence[tuple[Uuid, float, float, float]]
-) -> dict[Uuid, float]:
+def water_filled(available_pcpus: float, claims: Sequence[Claim]) -> dict[Uuid, float]:
     """Weighted water-filling: weights are respected, nobody exceeds demand, nothing is wasted.
 
     What all leave over is open to each of them, so it is added to everybody's share, up to the
@@ -155,18 +147,22 @@ def water_filled(
 
     Args:
         available_pcpus: What there is to share.
-        claims: UUID, positive weight, wanted and most pCPUs of each who shares it.
+        claims: Of each who shares it.
+
+    Returns:
+        Entitled pCPUs by UUID.
     """
     share = {}
     left = available_pcpus
-    weight = sum(mine for _, mine, _, _ in claims)
+    weight = sum([mine for _, mine, _, _ in claims])
     for uuid, mine, want, _ in sorted(claims, key=_thirst):
-        share[uuid] = min(want, left * mine / weight)
-        left = max(left - share[uuid], 0.0)
+        fair = left * mine / weight
+        share[uuid] = taken = min(want, fair)
+        left = left - taken if taken < left else 0.0
         weight -= mine
     return {uuid: min(share[uuid] + left, most) for uuid, _, _, most in claims}
 
 
-def _thirst(claim: tuple[Uuid, float, float, float]) -> float:
+def _thirst(claim: Claim) -> float:
     _, mine, want, _ = claim
     return want / mine

@@ -81,8 +81,11 @@ class History:
         self._decided: dict[Uuid, str] = {}
 
     def record(self, record: CycleRecord) -> None:
+        happened = tuple(_happened(record, self._news(record)))
+        if not happened and len(self._kept) <= len(record.sample.domains):
+            return
         present = {domain.uuid for domain in record.sample.domains}
-        for uuid, kind, text in _happened(record, self._news(record)):
+        for uuid, kind, text in happened:
             if uuid in present:
                 kept = self._kept.setdefault(uuid, deque(maxlen=REMEMBERED))
                 kept.append(Happening(at_ns=record.began_ns, kind=kind, text=text))

@@ -47,6 +47,8 @@ def told(demand: HostDemand, situation: Situation) -> HostDemand:
     engaged = dict(situation.barred)
     engaged |= dict.fromkeys(situation.busy, "a change is under way or being judged")
     homes = situation.originals
+    if not engaged and not homes:
+        return demand
     return replace(
         demand,
         domains=tuple(
@@ -67,6 +69,8 @@ def constrain(
         TypeError: The plan is none; policies plug in.
     """
     _check(plan)
+    if not plan.moves:
+        return Plan(), ()
     allowed: list[Move] = []
     blocked: list[Blocked] = []
     taken: set[Uuid] = set()

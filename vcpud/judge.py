@@ -80,6 +80,10 @@ class Docket:
     trials: tuple[Trial, ...] = ()
     blames: Mapping[Uuid, Blame] = field(default_factory=dict)
 
+    def tried(self) -> set[Uuid]:
+        """Every domain that is part of a trial."""
+        return {resize.uuid for trial in self.trials for resize in trial.move.resizes}
+
     def on_trial(self, uuid: Uuid) -> Trial | None:
         """The trial a domain is part of, if any."""
         for trial in self.trials:

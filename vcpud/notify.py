@@ -46,6 +46,8 @@ class Notifier:
         self._status = ""
 
     def record(self, record: CycleRecord) -> None:
+        if self._socket is None:
+            return
         lines = []
         if self._watchdog:
             lines.append("WATCHDOG=1")
@@ -114,7 +116,7 @@ class Notifier:
 def _status(record: CycleRecord) -> str:
     """One line for `systemctl status`."""
     domains = record.sample.domains
-    enforced = sum(domain.terms.mode is Mode.ENFORCE for domain in domains)
+    enforced = [domain.terms.mode for domain in domains].count(Mode.ENFORCE)
     parts = [f"{len(domains)} domains, {enforced} enforced, {len(record.outstanding)} changed"]
     if record.stopping:
         parts.insert(0, "stopping, restoring")

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any
+from typing import TypeAlias
 
-from vcpud.demand import DomainDemand, HostDemand, PoolDemand, Progress, entitlements
+from vcpud.demand import (
+    Claim,
+    DomainDemand,
+    HostDemand,
+    PoolDemand,
+    Progress,
+    wanted_pcpus,
+    water_filled,
+)
 from vcpud.model import (
     CpuAccounting,
     DomainSample,
@@ -24,6 +32,7 @@ from vcpud.model import (
     ShareUnit,
     Trouble,
     Uuid,
+    VcpuSample,
 )
 from vcpud.swift import changer, maker
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -75,7 +84,6 @@ class Track:
     """What is remembered of one domain between cycles."""
 
     sample: DomainSample
-    demand: DomainDemand
     points: tuple[Point, ...] = ()
     accounting: CpuAccounting | None = None
     locks: LockWait | None = None
@@ -97,6 +105,7 @@ class Tracks:
     """What is remembered of the host between cycles; `Tracks()` is the beginning."""
 
     domains: Mapping[Uuid, Track] = field(default_factory=dict)
+    demands: Mapping[Uuid, DomainDemand] = field(default_factory=dict)
     taken_at_ns: int | None = None
     busy_ns: int | None = None
     unmanaged_pcpus: float = 0.0
@@ -113,65 +122,68 @@ def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
         The fold to pass in next time, and the demand. Nothing that is missing, stale, decreasing
         or absurd moves a figure: the domain is held instead.
     """
-    tracks = {
-        domain.uuid: _track(before.domains.get(domain.uuid), domain) for domain in sample.domains
-    }
-    unmanaged_pcpus = _unmanaged(before, sample, tracks)
-    pools, entitled = _pools(sample, tracks, unmanaged_pcpus)
-    demands = tuple(_entitled(track.demand, entitled.get(uuid)) for uuid, track in tracks.items())
+    known, said = before.domains, before.demands
+    tracks: dict[Uuid, Track] = {}
+    for domain in sample.domains:
+        track = known.get(domain.uuid)
+        if track is None or domain is not track.sample:
+            track = _track(track, domain)
+        tracks[domain.uuid] = track
+    running = [one for one in tracks.values() if Trouble.PAUSED not in one.sample.troubles]
+    unmanaged_pcpus = _unmanaged(before, sample, running)
+    pools, entitled = _pools(sample, running, unmanaged_pcpus)
+    demands: dict[Uuid, DomainDemand] = {}
+    for uuid, track in tracks.items():
+        pcpus, demand = entitled.get(uuid), said.get(uuid)
+        if demand is None or demand.entitled_pcpus != pcpus or track is not known[uuid]:
+            demand = _demand(track, pcpus)
+        demands[uuid] = demand
     window_ns = 0 if before.taken_at_ns is None else sample.taken_at_ns - before.taken_at_ns
     after = Tracks(
         domains=tracks,
+        demands=demands,
         taken_at_ns=sample.taken_at_ns,
         busy_ns=sample.busy_ns,
         unmanaged_pcpus=unmanaged_pcpus,
     )
-    return after, HostDemand(window_ns=window_ns, pools=pools, domains=demands)
+    return after, HostDemand(window_ns=window_ns, pools=pools, domains=tuple(demands.values()))
 
 
 def _track(before: Track | None, sample: DomainSample) -> Track:
-    if before is not None and sample is before.sample:
-        return before
-    if before is None or (before.sample.incarnation, before.sample.boots) != (
-        sample.incarnation,
-        sample.boots,
+    heard = None
+    if (
+        before is None
+        or before.sample.incarnation != sample.incarnation
+        or before.sample.boots != sample.boots
     ):
-        before = Track(sample=sample, demand=_demand(sample, None, _NOTHING))
-        heard = None
+        before = Track(sample=sample)
     else:
         heard = before.sample.guest
-    host = _host_side(before, sample)
+    points, used_pcpus, run_delay_pcpus, absurd = _host_side(before, sample)
     guest = sample.guest
     track = before
     if guest is not heard or (guest is not None and guest.accounting is not before.accounting):
-        track = _guest_side(_with_points(before, host.points), guest, _perf(sample))
+        track = _guest_side(_with_points(before, points), guest, _perf(sample))
     return _make_track(
         sample,
-        _demand(sample, track, host),
-        host.points,
+        points,
         track.accounting,
         track.locks,
         track.run_queue,
-        host.used_pcpus,
-        host.run_delay_pcpus,
+        used_pcpus,
+        run_delay_pcpus,
         track.lock_wait_ratio,
         track.queued_tasks,
         track.system_ratio,
         track.steal_ratio,
         track.progress,
-        host.absurd,
+        absurd,
         track.perf,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _HostSide:
-    """What the host's counters say of one domain."""
-
-    points: tuple[Point, ...]
-    used_pcpus: float | None
-    run_delay_pcpus: float | None
-    absurd: bool
+_HostSide: TypeAlias = tuple[tuple[Point, ...], float | None, float | None, bool]
+"""What the host's counters say of one domain: readings kept, use, run delay, absurd or not."""
 
 
 def _host_side(track: Track, sample: DomainSample) -> _HostSide:
@@ -179,42 +191,63 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     points, used, delay_pcpus = track.points, track.used_pcpus, track.run_delay_pcpus
     now_ns = sample.taken_at_ns
     if points and now_ns <= points[-1].at_ns:
-        return _make_host_side(points, used, delay_pcpus, track.absurd)
+        return points, used, delay_pcpus, track.absurd
     vcpus, old = sample.vcpus, track.sample.vcpus
-    total_ns: int
-    delay_ns: int | None
     if vcpus is old and points and points[-1].at_ns == track.sample.taken_at_ns:
         # The very same counters: nothing ran and nothing waited.
-        total_ns, delay_ns = points[-1].run_ns, points[-1].delay_ns
+        point = _make_point(now_ns, points[-1].run_ns, points[-1].delay_ns)
     else:
-        runs: list[Any] = [vcpu.run_ns for vcpu in vcpus]
-        if not runs or None in runs:
-            return _make_host_side(points, used, delay_pcpus, False)
-        delays: list[Any] = [vcpu.run_delay_ns for vcpu in vcpus]
-        total_ns = sum(runs)
-        delay_ns = None if None in delays else sum(delays)
-    point = _make_point(now_ns, total_ns, delay_ns)
+        summed = _summed(vcpus, now_ns)
+        if summed is None:
+            return points, used, delay_pcpus, False
+        point = summed
     if not points:
-        return _make_host_side((point,), used, delay_pcpus, False)
+        return (point,), used, delay_pcpus, False
     last = points[-1]
     window_ns = now_ns - last.at_ns
-    run_ns = total_ns - last.run_ns
+    run_ns = point.run_ns - last.run_ns
     count = len(vcpus)
     # An unplugged vCPU takes its counters away, a plugged one brings new ones: start over.
-    replugged = vcpus is not old and [v.index for v in vcpus] != [v.index for v in old]
+    replugged = vcpus is not old and _replugged(old, vcpus)
     if replugged or run_ns < 0 or run_ns > window_ns * count * 1.25 + RUN_TICK_NS * count:
-        return _make_host_side((point,), used, delay_pcpus, not replugged)
-    if delay_ns is None or last.delay_ns is None:
+        return (point,), used, delay_pcpus, not replugged
+    keep = math.exp(-window_ns / SMOOTH_NS)
+    if point.delay_ns is None or last.delay_ns is None:
         delay_pcpus = None
-    elif delay_ns >= last.delay_ns:
-        delay = min((delay_ns - last.delay_ns) / window_ns, float(count))
-        delay_pcpus = _smooth(delay_pcpus, delay, window_ns)
+    elif point.delay_ns >= last.delay_ns:
+        delay = min((point.delay_ns - last.delay_ns) / window_ns, float(count))
+        delay_pcpus = _smooth(delay_pcpus, delay, keep)
     if sample.guest is None and track.accounting is None:
         points = points[1 - KEPT_UNHEARD :]
     elif points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
         points = tuple(one for one in points if one.at_ns >= now_ns - KEPT_NS)
-    used = _smooth(used, run_ns / window_ns, window_ns)
-    return _make_host_side((*points, point), used, delay_pcpus, False)
+    return (*points, point), _smooth(used, run_ns / window_ns, keep), delay_pcpus, False
+
+
+def _summed(vcpus: tuple[VcpuSample, ...], at_ns: int) -> Point | None:
+    """Counters of all vCPUs together; None where one of them does not tell its run time."""
+    if not vcpus:
+        return None
+    run_ns, delay_ns, delays_known = 0, 0, True
+    for vcpu in vcpus:
+        ran, waited = vcpu.run_ns, vcpu.run_delay_ns
+        if ran is None:
+            return None
+        run_ns += ran
+        if waited is None:
+            delays_known = False
+        else:
+            delay_ns += waited
+    return _make_point(at_ns, run_ns, delay_ns if delays_known else None)
+
+
+def _replugged(was: tuple[VcpuSample, ...], now: tuple[VcpuSample, ...]) -> bool:
+    if len(was) != len(now):
+        return True
+    for before, after in zip(was, now, strict=True):  # noqa: SIM110  each domain, each cycle
+        if before.index != after.index:
+            return True
+    return False
 
 
 def _perf(sample: DomainSample) -> tuple[int, int] | None:
@@ -329,55 +362,67 @@ def _counted(track: Track, guest: GuestReading) -> int:
     return max((len(online) for online in sets), default=len(track.sample.active))
 
 
-def _smooth(before: float | None, now: float, window_ns: int) -> float:
-    """Exponential smoothing over SMOOTH_NS, whatever the spacing of samples."""
+def _smooth(before: float | None, now: float, keep: float) -> float:
+    """Exponential smoothing: `keep` of what was, exp(-window / SMOOTH_NS) for any spacing."""
     if before is None:
         return now
-    keep = math.exp(-window_ns / SMOOTH_NS)
     return keep * before + (1 - keep) * now
 
 
-def _demand(sample: DomainSample, track: Track | None, host: _HostSide) -> DomainDemand:
-    terms = sample.terms
-    ceiling = sample.max_vcpus
-    if terms.max_vcpus is not None:
-        ceiling = min(ceiling, terms.max_vcpus)
+def _active(sample: DomainSample) -> int:
+    return sample.live_vcpus if sample.online is None else len(sample.online)
+
+
+def _weight(sample: DomainSample) -> int:
+    """Where weight counts per vCPU, a domain's share is that of all of them together."""
+    if sample.share_unit is ShareUnit.VCPU:
+        return sample.weight * _active(sample)
+    return sample.weight
+
+
+def _ceiling(sample: DomainSample) -> int:
+    own, allowed = sample.max_vcpus, sample.terms.max_vcpus
+    return own if allowed is None or own < allowed else allowed
+
+
+def _claim(track: Track) -> Claim:
+    most = float(_ceiling(track.sample))
+    wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, track.queued_tasks, most)
+    return track.sample.uuid, float(_weight(track.sample)), wanted, most
+
+
+def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
+    sample, locks = track.sample, track.locks
+    terms, guest = sample.terms, sample.guest
     hold = None
     if sample.troubles:
         hold = next((trouble for trouble in HOLDS if trouble in sample.troubles), None)
-    if hold is None and host.absurd:
+    if hold is None and track.absurd:
         hold = Trouble.COUNTER_ABSURD
-    lock_at_ns = None if track is None or track.locks is None else track.locks.taken_at_ns
+    lock_at_ns = None if locks is None else locks.taken_at_ns
     fresh = lock_at_ns is not None and sample.taken_at_ns - lock_at_ns <= GUEST_STALE_NS
-    guest, online = sample.guest, sample.online
-    active = sample.live_vcpus if online is None else len(online)
     return _make_demand(
         sample.uuid,
         sample.name,
         terms.mode,
         sample.pool,
-        # Where weight counts per vCPU, a domain's share is that of all of them together.
-        sample.weight * active if sample.share_unit is ShareUnit.VCPU else sample.weight,
-        active,
+        _weight(sample),
+        _active(sample),
         min(terms.min_vcpus, sample.max_vcpus),
-        ceiling,
+        _ceiling(sample),
         sample.method,
-        host.used_pcpus,
-        host.run_delay_pcpus,
-        None,  # what it is entitled to follows when all domains are known
-        track.lock_wait_ratio if track is not None and fresh else None,
+        track.used_pcpus,
+        track.run_delay_pcpus,
+        entitled_pcpus,
+        track.lock_wait_ratio if fresh else None,
         lock_at_ns,
-        None if track is None else track.queued_tasks,
+        track.queued_tasks,
         guest.runnable.runnable if guest and guest.runnable else None,
-        None if track is None else track.system_ratio,
-        None if track is None else track.steal_ratio,
-        None if track is None else track.progress,
+        track.system_ratio,
+        track.steal_ratio,
+        track.progress,
         hold,
     )
-
-
-def _entitled(demand: DomainDemand, pcpus: float | None) -> DomainDemand:
-    return demand if demand.entitled_pcpus == pcpus else _with_entitlement(demand, pcpus)
 
 
 _make_track = maker(Track)
@@ -390,22 +435,19 @@ _with_locks = changer(Track, "locks", "lock_wait_ratio")
 _with_queue = changer(Track, "run_queue", "queued_tasks")
 _AT = attrgetter("at_ns")
 _make_demand = maker(DomainDemand)
-_make_host_side = maker(_HostSide)
-_NOTHING = _HostSide(points=(), used_pcpus=None, run_delay_pcpus=None, absurd=False)
-_with_entitlement = changer(DomainDemand, "entitled_pcpus")
 
 
-def _unmanaged(before: Tracks, sample: HostSample, tracks: Mapping[Uuid, Track]) -> float:
-    """pCPUs used by whatever is not a vCPU of a sampled domain, smoothed."""
+def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> float:
+    """pCPUs used by whatever is not a vCPU of a sampled domain, smoothed; the paused use none."""
     if before.busy_ns is None or sample.busy_ns is None or before.taken_at_ns is None:
         return before.unmanaged_pcpus
     window_ns = sample.taken_at_ns - before.taken_at_ns
     busy_ns = sample.busy_ns - before.busy_ns
     if window_ns <= 0 or busy_ns < 0:
         return before.unmanaged_pcpus
-    managed_ns = sum(_run_in(track, window_ns) for track in tracks.values())
+    managed_ns = sum([_run_in(track, window_ns) for track in running])
     rate = max(busy_ns - managed_ns, 0) / window_ns
-    return _smooth(before.unmanaged_pcpus, rate, window_ns)
+    return _smooth(before.unmanaged_pcpus, rate, math.exp(-window_ns / SMOOTH_NS))
 
 
 def _run_in(track: Track, window_ns: int) -> int:
@@ -413,17 +455,17 @@ def _run_in(track: Track, window_ns: int) -> int:
 
     They may be further apart than two samples of the host, and older: their time is their own.
     """
-    if len(track.points) <= 1 or Trouble.PAUSED in track.sample.troubles:
+    if len(track.points) <= 1:
         return 0
     before, last = track.points[-2:]
     return (last.run_ns - before.run_ns) * window_ns // (last.at_ns - before.at_ns)
 
 
 def _pools(
-    sample: HostSample, tracks: Mapping[Uuid, Track], unmanaged_pcpus: float
+    sample: HostSample, running: Sequence[Track], unmanaged_pcpus: float
 ) -> tuple[tuple[PoolDemand, ...], dict[Uuid, float]]:
     members: dict[str, list[Track]] = {}
-    for track in tracks.values():
+    for track in running:
         members.setdefault(track.sample.pool, []).append(track)
     all_pcpus = sum(pool.pcpus for pool in sample.pools) or 1
     pools = []
@@ -432,10 +474,9 @@ def _pools(
         inside = members.get(pool.name, [])
         unmanaged = unmanaged_pcpus * pool.pcpus / all_pcpus
         available = max(pool.pcpus - unmanaged, MIN_AVAILABLE_RATIO * pool.pcpus)
-        running = [t for t in inside if Trouble.PAUSED not in t.sample.troubles]
-        entitled |= entitlements(available, [t.demand for t in running])
-        active = sum(t.demand.active_vcpus for t in running)
-        delays = [t.run_delay_pcpus for t in running if t.run_delay_pcpus is not None]
+        entitled |= water_filled(available, [_claim(t) for t in inside])
+        active = sum([_active(t.sample) for t in inside])
+        delays = [t.run_delay_pcpus for t in inside if t.run_delay_pcpus is not None]
         pools.append(
             PoolDemand(
                 name=pool.name,

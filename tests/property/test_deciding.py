@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpud.demand import DomainDemand, HostDemand, PoolDemand, entitlements, wanted_pcpus
+from vcpud.demand import Claim, DomainDemand, HostDemand, PoolDemand, wanted_pcpus, water_filled
 from vcpud.guard import Situation, constrain
 from vcpud.limits import Limits
 from vcpud.model import DomainSample, Method, Mode, ShareUnit, Terms, Trouble
@@ -43,33 +43,38 @@ def demands(draw: st.DrawFn, uuid: str | None = None) -> DomainDemand:
 many = st.lists(demands(), min_size=1, max_size=6, unique_by=lambda d: d.uuid)
 
 
-@given(st.floats(0.1, 64), many)
+@st.composite
+def claim(draw: st.DrawFn) -> Claim:
+    most = float(draw(st.integers(1, 16)))
+    wanted = wanted_pcpus(draw(rates), draw(rates), draw(rates), most)
+    return draw(st.uuids().map(str)), float(draw(st.integers(1, 10_000))), wanted, most
+
+
+claims = st.lists(claim(), min_size=1, max_size=6, unique_by=lambda claim: claim[0])
+
+
+@given(st.floats(0.1, 64), claims)
 def test_entitlements_waste_nothing_and_exceed_no_maximum(
-    available: float, domains: list[DomainDemand]
+    available: float, claims: list[Claim]
 ) -> None:
-    shares = entitlements(available, domains)
-    wants = {d.uuid: wanted_pcpus(d) for d in domains}
-    assert all(0 <= shares[d.uuid] <= d.max_vcpus + 1e-9 for d in domains)
-    filled = sum(min(shares[u], wants[u]) for u in shares)
-    assert abs(filled - min(available, sum(wants.values()))) < 1e-6
+    shares = water_filled(available, claims)
+    assert all(0 <= shares[uuid] <= most + 1e-9 for uuid, _, _, most in claims)
+    filled = sum(min(shares[uuid], wanted) for uuid, _, wanted, _ in claims)
+    assert abs(filled - min(available, sum(wanted for _, _, wanted, _ in claims))) < 1e-6
 
 
-@given(st.floats(0.1, 64), many)
-def test_entitlements_do_not_depend_on_the_order(
-    available: float, domains: list[DomainDemand]
-) -> None:
-    there = entitlements(available, domains)
-    back = entitlements(available, domains[::-1])
+@given(st.floats(0.1, 64), claims)
+def test_entitlements_do_not_depend_on_the_order(available: float, claims: list[Claim]) -> None:
+    there = water_filled(available, claims)
+    back = water_filled(available, claims[::-1])
     assert all(abs(there[uuid] - back[uuid]) < 1e-6 for uuid in there)
 
 
-@given(st.floats(0.1, 64), many, st.integers(2, 10))
-def test_more_weight_never_means_less(
-    available: float, domains: list[DomainDemand], factor: int
-) -> None:
-    heavier = [replace(domains[0], weight=domains[0].weight * factor), *domains[1:]]
-    uuid = domains[0].uuid
-    before, after = entitlements(available, domains), entitlements(available, heavier)
+@given(st.floats(0.1, 64), claims, st.integers(2, 10))
+def test_more_weight_never_means_less(available: float, claims: list[Claim], factor: int) -> None:
+    uuid, weight, wanted, most = claims[0]
+    heavier = [(uuid, weight * factor, wanted, most), *claims[1:]]
+    before, after = water_filled(available, claims), water_filled(available, heavier)
     assert after[uuid] >= before[uuid] - 1e-6
 
 
