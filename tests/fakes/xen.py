@@ -8,7 +8,7 @@ link under test is the real one; only what libvirt's library would answer is mad
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -286,15 +286,21 @@ class FakeConnection:
 class FakeXenLink(XenLink):
     """The real link, but for what is read past libvirt-python."""
 
-    def __init__(self, world: XenWorld, roll: Roll) -> None:
+    def __init__(
+        self, world: XenWorld, roll: Roll, cost_ns: int, told: Callable[[], None]
+    ) -> None:
         connection = cast("libvirt.virConnect", FakeConnection(world))
         super().__init__(connection, roll, world, world.now_ns)
         self._world = world
+        self._cost_ns = cost_ns
+        self._told = told
 
     def listen(self, listener: Listener) -> None:  # noqa: ARG002  nothing happens unasked
         return
 
     def states(self, uuid: str) -> tuple[VcpuState, ...]:
+        self._world.pass_s(self._cost_ns / NS_PER_S)
+        self._told()
         guest = self._world.guests.get(uuid)
         if guest is None:
             raise CallFailed(Meaning.GONE, "Domain not found")
@@ -306,16 +312,25 @@ class FakeXenLink(XenLink):
 
 
 class FakeXenLibrary:
-    """Where connections come from."""
+    """Where connections come from; each look at vCPUs costs the clock so much."""
 
-    def __init__(self, world: XenWorld, roll: Roll) -> None:
+    def __init__(
+        self,
+        world: XenWorld,
+        roll: Roll,
+        *,
+        cost_ns: int = 0,
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
         self._world = world
         self._roll = roll
+        self._cost_ns = cost_ns
+        self._told = told
 
     def open(self, *, writable: bool) -> Link:  # noqa: ARG002
         if self._world.down:
             raise CallFailed(Meaning.LOST, "Failed to connect socket")
-        return FakeXenLink(self._world, self._roll)
+        return FakeXenLink(self._world, self._roll, self._cost_ns, self._told)
 
     def listen(self, listener: Listener) -> Link:  # noqa: ARG002
         return self.open(writable=False)
