@@ -1,8 +1,8 @@
 """The configuration: YAML files in, `Settings` out, or every mistake of every file at once.
 
 The main file comes first, then `conf.d/*.yaml` beside it in lexical order; later wins. Scalars
-override, lists replace, mappings (also `domains:`) merge by key. The only module that knows
-pydantic. Durations are written with their unit.
+override, lists replace, mappings (also `domains:`) merge by key. What may be written is in
+`vcpud.schema`.
 """
 
 from __future__ import annotations
@@ -13,31 +13,17 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+from typing import Any, get_args, get_origin
 
 from vcpud import policy as policies
+from vcpud import schema
 from vcpud.documents import Document, Key, Mistake, Origin, merge, read, unsafe, walk
 from vcpud.errors import ConfigError
-from vcpud.limits import Foreign, Limits
+from vcpud.limits import Limits
 from vcpud.model import Mode, Terms
 from vcpud.requests import LoopSettings
 from vcpud.settings import (
     CONFIG_PATH,
-    KILL_SWITCH,
-    RUNTIME_DIR,
-    STATE_DIR,
     EffectiveLine,
     Listen,
     Recordings,
@@ -46,177 +32,10 @@ from vcpud.settings import (
 )
 from vcpud.terms import Selector, TermsBook
 from vcpud.text import meant
-from vcpud.units import NS_PER_MS, NS_PER_S, duration_text, parse_duration
+from vcpud.units import duration_text, parse_duration
 
-_DAY_NS = 86_400 * NS_PER_S
-_MAX_VCPUS = 4096
-_MAX_PORT = 65535
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9/_.-]*|[0-9]+(ns|us|ms|s|m|h)")
-
-
-# ------------------------------------------------------------------------------- the sections
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, str):
-        return parse_duration(value)
-    if type(value) is int and value == 0:
-        return 0
-    raise ValueError('expected a duration with its unit, like "500ms", "2s" or "5m"')
-
-
-def _between(low_ns: int, high_ns: int) -> AfterValidator:
-    def check(value: int) -> int:
-        if not low_ns <= value <= high_ns:
-            raise ValueError(f"expected {duration_text(low_ns)} to {duration_text(high_ns)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _absolute(value: str) -> str:
-    if not value.startswith("/") or "\0" in value:
-        raise ValueError("expected an absolute path")
-    return value
-
-
-def _listen(value: str) -> str:
-    _split_listen(value)
-    return value
-
-
-def _split_listen(value: str) -> Listen:
-    host, colon, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if (
-        not colon
-        or not host
-        or not port.isascii()
-        or not port.isdigit()
-        or int(port[:9]) > _MAX_PORT
-    ):
-        raise ValueError('expected ADDRESS:PORT, like "127.0.0.1:9756"')
-    return Listen(host, int(port))
-
-
-_AnyDuration = Annotated[int, BeforeValidator(_duration), PlainSerializer(duration_text)]
-_Duration = Annotated[_AnyDuration, _between(0, _DAY_NS)]
-_Timeout = Annotated[_AnyDuration, _between(10 * NS_PER_MS, 600 * NS_PER_S)]
-_Count = Annotated[int, Field(strict=True, ge=1, le=_MAX_VCPUS)]
-_Ratio = Annotated[float, Field(strict=True, ge=0, le=1)]
-_Flag = Annotated[bool, Field(strict=True)]
-_Text = Annotated[str, Field(strict=True, min_length=1, max_length=512)]
-_Path = Annotated[_Text, AfterValidator(_absolute)]
-
-
-_LONGEST_PERIOD_NS = 10 * NS_PER_S
-"""Only finished cycles feed systemd's watchdog, which waits 30 s."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Policy(_Section):
-    model_config = ConfigDict(extra="allow")
-    name: _Text = "spin_feedback"
-
-
-class _Libvirt(_Section):
-    """Every key may be absent: the backend knows its own defaults."""
-
-    uri: _Text | None = None
-    call_deadline: _Timeout | None = None
-    agent_period: _Timeout | None = None
-    agent_timeout: _Timeout | None = None
-    agent_cost_ratio: _Ratio | None = None
-    workers: _Count | None = None
-    boot_grace: _Duration | None = None
-    resync: _Timeout | None = None
-    unplug_emulated: _Flag | None = None
-    handover_notes: _Flag | None = None
-
-
-class _Xen(_Section):
-    """What only the backend `xen` has; `libvirt:` holds for it too."""
-
-    sampling_cost_ratio: _Ratio | None = None
-    sampling_period: _Timeout | None = None
-    ignore_host: _Flag | None = None
-
-
-class _Terms(_Section):
-    mode: Mode | None = None
-    min_vcpus: _Count | None = None
-    max_vcpus: _Count | None = None
-    guest_signals: _Flag | None = None
-
-
-class _Metrics(_Section):
-    enabled: _Flag = True
-    listen: Annotated[_Text, AfterValidator(_listen)] = "127.0.0.1:9756"
-    tls_certificate: _Path | None = None
-    tls_key: _Path | None = None
-    tls_client_ca: _Path | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> _Metrics:
-        files = (self.tls_certificate, self.tls_key)
-        if None in files and any((*files, self.tls_client_ca)):
-            raise ValueError("TLS takes tls_certificate and tls_key, both")
-        return self
-
-
-class _Recording(_Section):
-    enabled: _Flag = False
-    directory: _Path | None = None
-    max_file_mib: Annotated[int, Field(strict=True, ge=1, le=1024)] = 32
-    max_files: Annotated[int, Field(strict=True, ge=2, le=10_000)] = 24
-
-
-class _Log(_Section):
-    format: Literal["auto", "json", "text"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class _Fixed(_Section):
-    backend: _Text = "libvirt"
-    period: Annotated[_AnyDuration, _between(100 * NS_PER_MS, _LONGEST_PERIOD_NS)] = NS_PER_S
-    on_stop: Literal["restore", "keep"] = "restore"
-    foreign: Foreign = Foreign.ADOPT
-    policy: _Policy = _Policy()
-    libvirt: _Libvirt = _Libvirt()
-    xen: _Xen = _Xen()
-    defaults: _Terms = _Terms()
-    domains: dict[_Text, _Terms] = {}
-    deny: tuple[_Text, ...] = ()
-    metadata: _Flag = True
-    metrics: _Metrics = _Metrics()
-    recording: _Recording = _Recording()
-    log: _Log = _Log()
-    state_dir: _Path = str(STATE_DIR)
-    runtime_dir: _Path = str(RUNTIME_DIR)
-    kill_switch: _Path = str(KILL_SWITCH)
-    socket_group: _Text = "vcpud"
-
-
-def _limits_section() -> type[_Section]:
-    """The fields of `vcpud.limits.Limits`, so that a new limit is configurable at once."""
-    hints = get_type_hints(Limits)
-    fields: dict[str, Any] = {}
-    for item in dataclasses.fields(Limits):
-        kind: Any = _Duration if item.name.endswith("_ns") else _Count
-        if hints[item.name] is bool:
-            kind = _Flag
-        elif hints[item.name] is float:
-            kind = _Ratio if item.name.endswith("_ratio") else Annotated[float, Field(gt=0)]
-        fields[item.name.removesuffix("_ns")] = (kind, item.default)
-    return create_model("_Limits", __base__=_Section, **fields)
-
-
-_LIMITS = _limits_section()
-_ROOT: type[_Fixed] = create_model("_Root", __base__=_Fixed, limits=(_LIMITS, _LIMITS()))
 
 
 # ------------------------------------------------------------------------------------ loading
@@ -271,22 +90,12 @@ def _files(path: Path, owners: set[int], *, explicit: bool) -> tuple[list[Path],
 
 
 def _wrong_values(document: Document) -> list[Mistake]:
-    try:
-        _ROOT.model_validate(document.data)
-    except ValidationError as error:
-        return [_mistake(document, dict(wrong)) for wrong in error.errors(include_url=False)]
-    return []
+    return [_mistake(document, wrong) for wrong in schema.parsed(document.data)[1]]
 
 
 def _settings(merged: Document, mistakes: list[Mistake], files: tuple[str, ...]) -> Settings:
-    data = dict(merged.data)
-    try:
-        root = _ROOT.model_validate(data)
-    except ValidationError as error:
-        # The sections that are right are still checked for what only shows when merged.
-        for wrong in error.errors(include_url=False):
-            data.pop(str(wrong["loc"][0]), None)
-        root = _ROOT.model_validate(data)
+    # The sections that are right are still checked for what only shows when merged.
+    root, _ = schema.parsed(merged.data)
     mistakes = [*mistakes, *_bounds_mistakes(root, merged)]
     options = _options(root.policy.model_extra or {})
     loaded = None
@@ -352,7 +161,7 @@ def _mistake(document: Document, wrong: dict[str, Any]) -> Mistake:
 
 
 def _known(above: Key) -> list[str]:
-    section: Any = _ROOT
+    section: Any = schema.ROOT
     for word in above:
         section = (
             get_args(section)[1]
@@ -373,8 +182,8 @@ def _policy_mistakes(text: str, merged: Document) -> list[Mistake]:
     return mistakes
 
 
-def _bounds_mistakes(root: _Fixed, merged: Document) -> list[Mistake]:
-    sections: dict[Key, _Terms] = {("defaults",): root.defaults}
+def _bounds_mistakes(root: schema.Fixed, merged: Document) -> list[Mistake]:
+    sections: dict[Key, schema.TermsSection] = {("defaults",): root.defaults}
     sections |= {("domains", name): terms for name, terms in root.domains.items()}
     mistakes = []
     for key, section in sections.items():
@@ -389,7 +198,7 @@ def _bounds_mistakes(root: _Fixed, merged: Document) -> list[Mistake]:
 # ------------------------------------------------------------------------------------ results
 
 
-def _terms(section: _Terms, defaults: _Terms, source: str) -> Terms:
+def _terms(section: schema.TermsSection, defaults: schema.TermsSection, source: str) -> Terms:
     def either(word: str, otherwise: Any) -> Any:
         for terms in (section, defaults):
             if getattr(terms, word) is not None:
@@ -406,7 +215,7 @@ def _terms(section: _Terms, defaults: _Terms, source: str) -> Terms:
     )
 
 
-def _book(root: _Fixed, merged: Document) -> TermsBook:
+def _book(root: schema.Fixed, merged: Document) -> TermsBook:
     """Selectors in the order they are tried: exact before globs, later files before earlier."""
     files = {origin.file: number for number, origin in enumerate(merged.origins.values())}
     place = {}
@@ -415,7 +224,7 @@ def _book(root: _Fixed, merged: Document) -> TermsBook:
         exact = _UUID.fullmatch(name) is not None or not any(sign in name for sign in "*?[")
         place[name] = (not exact, -files[origin.file], origin.line)
     return TermsBook(
-        default=_terms(_Terms(), root.defaults, "default"),
+        default=_terms(schema.TermsSection(), root.defaults, "default"),
         selectors=tuple(
             Selector(
                 pattern=_pattern(name),
@@ -447,8 +256,8 @@ def _options(written: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _listening(section: _Metrics) -> Listen:
-    listen = _split_listen(section.listen)
+def _listening(section: schema.MetricsSection) -> Listen:
+    listen = schema.split_listen(section.listen)
     if section.tls_certificate is None or section.tls_key is None:
         return listen
     ca = section.tls_client_ca
@@ -460,7 +269,7 @@ def _listening(section: _Metrics) -> Listen:
     return dataclasses.replace(listen, tls=tls)
 
 
-def _recordings(root: _Fixed) -> Recordings:
+def _recordings(root: schema.Fixed) -> Recordings:
     section = root.recording
     return Recordings(
         directory=Path(section.directory or f"{root.state_dir}/recordings"),
@@ -469,7 +278,7 @@ def _recordings(root: _Fixed) -> Recordings:
     )
 
 
-def _backend_options(root: _Fixed) -> dict[str, Any]:
+def _backend_options(root: schema.Fixed) -> dict[str, Any]:
     duration = {
         "call_deadline",
         "agent_period",
@@ -487,7 +296,7 @@ def _backend_options(root: _Fixed) -> dict[str, Any]:
     }
 
 
-def _effective(root: _Fixed, loaded: object, merged: Document) -> tuple[EffectiveLine, ...]:
+def _effective(root: schema.Fixed, loaded: object, merged: Document) -> tuple[EffectiveLine, ...]:
     data = root.model_dump(mode="json", exclude_none=True)
     if dataclasses.is_dataclass(loaded):
         for item in dataclasses.fields(loaded):

@@ -23,7 +23,7 @@ from typing import Any
 import shtab
 from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]
 
-from vcpud import cli, config, policy
+from vcpud import cli, policy, schema
 from vcpud.hypervisor.options import LibvirtOptions
 from vcpud.hypervisor.xen.options import XenOptions
 from vcpud.limits import Limits
@@ -205,7 +205,7 @@ class Key:
 
 def keys() -> Iterator[Key]:
     """Every key of the schema, in its order."""
-    root = config._ROOT  # noqa: SLF001  the schema is private to who reads files
+    root = schema.ROOT
     read = root.model_json_schema(mode="validation")
     written = root.model_json_schema(mode="serialization")
     texts = _comments(SHIPPED.read_text(encoding="utf-8"))
@@ -242,18 +242,16 @@ def _walk(
             yield f"{above}{word}", field, shown
 
 
-def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+def _resolved(one: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     """Without references and without the alternative of being absent."""
-    found = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf", "allOf")}
+    found = {key: value for key, value in one.items() if key not in ("$ref", "anyOf", "allOf")}
     options = [
-        option
-        for option in schema.get("anyOf", schema.get("allOf", []))
-        if option.get("type") != "null"
+        option for option in one.get("anyOf", one.get("allOf", [])) if option.get("type") != "null"
     ]
     for option in options[:1]:
         found = _resolved(option, root) | found
-    if "$ref" in schema:
-        found = root["$defs"][schema["$ref"].rpartition("/")[2]] | found
+    if "$ref" in one:
+        found = root["$defs"][one["$ref"].rpartition("/")[2]] | found
     return found
 
 
