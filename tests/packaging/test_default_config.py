@@ -18,6 +18,7 @@ EXAMPLES = {
     "metrics.tls_client_ca",
     "metrics.tls_key",
     "recording.directory",
+    "xen.ignore_host",
 }
 """Keys whose default is to be absent."""
 
