@@ -10,7 +10,8 @@ Problem
 
 Approach
     Progress of a domain on n vCPUs is min(n, E), divided by 1 + its cost while vCPUs of its pool
-    are in excess; a domain on one vCPU has no sibling to wait for and pays nothing. Sensitive
+    are in excess; a domain on one vCPU has no sibling to wait for and pays nothing but what more
+    numerous vCPUs of others were seen to take of its share. Sensitive
     domains start at their entitlement rounded to what the host can keep running; neighbours that
     do not care are, where the rest does not fit, brought to their entitlement rounded up, largest
     saving first. Then single vCPUs are given or taken where the weighted sum of log progress
@@ -38,8 +39,9 @@ ROUNDING_PCPUS = 0.25
 """A host is never wholly free: 1.9 pCPUs can keep two vCPUs running, most of the time."""
 KEPT_RATIO = 0.97
 """No neighbour gets fewer vCPUs than this share of its entitlement."""
-HYSTERESIS_PCPUS = 0.15
-"""An entitlement must move by so much beyond a whole number before a neighbour follows it."""
+HYSTERESIS_PCPUS = 0.02
+"""A neighbour is not brought to a number of vCPUs that its entitlement exceeds all but this: equal
+weights make whole numbers, which it must not stay above for ever, nor move about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Claim:
         made: Its progress now over what of its use can be progress, None where not known.
         in_step: Its threads, one for each vCPU it came with, wait for each other: on a number
             that does not divide theirs, some turn is the last one's alone.
+        crowded: What of its entitlement one vCPU gets while vCPUs of its pool are in excess.
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
     """
@@ -76,6 +79,7 @@ class Claim:
     used: float = 0.0
     made: float | None = None
     in_step: bool = False
+    crowded: float = 1.0
     movable: bool = True
     lends: bool = False
 
@@ -109,7 +113,9 @@ class Claim:
     def progress(self, vcpus: int, *, fits: bool) -> float:
         """Progress on that many vCPUs."""
         runs = max(min(self.worth(vcpus), self.entitled), 1e-3)
-        return runs if fits or vcpus == 1 else runs / (1 + self.cost)
+        if fits:
+            return runs
+        return runs * self.crowded if vcpus == 1 else runs / (1 + self.cost)
 
     def gain(self, vcpus: int, *, fits: bool) -> float:
         """Log of progress on that many vCPUs over progress now."""
@@ -178,13 +184,31 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
     fits = _busy(hurt, counts) <= left + ROUNDING_PCPUS
     if not fits:
         counts = {c.uuid: _alone(c, shares[c.uuid]) for c in hurt}
-    if not fits or all(count == 1 for count in counts.values()):
-        # Nobody is spared by what others give up.
-        vcpus = {c.uuid: _calm(c, fragile=False) for c in calm}
+    alone = all(count == 1 for count in counts.values())
+    best = _valued(hurt, calm, counts, vcpus, fits=fits)
+    if not fits or alone:
+        # Who has no sibling to wait for needs nothing of others but its share, if it gets that.
+        apart = {c.uuid: _calm(c, fragile=False) for c in calm}
+        other = _valued(hurt, calm, counts, apart, fits=False)
+        if not fits or best.gain <= other.gain + _TIE:
+            best = other
+    return best
+
+
+def _valued(
+    hurt: Sequence[Claim],
+    calm: Sequence[Claim],
+    counts: Mapping[Uuid, int],
+    vcpus: Mapping[Uuid, int],
+    *,
+    fits: bool,
+) -> Allotment:
     gain = sum(c.weight * c.gain(counts[c.uuid], fits=fits) for c in hurt)
     gain += sum(c.weight * c.loss(vcpus[c.uuid]) for c in calm)
-    weight = sum(c.weight for c in hurt)
-    return Allotment(vcpus=vcpus | counts, fits=fits, gain=gain / weight)
+    return Allotment(vcpus={**vcpus, **counts}, fits=fits, gain=gain / sum(c.weight for c in hurt))
+
+
+_TIE = 1e-9
 
 
 def _calm(claim: Claim, *, fragile: bool) -> int:

@@ -60,6 +60,8 @@ class Belief:
         in_step: It was proven of a domain that does not wait for locks: its threads wait for each
             other in user space.
         seen: Whether it was ever told if its vCPUs wait for pCPUs.
+        crowded_ratio: What of its entitlement it gets, on fewer vCPUs than it came with, while its
+            pool is overfull: schedulers share out pCPU by pCPU, and more vCPUs get more.
         failures: Moves in a row that did not help.
         locks_at_ns: The lock reading last learned from.
         progress_at_ns: The window of progress last learned from.
@@ -84,6 +86,7 @@ class Belief:
     proven: bool = False
     in_step: bool = False
     seen: bool = False
+    crowded_ratio: float = 1.0
     failures: int = 0
     locks_at_ns: int | None = None
     progress_at_ns: int | None = None
@@ -132,12 +135,23 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     seen = belief.seen or contended is not None
     if (home, since_ns, seen) != (belief.home_vcpus, belief.contended_since_ns, belief.seen):
         news = {"home_vcpus": home, "contended_since_ns": since_ns, "seen": seen}
+    if contended and domain.active_vcpus < home:
+        news["crowded_ratio"] = _crowded(belief, domain)
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
         news |= _locks(belief, domain, contended=bool(contended))
     window = domain.progress
     if window is not None and window.ended_at_ns != belief.progress_at_ns:
         news |= _progress(belief, domain, window, since_ns)
     return replace(belief, **news) if news else belief
+
+
+def _crowded(belief: Belief, domain: DomainDemand) -> float:
+    used, delay, entitled = domain.used_pcpus, domain.run_delay_pcpus, domain.entitled_pcpus
+    if used is None or delay is None or entitled is None:
+        return belief.crowded_ratio
+    due = min(float(domain.active_vcpus), entitled, used + delay)
+    got = min(used / max(due, LEAST_PCPUS), 1.0)
+    return belief.crowded_ratio + LEARN_RATIO * (got - belief.crowded_ratio)
 
 
 def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:

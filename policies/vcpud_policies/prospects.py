@@ -18,8 +18,11 @@ def reason(pool: PoolDemand, claims: Sequence[Claim], allotment: Allotment) -> s
     lent = len(claims) - len(hurt)
     cost = max((claim.cost for claim in hurt), default=0.0)
     also = f", {lent} neighbours at their entitlement" if lent else ""
+    why = f"contention is believed to cost up to {cost:.2f} of progress"
+    if not hurt:
+        why = "what others have beyond their entitlement is missing where vCPUs are few"
     return (
-        f"contention is believed to cost up to {cost:.2f} of progress; "
+        f"{why}; "
         f"{sum(allotment.vcpus[c.uuid] for c in claims)} vCPUs instead of "
         f"{sum(c.active for c in claims)} for {pool.available_pcpus:.2f} pCPUs{also}; "
         f"predicted gain {math.expm1(allotment.gain):.2f}"

@@ -144,6 +144,7 @@ class Situation:
             used=domain.used_pcpus or 0.0,
             made=made,
             in_step=in_step,
+            crowded=belief.crowded_ratio,
             movable=movable,
             lends=movable
             and shrinkable

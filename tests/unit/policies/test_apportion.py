@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -67,3 +68,29 @@ def test_a_step_down_for_threads_in_step_is_as_large_as_it_must_be() -> None:
 
 def test_a_floor_holds_for_threads_in_step_too() -> None:
     assert allot(3.0, [claim(in_step=True, least=3)]).vcpus == {"a": 3}
+
+
+def hog(**more: object) -> Claim:
+    return claim(
+        "hog", **{"active": 2, "home": 2, "cost": 0.0, "want": 2.0, "lends": True, **more}
+    )
+
+
+def test_one_vcpu_that_gets_its_share_takes_nothing_of_its_neighbours() -> None:
+    one = claim(active=1, entitled=1.0, want=1.0, used=1.0)
+    assert allot(2.0, [one, hog(entitled=1.0, used=1.33)]).vcpus == {"a": 1, "hog": 2}
+
+
+def test_one_vcpu_that_was_seen_to_go_short_has_its_neighbour_brought_to_its_entitlement() -> None:
+    one = claim(active=1, entitled=1.0, want=1.0, used=0.67, crowded=0.67)
+    found = allot(2.0, [one, hog(entitled=1.0, used=1.33)])
+    assert found.vcpus == {"a": 1, "hog": 1}
+    assert found.gain == pytest.approx(math.log(1 / 0.67) + math.log(1 / 1.33))
+    calm = replace(one, used=1.0, contended=False)
+    kept = allot(2.0, [calm, hog(active=1, entitled=1.0, used=1.0)])
+    assert kept.vcpus == {"a": 1, "hog": 1}, "and it stays there"
+
+
+def test_a_neighbour_is_not_made_to_lose_more_than_is_won() -> None:
+    one = claim(active=1, entitled=1.0, want=1.0, used=0.9, crowded=0.9)
+    assert allot(2.0, [one, hog(entitled=1.0, used=1.33)]).vcpus == {"a": 1, "hog": 2}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from vcpud.demand import DomainDemand, Progress
 from vcpud.plan import Outcome
 from vcpud.units import NS_PER_S
@@ -75,6 +77,21 @@ def test_noise_is_learned_from_windows_that_follow_each_other_under_contention(
     assert 0.2 < seen(shaky, contended=True) < 0.4
     assert seen(shaky, contended=False) == 0, "nothing is done about it then"
     assert seen([2.0, 20.0], contended=True) < 1
+
+
+def test_who_waits_on_few_vcpus_for_what_it_is_entitled_to_is_crowded(domain: MakeDomain) -> None:
+    belief = Belief(home_vcpus=8)
+    short = domain(active_vcpus=1, used_pcpus=0.67, run_delay_pcpus=0.33, entitled_pcpus=1.0)
+    idle = domain(active_vcpus=1, used_pcpus=0.3, run_delay_pcpus=0.01, entitled_pcpus=1.0)
+    for second in range(20):
+        belief = looked(belief, short, second, contended=True)
+    assert belief.crowded_ratio == pytest.approx(0.67, abs=0.01)
+    assert looked(belief, short, 20, contended=False).crowded_ratio == belief.crowded_ratio
+    for second in range(20, 40):
+        belief = looked(belief, idle, second, contended=True)
+    assert belief.crowded_ratio > 0.9, "it is idle, not crowded"
+    whole = looked(Belief(home_vcpus=8), domain(), 0, contended=True)
+    assert whole.crowded_ratio == 1, "it has all it came with"
 
 
 def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
