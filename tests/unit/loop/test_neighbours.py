@@ -1,4 +1,4 @@
-"""Living with others: an operator's own changes, jobs, hand-overs, the kill switch, host limits."""
+"""Living with others: an operator's own changes, the kill switch, host limits."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.host import BOOT_ID, FakeDomain
+from fakes.host import FakeDomain
 from fakes.ports import MemoryLedger
+from unit.loop.scripted import scripted
 from unit.loop.test_control import ASKED, Rig, lock_pair
 from vcpud.agenda import Agenda
-from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
 from vcpud.limits import Foreign, Limits
-from vcpud.model import Method, Mode, Original, Reason, SetLive, SetOnline, ShareUnit, Terms
-from vcpud.plan import Move, Plan, Resize, Verdict
+from vcpud.model import Method, Mode, Reason, ShareUnit, Terms
 from vcpud.record import ForeignChange, Phase, Purpose
-from vcpud.requests import Hold, KillSwitch, LoopSettings, Pause, Release, Reload, Request, Resume
+from vcpud.requests import Hold, KillSwitch, LoopSettings, Pause, Release, Reload, Resume
 from vcpud.units import NS_PER_S
 from vcpud_policies.spin_feedback import SpinFeedback
-from vcpud_policies.static import Static
 
 ALL = frozenset(range(4))
 
@@ -207,106 +205,6 @@ def test_a_release_is_not_cut_short_by_what_its_owner_does() -> None:
     assert rig.phase(first) is Phase.RELEASED
 
 
-# ------------------------------------------------------------------------------------ jobs
-
-
-@pytest.mark.parametrize("job", ["migration_out", "save", "snapshot"])
-def test_a_job_that_appears_gets_everything_back_online_at_once(job: str) -> None:
-    rig, first, second = shrunk_pair()
-    first.job = job
-    rig.cycles(2)
-    assert first.online == ALL
-    assert second.online == {0}
-    assert first.uuid not in {one.uuid for one in rig.ledger.outstanding()}
-    rig.cycles(60)
-    assert first.online == ALL, "nothing is taken while the job lasts"
-
-
-def test_under_a_job_nothing_is_unplugged_or_plugged() -> None:
-    pair = lock_pair(method=Method.HOTPLUG)
-    rig = Rig(*pair)
-    rig.cycles(60)
-    assert len(pair[0].online) == 1
-    pair[0].job = "migration_out"
-    rig.host.begun.clear()
-    rig.cycles(10)
-    assert all(change.uuid != pair[0].uuid for change in rig.host.begun)
-    pair[0].job = None
-    rig.cycles(35)
-    counts = [c.count for c in rig.host.begun if isinstance(c, SetLive) and c.uuid == pair[0].uuid]
-    assert counts[:3] == [2, 3, 4], "once it is over, everything is given back"
-
-
-# -------------------------------------------------------------------------------- hand-over
-
-
-def note(**more: object) -> Original:
-    words = {
-        "boot_id": "another-host",
-        "uuid": "u",
-        "name": "a",
-        "incarnation": "7:1",
-        "online": ALL,
-        "live_vcpus": 4,
-    }
-    return Original(**(words | more))  # type: ignore[arg-type]
-
-
-def arrival(handed_over: Original, mode: Mode = Mode.ENFORCE) -> tuple[Rig, FakeDomain]:
-    domain = FakeDomain(
-        name="a",
-        vcpus=4,
-        terms=Terms(mode=mode),
-        online=frozenset({0}),
-        handed_over=handed_over,
-    )
-    rig = Rig(domain)
-    rig.settings = LoopSettings(
-        period_ns=NS_PER_S, policy=Static(), policy_name="static", limits=Limits()
-    )
-    rig.loop = rig.new_loop()
-    return rig, domain
-
-
-def test_what_a_vcpud_elsewhere_parked_is_given_back_here() -> None:
-    rig, domain = arrival(note())
-    rig.cycles(4)
-    assert domain.online == ALL
-    assert rig.ledger.outstanding() == ()
-    assert [one.boot_id for r in rig.recorder.records for one in r.received] == [BOOT_ID]
-
-
-def test_a_note_asks_for_no_more_than_the_domain_has() -> None:
-    rig, domain = arrival(note(online=frozenset(range(64))))
-    rig.cycles(4)
-    assert domain.online == ALL
-
-
-def test_a_domain_that_is_only_observed_is_not_touched_for_a_note() -> None:
-    rig, domain = arrival(note(), Mode.OBSERVE)
-    rig.cycles(4)
-    assert domain.online == {0}
-    assert rig.host.begun == []
-
-
-def test_a_note_of_what_is_already_there_changes_nothing() -> None:
-    rig, _ = arrival(note(online=frozenset({0})))
-    rig.cycles(4)
-    assert rig.host.begun == []
-    assert [one for r in rig.recorder.records for one in r.received] == []
-
-
-def test_every_shrink_says_what_the_domain_is_owed() -> None:
-    rig, first, _ = shrunk_pair()
-    shrinks = [
-        change
-        for change in rig.host.begun
-        if isinstance(change, SetOnline) and change.uuid == first.uuid
-    ]
-    assert shrinks
-    assert {change.original and change.original.online for change in shrinks} == {ALL}
-
-
 # ------------------------------------------------------------------- kill switch and limits
 
 
@@ -380,208 +278,6 @@ def test_a_ledger_that_fails_keeps_what_is_owed_when_somebody_else_acts() -> Non
     assert owed(rig, first) == before
     rig.cycles(5)
     assert first.online == {0, 1, 2}
-
-
-# --------------------------------------------------------------- trials that end too early
-
-
-class Scripted:
-    """Brings its domains to `to_vcpus`, once, in one move."""
-
-    def __init__(self, *uuids: str) -> None:
-        self.uuids = uuids
-        self.to_vcpus: int | None = None
-
-    def initial(self) -> None:
-        return None
-
-    def decide(
-        self,
-        state: None,
-        demand: HostDemand,
-        verdicts: tuple[Verdict, ...],
-        now_ns: int,
-    ) -> tuple[None, Plan]:
-        del state, verdicts, now_ns
-        if self.to_vcpus is None:
-            return None, Plan()
-        there = {domain.uuid: domain.active_vcpus for domain in demand.domains}
-        resizes = tuple(
-            Resize(uuid=uuid, from_vcpus=there[uuid], to_vcpus=self.to_vcpus, step_vcpus=3)
-            for uuid in self.uuids
-        )
-        self.to_vcpus = None
-        return None, Plan(moves=(Move(resizes=resizes, reason="scripted"),))
-
-
-def scripted(*domains: FakeDomain) -> tuple[Rig, Scripted]:
-    rig = Rig(*domains)
-    policy = Scripted(*(domain.uuid for domain in domains))
-    rig.settings = replace(rig.settings, policy=policy, policy_name="scripted")
-    rig.loop = rig.new_loop()
-    rig.cycles(10)
-    return rig, policy
-
-
-def on_trial() -> tuple[Rig, FakeDomain, FakeDomain]:
-    """Two domains that one move has brought from four vCPUs to two each, still to be judged."""
-    first, second = lock_pair()
-    rig, policy = scripted(first, second)
-    policy.to_vcpus = 2
-    rig.cycles(3)
-    assert first.online == second.online == {0, 1}
-    assert len(rig.loop._docket.trials) == 1
-    return rig, first, second
-
-
-def grown_home() -> tuple[Rig, FakeDomain]:
-    """A domain that was shrunk, has been given all back by a move, and is still on trial."""
-    first, _ = lock_pair()
-    rig, policy = scripted(first)
-    policy.to_vcpus = 2
-    rig.cycles(20)
-    assert first.online == {0, 1}
-    policy.to_vcpus = 4
-    while first.uuid in {one.uuid for one in rig.ledger.outstanding()} or policy.to_vcpus:
-        rig.cycles(1)
-    assert first.online == ALL
-    assert len(rig.loop._docket.trials) == 1
-    return rig, first
-
-
-@pytest.mark.parametrize("how", ["release", "pause", "kill", "stop", "observe"])
-def test_nobody_takes_back_a_grow_of_a_domain_that_is_to_be_left_alone(how: str) -> None:
-    rig, first = grown_home()
-    asked: dict[str, Request] = {
-        "release": Release(asked=ASKED, uuid=first.uuid),
-        "pause": Pause(asked=ASKED, restore=True),
-        "kill": KillSwitch(asked=ASKED, thrown=True),
-    }
-    rig.host.begun.clear()
-    if how in asked:
-        rig.inbox.pending.append(asked[how])
-    elif how == "observe":
-        first.terms = Terms(mode=Mode.OBSERVE, guest_signals=True)
-    else:
-        rig.loop.restore(rig.clock.now_ns())
-    rig.cycles(100)
-    assert rig.host.begun == []
-
-
-def test_a_harmful_grow_is_taken_back_while_the_domain_is_managed() -> None:
-    rig, first = grown_home()
-    rig.cycles(100)
-    assert first.online == {0, 1}
-
-
-def test_a_release_ends_what_waits_for_a_job_although_nothing_is_owed_yet() -> None:
-    rig, first = grown_home()
-    first.job = "snapshot"
-    rig.host.begun.clear()
-    while first.uuid not in rig.loop._agenda.courses:
-        rig.cycles(1)
-    rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
-    rig.cycles(1)
-    first.job = None
-    rig.cycles(20)
-    assert rig.host.begun == []
-
-
-@pytest.mark.parametrize("how", ["job", "release", "reboot", "destroy", "observe"])
-def test_who_was_on_trial_with_a_domain_that_left_gets_everything_back(how: str) -> None:
-    rig, first, second = on_trial()
-    match how:
-        case "job":
-            first.job = "snapshot"
-        case "release":
-            rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
-        case "reboot":
-            rig.host.reboot(first)
-        case "destroy":
-            rig.host.destroy(first)
-        case _:
-            first.terms = Terms(mode=Mode.OBSERVE, guest_signals=True)
-    rig.cycles(4)
-    assert second.online == ALL
-    assert rig.ledger.outstanding() == ()
-    assert not any(record.verdicts for record in rig.recorder.records)
-
-
-def test_a_step_that_is_refused_for_good_gives_back_whoever_shrank_with_it() -> None:
-    first, second = lock_pair()
-    rig, policy = scripted(first, second)
-    second.refuse = Reason.OUT_OF_BOUNDS
-    policy.to_vcpus = 2
-    rig.cycles(6)
-    assert first.online == ALL
-    assert rig.ledger.outstanding() == ()
-
-
-# ------------------------------------------------------------- one rung, and the way back
-
-
-def test_what_was_unplugged_is_plugged_again_although_the_guest_tells_what_is_online() -> None:
-    first, _ = lock_pair(method=Method.HOTPLUG, tells_online=True)
-    rig, policy = scripted(first)
-    policy.to_vcpus = 2
-    rig.cycles(4)
-    assert first.online == {0, 1}
-    rig.host.begun.clear()
-    assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
-    assert [change for change in rig.host.begun if not isinstance(change, SetLive)] == []
-    assert first.online == ALL
-
-
-def test_what_was_unplugged_is_plugged_again_although_an_agent_has_appeared() -> None:
-    first, _ = lock_pair(method=Method.HOTPLUG)
-    rig, policy = scripted(first)
-    policy.to_vcpus = 2
-    rig.cycles(4)
-    first.method, first.present = Method.AGENT, 2
-    rig.host.begun.clear()
-    policy.to_vcpus = 1
-    rig.cycles(12)
-    assert not any(isinstance(change, SetOnline) for change in rig.host.begun)
-    assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
-    assert first.online == ALL
-
-
-def test_a_weight_raised_for_unplugged_vcpus_is_given_back_with_them() -> None:
-    more = {"share_unit": ShareUnit.VCPU, "weight_adjustable": True, "weight": 256}
-    first, _ = lock_pair(method=Method.HOTPLUG, **more)
-    rig, policy = scripted(first)
-    policy.to_vcpus = 2
-    rig.cycles(6)
-    assert (len(first.online), first.weight) == (2, 512)
-    rig.inbox.pending.append(Release(asked=ASKED, uuid=first.uuid))
-    rig.cycles(6)
-    assert (len(first.online), first.weight) == (4, 256)
-    assert rig.ledger.outstanding() == ()
-
-
-def test_a_reboot_plugs_nothing_so_what_was_unplugged_is_still_given_back() -> None:
-    first, _ = lock_pair(method=Method.HOTPLUG)
-    rig, policy = scripted(first)
-    policy.to_vcpus = 2
-    rig.cycles(4)
-    rig.host.reboot(first)
-    first.online = frozenset({0, 1})
-    rig.cycles(6)
-    assert first.online == ALL
-    assert rig.ledger.outstanding() == ()
-
-
-def test_a_reboot_sets_no_weight_so_a_raised_one_is_still_given_back() -> None:
-    more = {"share_unit": ShareUnit.VCPU, "weight_adjustable": True, "weight": 256}
-    first, _ = lock_pair(**more)
-    rig, policy = scripted(first)
-    policy.to_vcpus = 2
-    rig.cycles(5)
-    assert first.weight == 512
-    rig.host.reboot(first)
-    rig.cycles(5)
-    assert (first.online, first.weight) == (ALL, 256)
-    assert rig.ledger.outstanding() == ()
 
 
 # ------------------------------------------------------------------ what others leave behind
