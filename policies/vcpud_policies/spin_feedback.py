@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.model import Uuid
 from vcpud.plan import Move, Outlook, Plan, Verdict
+from vcpud.swift import maker
 from vcpud_policies import proposals
 
 
@@ -100,33 +101,26 @@ class SpinFeedback:
     ) -> tuple[Evidence, Plan]:
         seen: dict[Uuid, Seen] = {}
         found: list[tuple[Outlook, Move | None]] = []
+        conditions = self._conditions()
         for pool, domain in proposals.eligible(demand):
-            before = state.domains.get(domain.uuid, Seen())
+            before = state.domains.get(domain.uuid, _NOTHING)
             seen[domain.uuid], move = self._one(before, domain, pool)
-            found.append((self._outlook(domain, pool, move), move))
+            found.append((_outlook(domain, pool, move, conditions), move))
         return Evidence(domains=seen), proposals.plan(found)
 
-    def _outlook(self, domain: DomainDemand, pool: PoolDemand, move: Move | None) -> Outlook:
-        return proposals.stepped(
-            domain,
-            domain.active_vcpus if move is None else move.resizes[0].to_vcpus,
-            (
-                ("lock_wait_ratio", domain.lock_wait_ratio),
-                ("run_delay_pcpus", domain.run_delay_pcpus),
-                ("queued_tasks", domain.queued_tasks),
-                ("entitled_pcpus", domain.entitled_pcpus),
-                ("overcommit_ratio", pool.overcommit_ratio),
-            ),
+    def _conditions(self) -> proposals.Conditions:
+        return proposals.conditions(
             more=f"more than {self.queue_high:g} tasks per vCPU queue, its lock wait is below "
             f"{self.spin_low:g} and its entitlement has room",
             fewer=f"its lock wait is above {self.spin_high:g}, its run delay above "
-            f"{self.delay_high:g} per vCPU and its pool above {self.overcommit_high:g} vCPUs per pCPU",
+            f"{self.delay_high:g} per vCPU and its pool above {self.overcommit_high:g} vCPUs per "
+            "pCPU",
         )
 
     def _one(self, seen: Seen, domain: DomainDemand, pool: PoolDemand) -> tuple[Seen, Move | None]:
         read_at_ns = domain.lock_wait_at_ns
         if domain.lock_wait_ratio is None or domain.entitled_pcpus is None:
-            return Seen(read_at_ns=read_at_ns), None
+            return _seen(read_at_ns), None
         spin = domain.lock_wait_ratio
         delay = (domain.run_delay_pcpus or 0.0) / domain.active_vcpus
         queue = (domain.queued_tasks or 0.0) / domain.active_vcpus
@@ -139,29 +133,49 @@ class SpinFeedback:
             # With two or fewer active vCPUs the tracepoint hardly sees a wait: no evidence.
             calm = spin < self.spin_low or domain.active_vcpus <= 2  # noqa: PLR2004
             queues = queue > self.queue_high and calm and not spins
-            seen = Seen(
-                read_at_ns=read_at_ns,
-                spinning=seen.spinning + 1 if spins else 0,
-                queueing=seen.queueing + 1 if queues else 0,
+            seen = _seen(
+                read_at_ns,
+                seen.spinning + 1 if spins else 0,
+                seen.queueing + 1 if queues else 0,
             )
         floor = max(domain.min_vcpus, 1)
         target = max(floor, nearest_vcpus(domain.entitled_pcpus))
         overwhelming = spin > self.spin_overwhelming and delay > self.delay_high
         enough = 1 if overwhelming else self.shrink_readings
+        if seen.spinning >= enough and domain.active_vcpus > target:
+            to_vcpus = target if overwhelming else domain.active_vcpus - 1
+        elif seen.queueing >= self.grow_readings and domain.active_vcpus < min(
+            domain.max_vcpus, target
+        ):
+            to_vcpus = domain.active_vcpus + 1
+        else:
+            return seen, None
         reason = (
             f"lock wait {spin:.2f} and run delay {delay:.2f} per vCPU, "
             f"{queue:.2f} tasks queued per vCPU, entitled to {domain.entitled_pcpus:.2f} pCPUs"
         )
-        if seen.spinning >= enough and domain.active_vcpus > target:
-            to_vcpus = target if overwhelming else domain.active_vcpus - 1
-            return Seen(read_at_ns=read_at_ns), proposals.resize(domain, to_vcpus, reason)
-        if seen.queueing >= self.grow_readings and domain.active_vcpus < min(
-            domain.max_vcpus, target
-        ):
-            return Seen(read_at_ns=read_at_ns), proposals.resize(
-                domain, domain.active_vcpus + 1, reason
-            )
-        return seen, None
+        return _seen(read_at_ns), proposals.resize(domain, to_vcpus, reason)
+
+
+def _outlook(
+    domain: DomainDemand, pool: PoolDemand, move: Move | None, conditions: proposals.Conditions
+) -> Outlook:
+    return proposals.outlook(
+        domain,
+        domain.active_vcpus if move is None else move.resizes[0].to_vcpus,
+        (
+            ("lock_wait_ratio", domain.lock_wait_ratio),
+            ("run_delay_pcpus", domain.run_delay_pcpus),
+            ("queued_tasks", domain.queued_tasks),
+            ("entitled_pcpus", domain.entitled_pcpus),
+            ("overcommit_ratio", pool.overcommit_ratio),
+        ),
+        conditions,
+    )
+
+
+_seen = maker(Seen)
+_NOTHING = Seen()
 
 
 def nearest_vcpus(entitled_pcpus: float) -> int:
