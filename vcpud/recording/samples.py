@@ -15,6 +15,7 @@ each the difference to the sample before; counters are left out where none has c
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -310,26 +311,11 @@ _FIRST = 5
 
 
 def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, ...]:
-    counted = all(vcpu.run_delay_error_ns is None for vcpu in was)
-    if counted and len(entry) - _FIRST == len(COUNTERS) * len(was):
-        changes = iter(entry[_FIRST:])
-        return tuple(
-            [
-                _vcpu(
-                    vcpu.index,
-                    vcpu.run_ns + run,
-                    vcpu.run_delay_ns + delay,
-                    vcpu.halt_poll_ns + poll,
-                    vcpu.preemptions + preempted,
-                    vcpu.directed_yields + yields,
-                )
-                if run or delay or poll or preempted or yields
-                else vcpu
-                for vcpu, run, delay, poll, preempted, yields in zip(
-                    was, changes, changes, changes, changes, changes, strict=True
-                )
-            ]
-        )
+    if len(entry) - _FIRST == len(COUNTERS) * len(was):
+        try:
+            return _all_counters_applied(was, iter(entry[_FIRST:]))
+        except TypeError:
+            pass  # as many by chance: one vCPU has a counter more, another one fewer
     left = entry[: _FIRST - 1 : -1]
     now = tuple(
         [
@@ -343,6 +329,27 @@ def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, 
     if left:
         raise UnreadableError("counters of other vCPUs")
     return now
+
+
+def _all_counters_applied(was: tuple[Any, ...], changes: Iterator[int]) -> tuple[VcpuSample, ...]:
+    return tuple(
+        [
+            _vcpu(
+                vcpu.index,
+                vcpu.run_ns + run,
+                vcpu.run_delay_ns + delay,
+                vcpu.halt_poll_ns + poll,
+                vcpu.preemptions + preempted,
+                vcpu.directed_yields + yields,
+                vcpu.run_delay_error_ns,
+            )
+            if run or delay or poll or preempted or yields
+            else vcpu
+            for vcpu, run, delay, poll, preempted, yields in zip(
+                was, changes, changes, changes, changes, changes, strict=True
+            )
+        ]
+    )
 
 
 def _part_applied(was: Any, change: list[int]) -> Any:
