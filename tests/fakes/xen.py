@@ -22,7 +22,7 @@ from vcpud.hypervisor.xen.library import XenLink
 from vcpud.hypervisor.xen.options import XenOptions
 from vcpud.hypervisor.xen.roll import Roll
 from vcpud.hypervisor.xen.tools import XlInfo
-from vcpud.model import Mode, Terms
+from vcpud.model import DomainSample, Mode, Terms
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
 
@@ -108,6 +108,7 @@ class XenWorld:
         self.xl_knows_option = True
         self.xl_calls = 0
         self.down = False
+        self.when_asked: Callable[[], object] = lambda: None
         self.lock = threading.Lock()
 
     def now_ns(self) -> int:
@@ -150,6 +151,10 @@ class XenWorld:
 
     def can_ignore_host(self) -> bool:
         return self.xl and self.xl_knows_option
+
+    def leaving(self, number: int, most: int) -> frozenset[int]:
+        guest = next(g for g in self.guests.values() if g.number == number)
+        return frozenset(range(guest.asked, most))
 
     def report(self, number: int) -> bytes | None:
         return next((g.report for g in self.guests.values() if g.number == number), None)
@@ -217,6 +222,7 @@ class FakeDomain:
             )
         self._guest.count = count
         self._guest.ask("libvirt", count)
+        self._world.when_asked()
 
     def vcpusFlags(self, _flags: int) -> int:  # noqa: N802
         return self._guest.count
@@ -349,9 +355,11 @@ class XenRig:
         *,
         terms: TermsBook | None = None,
         writable: bool = True,
+        xl_knows_option: bool = True,
         **options: Any,
     ) -> None:
         self.world = world
+        world.xl_knows_option = xl_knows_option
         self.roll = Roll()
         self.woken = threading.Event()
         self.hypervisor = XenHypervisor(
@@ -367,7 +375,32 @@ class XenRig:
             ),
             XenOptions(**options),
             supervised=False,
+            pause=world.pass_s,
         )
+
+    def domains(self) -> tuple[DomainSample, ...]:
+        """All of them, as the loop would see them now."""
+        return self.hypervisor.sample().domains
+
+    def notes(self) -> tuple[str, ...]:
+        """What an operator is told."""
+        return self.hypervisor.sample().notes
+
+    def seconds(self, count: int) -> None:
+        """Let time pass, with a sample and whatever is due in each quarter of a second."""
+        for _ in range(4 * count):
+            self.world.pass_s(0.25)
+            self.hypervisor.supervise()
+            self.woken.wait(0.002)
+            self.hypervisor.sample()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let time pass until it is so; the workers are real threads."""
+        for _ in range(200):
+            if condition():
+                return
+            self.seconds(1)
+        raise AssertionError("never so")
 
     def close(self) -> None:
         self.hypervisor.close()

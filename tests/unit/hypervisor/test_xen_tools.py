@@ -16,7 +16,7 @@ from fakes.xen import FakeXenLibrary, XenGuest, XenWorld
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.workers import Losses
 from vcpud.hypervisor.xen.ration import Ration
-from vcpud.hypervisor.xen.roll import FROZEN_NS, RECHECK_NS, Roll, Weighing
+from vcpud.hypervisor.xen.roll import FROZEN_NS, IGNORED_NS, RECHECK_NS, Roll, Weighing
 from vcpud.hypervisor.xen.sampler import LONGEST_SLOT_NS, Sampler
 from vcpud.hypervisor.xen.tools import XenTools, parse_info, parse_vcpu_list
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -147,6 +147,16 @@ def test_where_xen_was_never_asked_libvirts_count_is_followed() -> None:
     made.counted(1, [100] * 4, 4, AT_NS)
     made.counted(1, [200, 200, 100, 100], 2, AT_NS + NS_PER_S)
     assert made.online(1) == {0, 1}
+
+
+def test_a_vcpu_that_was_asked_to_go_counts_as_gone_unless_it_stays_for_long() -> None:
+    made = roll()
+    made.asked_to_go(1, frozenset({2, 3}), AT_NS)
+    assert made.live(1, AT_NS + NS_PER_S) == 2
+    made.asked_to_go(1, frozenset({2, 3}), AT_NS + IGNORED_NS)
+    assert made.live(1, AT_NS + IGNORED_NS + NS_PER_S) == 4, "its guest does not follow"
+    made.told({1: frozenset({0, 1})}, AT_NS + IGNORED_NS)
+    assert made.live(1, AT_NS + 2 * IGNORED_NS) == 2
 
 
 def test_busy_time_never_falls_when_a_domain_ends() -> None:

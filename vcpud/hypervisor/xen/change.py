@@ -11,7 +11,6 @@ References: Linux drivers/xen/cpu_hotplug.c; Xen tools/libs/light/libxl_domain.c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +58,7 @@ class XenChange(Undertaking):
         patience: Patience,
         now_ns: Callable[[], int],
         report: Report,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None],
     ) -> None:
         super().__init__(change, report)
         self._number = number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
         options: XenOptions,
         *,
         supervised: bool = True,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Start the threads; nothing is asked of libvirt before the first sample.
 
@@ -72,9 +75,11 @@ class XenHypervisor(LibvirtHost[XenBook]):
             backend: The daemon around it.
             options: How patient to be.
             supervised: False in tests that look for overdue calls themselves.
+            pause: Waits between two looks at what a guest does, which tests replace.
         """
         super().__init__(library, files, backend, options, supervised=supervised)
         self._tools = tools
+        self._pause = pause
         self._roll = files.roll
         self._xl_works = options.ignore_host and tools.can_ignore_host()
         self._xl_missing = options.ignore_host and not self._xl_works
@@ -120,6 +125,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
             patience=self._patience,
             now_ns=self._now_ns,
             report=self._report,
+            pause=self._pause,
         )
         return Errand(
             uuid=change.uuid, run=undertaking.run, given_up=undertaking.given_up, urgent=True

@@ -80,9 +80,9 @@ class XenLink(LibvirtLink):
         self._roll.keep(frozenset(row.number for row in rows))
         self._roll.host(int(self._ask(self._connection.getInfo)[_PCPUS]), ran_ns)
         if counters:
-            self._call_roll()
+            self._call_roll([row.number for row in rows])
         for row in rows:
-            row.raw["vcpu.current"] = len(self._roll.online(row.number))
+            row.raw["vcpu.current"] = self._roll.live(row.number, self._now_ns())
         return rows
 
     def scheduler(self, uuid: Uuid) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class XenLink(LibvirtLink):
             self._roll.counted(number, times, int(count), at_ns)
         rows.append(Row(str(domain.UUIDString()), number, raw))
 
-    def _call_roll(self) -> None:
+    def _call_roll(self, numbers: list[int]) -> None:
         """Ask Xen who is online, where there is doubt; where it cannot be asked, rarely try."""
         now_ns = self._now_ns()
         resting = self._rests_until_ns is not None and now_ns < self._rests_until_ns
@@ -138,6 +138,11 @@ class XenLink(LibvirtLink):
             self._roll.told(self._tools.online(), now_ns)
         except CallFailed:
             self._rests_until_ns = now_ns + _TOOLS_REST_NS
+            return
+        with contextlib.suppress(CallFailed):  # no xenstore: who is online is known all the same
+            for number in numbers:
+                leaving = self._tools.leaving(number, self._roll.size(number))
+                self._roll.asked_to_go(number, leaving, now_ns)
 
 
 def _pcpus(cap: object) -> float | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FROZEN_NS: Final = 10 * NS_PER_S
 """A vCPU of a Linux guest runs more often than this while it is online, however idle."""
 RECHECK_NS: Final = 60 * NS_PER_S
+IGNORED_NS: Final = 60 * NS_PER_S
+"""A guest that has not taken a vCPU offline by then will not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class _Entry:
     """One run of a domain."""
 
     online: frozenset[int] = frozenset()
+    leaving: frozenset[int] = frozenset()
+    leaving_since_ns: int = 0
     libvirt_count: int = 0
     asked_at_ns: int | None = None
     doubted: bool = True
@@ -108,6 +112,13 @@ class Roll:
                     entry.asked_at_ns = at_ns
                     entry.doubted = False
 
+    def asked_to_go(self, number: int, leaving: frozenset[int], at_ns: int) -> None:
+        """Which vCPUs a domain's guest has been asked to take offline, whether it has or not."""
+        with self._lock:
+            entry = self._entries.get(number)
+            if entry is not None and entry.leaving != leaving:
+                entry.leaving, entry.leaving_since_ns = leaving, at_ns
+
     def doubt(self, number: int) -> None:
         """A change is under way or has ended: ask again."""
         with self._lock:
@@ -155,6 +166,24 @@ class Roll:
         with self._lock:
             entry = self._entries.get(number)
             return frozenset() if entry is None else entry.online
+
+    def live(self, number: int, at_ns: int) -> int:
+        """vCPUs that are online and are to stay so: one that was asked to go may go any time.
+
+        One that has not gone for long will not: its guest does not follow.
+        """
+        with self._lock:
+            entry = self._entries.get(number)
+            if entry is None:
+                return 0
+            ignored = at_ns - entry.leaving_since_ns > IGNORED_NS
+            return len(entry.online if ignored else entry.online - entry.leaving)
+
+    def size(self, number: int) -> int:
+        """vCPUs a domain can have at most."""
+        with self._lock:
+            entry = self._entries.get(number)
+            return 0 if entry is None else len(entry.run_ns)
 
     def number(self, uuid: Uuid) -> int | None:
         """The id of a domain that was weighed, None where it was not."""

@@ -66,6 +66,9 @@ class Toolstack(Protocol):
     def can_ignore_host(self) -> bool:
         """Whether `set_vcpus` can work here."""
 
+    def leaving(self, number: int, most: int) -> frozenset[int]:
+        """Of its first so many vCPUs, those the guest has been asked to take offline."""
+
     def report(self, number: int) -> bytes | None:
         """What the guest publishes, None where it publishes nothing."""
 
@@ -97,8 +100,14 @@ class XenTools:
         except CallFailed:
             return False
 
+    def leaving(self, number: int, most: int) -> frozenset[int]:
+        place = f"/local/domain/{number}/cpu"
+        found = _read_xenstore(*(f"{place}/{index}/availability" for index in range(most)))
+        return frozenset(index for index, word in enumerate(found) if word == b"offline")
+
     def report(self, number: int) -> bytes | None:
-        return _read_xenstore(f"/local/domain/{number}/data/vcpud".encode())
+        (found,) = _read_xenstore(f"/local/domain/{number}/data/vcpud")
+        return found
 
     def info(self) -> XlInfo:
         return parse_info(self._xl("info"))
@@ -189,20 +198,30 @@ def _libc() -> Any:
     return library
 
 
-def _read_xenstore(path: bytes) -> bytes | None:
-    """One key; a connection for each, so that none is left of a xenstored that was restarted."""
+def _read_xenstore(*paths: str) -> list[bytes | None]:
+    """Keys, None for each that is not there.
+
+    A connection for each time, so that none is left of a xenstored that was restarted.
+
+    Raises:
+        CallFailed: There is no xenstore that would answer.
+    """
     library = _xenstore()
     handle = library.xs_open(0)
     if not handle:
         raise CallFailed(Meaning.DENIED, f"xenstore: {os.strerror(ctypes.get_errno())}")
     try:
-        length = ctypes.c_uint()
-        value = library.xs_read(handle, 0, path, ctypes.byref(length))
-        if not value:
-            return None
-        try:
-            return ctypes.string_at(value, min(length.value, REPORT_LIMIT + 1))
-        finally:
-            _libc().free(value)
+        return [_read_key(library, handle, path.encode()) for path in paths]
     finally:
         library.xs_close(handle)
+
+
+def _read_key(library: Any, handle: int, path: bytes) -> bytes | None:
+    length = ctypes.c_uint()
+    value = library.xs_read(handle, 0, path, ctypes.byref(length))
+    if not value:
+        return None
+    try:
+        return ctypes.string_at(value, min(length.value, REPORT_LIMIT + 1))
+    finally:
+        _libc().free(value)
