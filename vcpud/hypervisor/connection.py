@@ -263,7 +263,8 @@ class LibvirtLink:
     def states(self, uuid: Uuid) -> tuple[VcpuState, ...]:
         def read(domain: libvirt.virDomain) -> tuple[VcpuState, ...]:
             try:
-                found = read_vcpus(domain, domain.maxVcpus())
+                pointer = cast("int", domain.c_pointer())
+                found = read_vcpus(pointer, domain.maxVcpus())
             except OSError as error:
                 raise CallFailed(Meaning.UNSUPPORTED, str(error)) from error
             if found is None:

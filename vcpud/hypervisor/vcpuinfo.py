@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from vcpud.hypervisor.link import VcpuState, VcpuWord
-
-if TYPE_CHECKING:
-    import libvirt
 
 _LIBRARY: Final = "libvirt.so.0"
 _WORDS: Final = {1: VcpuWord.RUNNING, 2: VcpuWord.BLOCKED}
@@ -45,11 +42,11 @@ def _function() -> Any:
     return function
 
 
-def read_vcpus(domain: libvirt.virDomain, most: int) -> tuple[VcpuState, ...] | None:
+def read_vcpus(domain: int, most: int) -> tuple[VcpuState, ...] | None:
     """What each vCPU of a domain is doing at this instant.
 
     Args:
-        domain: Whose.
+        domain: Where libvirt keeps it (`virDomain.c_pointer`), which must outlive the call.
         most: Its maximum of vCPUs: Xen's driver pads a longer list with rows of zeros.
 
     Returns:
@@ -59,7 +56,7 @@ def read_vcpus(domain: libvirt.virDomain, most: int) -> tuple[VcpuState, ...] | 
         OSError: There is no such library here.
     """
     rows = (_VcpuInfo * most)()
-    count = _function()(int(domain.c_pointer()), rows, most, None, 0)  # type: ignore[call-overload]
+    count = _function()(domain, rows, most, None, 0)
     if count < 0:
         return None
     return tuple(
