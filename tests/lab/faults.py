@@ -7,7 +7,6 @@ kernels have online is read from their boards, never asked of vcpud or of the ag
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import libvirt
 from lab.arms import give_back, set_online
 from lab.board import AGENT_OFF, AGENT_PID, OFFLINE_REFUSED, REBOOT_REQUEST, Kind, Order
 from lab.managed import Vcpud
-from lab.paths import BUILD
 from lab.stage import say
 
 if TYPE_CHECKING:
@@ -344,14 +342,6 @@ FAULTS: dict[str, Callable[[Stage], str]] = {
 """In the order in which they are run: the first ones share a vcpud that lives on."""
 
 
-def _keep_log(stage: Stage, name: str) -> None:
-    """Keep what vcpud and libvirtd said of a fault that failed."""
-    BUILD.mkdir(exist_ok=True)
-    if stage.vcpud is not None:
-        shutil.copyfile(stage.vcpud.log, BUILD / f"lab-{name}.vcpud.log")
-    shutil.copyfile(stage.bench.lab.log, BUILD / f"lab-{name}.libvirtd.log")
-
-
 def run_fault(stage: Stage, name: str) -> Finding:
     """Run one fault; whatever goes wrong, the next one can be run after it."""
     began_s = time.monotonic()
@@ -362,7 +352,7 @@ def run_fault(stage: Stage, name: str) -> Finding:
     except Exception as error:  # noqa: BLE001  a broken check is a failed fault, not a lost run
         finding = Finding(passed=False, detail=f"{type(error).__name__}: {error}")
     if not finding.passed:
-        _keep_log(stage, name)
+        stage.keep_logs(name)
         stage.end_vcpud()  # the next one starts anew
     took_s = time.monotonic() - began_s
     say(f"  {'pass' if finding.passed else 'FAIL':<5} {name} ({took_s:.0f} s): {finding.detail}")

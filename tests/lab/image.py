@@ -20,15 +20,16 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lab import cpio
 from lab.paths import GUEST, LAB, LOCK_HISTOGRAM_SCRIPT, image_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
+BOARD_SOURCE = GUEST / "board_pci.c"
 MODULES = (
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
@@ -41,6 +42,7 @@ BUSYBOX = Path("/bin/busybox")
 AGENT = Path("/usr/sbin/qemu-ga")
 KEPT_IMAGES = 2
 NEEDED_BYTES = 600 * 1024 * 1024
+Built = TypeVar("Built")
 
 
 class ImageError(Exception):
@@ -66,7 +68,12 @@ class GuestImage:
     manifest: Mapping[str, str]
 
 
-def _output(*command: str, cwd: Path | None = None) -> str:
+def output(*command: str, cwd: Path | None = None) -> str:
+    """Return what a command prints.
+
+    Raises:
+        ImageError: It is not installed, or failed.
+    """
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=cwd)
     except FileNotFoundError as error:
@@ -78,18 +85,18 @@ def _output(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def kernel_package() -> tuple[str, str]:
-    """Return name and version of the newest cloud kernel the package lists know.
+def kernel_package(metapackage: str = KERNEL_METAPACKAGE) -> tuple[str, str]:
+    """Return name and version of the newest kernel of a kind the package lists know.
 
     Raises:
         StaleListsError: The package lists are missing or do not know it.
     """
-    depends = _output("apt-cache", "depends", KERNEL_METAPACKAGE)
+    depends = output("apt-cache", "depends", metapackage)
     name = re.search(r"Depends: (linux-image-\S+)", depends)
     if name is None:
-        message = f"no {KERNEL_METAPACKAGE} in the package lists: run apt-get update first"
+        message = f"no {metapackage} in the package lists: run apt-get update first"
         raise StaleListsError(message)
-    policy = _output("apt-cache", "policy", name[1])
+    policy = output("apt-cache", "policy", name[1])
     version = re.search(r"Candidate: (\S+)", policy)
     if version is None or version[1] == "(none)":
         message = f"{name[1]} cannot be downloaded: run apt-get update first"
@@ -99,14 +106,14 @@ def kernel_package() -> tuple[str, str]:
 
 def libraries(binary: Path) -> tuple[Path, ...]:
     """Return the shared libraries ``binary`` is loaded with, the loader among them."""
-    text = _output("ldd", str(binary))
+    text = output("ldd", str(binary))
     return tuple(Path(found) for found in re.findall(r"(/\S+) \(0x", text))
 
 
 def _package_versions() -> dict[str, str]:
     versions = {}
     for package in ("qemu-guest-agent", "busybox-static", "libc6", "gcc"):
-        versions[package] = _output("dpkg-query", "-W", "-f", "${Version}", package)
+        versions[package] = output("dpkg-query", "-W", "-f", "${Version}", package)
     return versions
 
 
@@ -129,14 +136,19 @@ def _cache_key(versions: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _unpacked_kernel(package: str, version: str, scratch: Path) -> Path:
+def unpacked_kernel(package: str, version: str, scratch: Path) -> Path:
+    """Download a kernel package and return the directory below ``scratch`` it is unpacked in.
+
+    Raises:
+        StaleListsError: It cannot be downloaded.
+    """
     try:
-        _output("apt-get", "download", f"{package}={version}", cwd=scratch)
+        output("apt-get", "download", f"{package}={version}", cwd=scratch)
     except ImageError as error:
         message = f"{error}: run apt-get update first"
         raise StaleListsError(message) from error
     packages = sorted(scratch.glob("*.deb"))
-    _output("dpkg-deb", "--extract", str(packages[0]), str(scratch / "kernel"))
+    output("dpkg-deb", "--extract", str(packages[0]), str(scratch / "kernel"))
     return scratch / "kernel"
 
 
@@ -152,10 +164,10 @@ def _module(root: Path, name: str) -> bytes:
     raise ImageError(message)
 
 
-def _compiled_workload(scratch: Path) -> bytes:
+def compiled_workload(board_source: Path, scratch: Path) -> bytes:
+    """Return the workload, linked with the source that maps the board on a hypervisor."""
     target = scratch / "workload"
-    source = str(GUEST / "workload.c")
-    _output(
+    output(
         "gcc",
         "-static",
         "-pthread",
@@ -163,9 +175,11 @@ def _compiled_workload(scratch: Path) -> bytes:
         "-Wall",
         "-Wextra",
         "-Werror",
+        f"-I{GUEST}",
         "-o",
         str(target),
-        source,
+        str(GUEST / "workload.c"),
+        str(board_source),
     )
     return target.read_bytes()
 
@@ -191,7 +205,7 @@ def _entries(kernel_root: Path, workload: bytes) -> Iterator[cpio.Entry]:
     yield from (cpio.directory(folder) for folder in sorted(folders))
     yield cpio.file("init", (GUEST / "init").read_bytes(), executable=True)
     yield cpio.file("bin/busybox", BUSYBOX.read_bytes(), executable=True)
-    applets = set(_output(str(BUSYBOX), "--list").split()) - {"busybox"}
+    applets = set(output(str(BUSYBOX), "--list").split()) - {"busybox"}
     yield from (cpio.link(f"bin/{applet}", "busybox") for applet in sorted(applets))
     yield cpio.file("bin/workload", workload, executable=True)
     yield cpio.file(
@@ -210,13 +224,15 @@ def _entries(kernel_root: Path, workload: bytes) -> Iterator[cpio.Entry]:
 
 def _build(target: Path, scratch: Path, versions: Mapping[str, str], key: str) -> None:
     package = next(name for name in versions if name.startswith("linux-image-"))
-    root = _unpacked_kernel(package, versions[package], scratch)
+    root = unpacked_kernel(package, versions[package], scratch)
     kernels = sorted(root.glob("boot/vmlinuz-*"))
     if not kernels:
         message = f"{package} holds no /boot/vmlinuz"
         raise ImageError(message)
     shutil.copyfile(kernels[0], target / "kernel")
-    cpio.write_initramfs(target / "initramfs", _entries(root, _compiled_workload(scratch)))
+    cpio.write_initramfs(
+        target / "initramfs", _entries(root, compiled_workload(BOARD_SOURCE, scratch))
+    )
     release = kernels[0].name.removeprefix("vmlinuz-")
     config = (root / "boot" / f"config-{release}").read_text()
     hertz = re.search(r"^CONFIG_HZ=(\d+)", config, re.MULTILINE)
@@ -229,54 +245,79 @@ def _build(target: Path, scratch: Path, versions: Mapping[str, str], key: str) -
     (target / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def _prune(cache: Path, keep: Path) -> None:
-    others = [path for path in cache.glob("image-*") if path != keep and path.is_dir()]
+def prune(cache: Path, kind: str, keep: Path) -> None:
+    """Remove what is cached of a kind but ``keep`` and the newest of the others."""
+    others = [path for path in cache.glob(f"{kind}-*") if path != keep and path.is_dir()]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for old in others[KEPT_IMAGES - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _loaded(folder: Path) -> GuestImage:
-    manifest: dict[str, str] = json.loads((folder / "manifest.json").read_text())
-    return GuestImage(kernel=folder / "kernel", initramfs=folder / "initramfs", manifest=manifest)
+def cached(kind: str, key: str, needed_bytes: int, build: Callable[[Path, Path], None]) -> Path:
+    """Return the cached directory for ``key``, built when there is none.
+
+    Args:
+        kind: First part of its name; of every kind only the newest few are kept.
+        key: What it is made of, as a hash.
+        needed_bytes: Free space that building it needs.
+        build: Fills the directory it is given first; the second is for scratch files.
+
+    Raises:
+        ImageError: The disk is nearly full, or building it failed.
+    """
+    cache = image_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    final = cache / f"{kind}-{key}"
+    if not final.exists():
+        free = shutil.disk_usage(cache).free
+        if free < needed_bytes:
+            message = f"{cache} has {free >> 20} MiB free; building an image needs {needed_bytes >> 20} MiB"
+            raise ImageError(message)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as scratch:
+            target = Path(scratch) / kind
+            target.mkdir()
+            build(target, Path(scratch))
+            if not final.exists():  # another run may have finished the same meanwhile
+                target.rename(final)
+    now = time.time()
+    os.utime(final, (now, now))
+    prune(cache, kind, final)
+    return final
 
 
-def guest_image() -> GuestImage:
-    """Return the guest image for this checkout and these packages, building it when it is not cached.
-
-    Root fetches package lists that are too old anew, once.
+def with_fresh_lists(build: Callable[[], Built]) -> Built:
+    """Return what ``build`` builds; root fetches package lists that are too old anew, once.
 
     Raises:
         ImageError: A package is missing, a download failed, or the disk is nearly full.
     """
     try:
-        return _guest_image()
+        return build()
     except StaleListsError:
         if os.geteuid() != 0:
             raise
-    _output("apt-get", "-q", "update")
-    return _guest_image()
+    output("apt-get", "-q", "update")
+    return build()
+
+
+def guest_image() -> GuestImage:
+    """Return the guest image for this checkout and these packages, building it when it is not cached.
+
+    Raises:
+        ImageError: A package is missing, a download failed, or the disk is nearly full.
+    """
+    return with_fresh_lists(_guest_image)
 
 
 def _guest_image() -> GuestImage:
     package, version = kernel_package()
     versions = {package: version, **_package_versions()}
     key = _cache_key(versions)
-    cache = image_cache()
-    cache.mkdir(parents=True, exist_ok=True)
-    final = cache / f"image-{key}"
-    if not (final / "manifest.json").exists():
-        free = shutil.disk_usage(cache).free
-        if free < NEEDED_BYTES:
-            message = f"{cache} has {free >> 20} MiB free; building an image needs {NEEDED_BYTES >> 20} MiB"
-            raise ImageError(message)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as scratch:
-            target = Path(scratch) / "image"
-            target.mkdir()
-            _build(target, Path(scratch), versions, key)
-            if not final.exists():  # another run may have finished the same image meanwhile
-                target.rename(final)
-    now = time.time()
-    os.utime(final, (now, now))
-    _prune(cache, final)
-    return _loaded(final)
+    folder = cached(
+        "image",
+        key,
+        NEEDED_BYTES,
+        lambda target, scratch: _build(target, scratch, versions, key),
+    )
+    manifest: dict[str, str] = json.loads((folder / "manifest.json").read_text())
+    return GuestImage(kernel=folder / "kernel", initramfs=folder / "initramfs", manifest=manifest)

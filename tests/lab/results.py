@@ -31,14 +31,14 @@ def commit() -> str:
     return f"{name}-dirty" if git("status", "--porcelain") else name
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return ``value`` with what JSON has no number for as null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 
@@ -129,7 +129,7 @@ class Results:
     def write(self) -> None:
         """Write build/lab.json."""
         BUILD.mkdir(exist_ok=True)
-        text = json.dumps(_finite(self.document()), indent=2, allow_nan=False)
+        text = json.dumps(finite(self.document()), indent=2, allow_nan=False)
         (BUILD / "lab.json").write_text(text + "\n")
 
     def summarise(self) -> int:

@@ -31,6 +31,10 @@ WATCH_S = 45.0
 CLEARLY_BETTER = 1.05
 """A static count is only worth blocks of its own when it beats all vCPUs by this factor."""
 UNDONE_S = 45.0
+MIXED_BOUNDS = (
+    Bound(figure="lock_managed_over_unmanaged", limit=5.0),
+    Bound(figure="independent_managed_over_due", limit=0.97),
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +48,7 @@ class Outcome:
         trust: J beside the rates, for every static cell.
         moments: The timeline from the start of vcpud, where it was watched.
         started_ns: When vcpud was started on that timeline.
+        blocks: What was compared, by arm.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +57,7 @@ class Outcome:
     trust: list[Block] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     started_ns: int = 0
+    blocks: Mapping[str, Sequence[Block]] = field(default_factory=dict)
 
     def record(self, name: str, interval: Interval) -> None:
         """Record a figure and its interval."""
@@ -148,6 +154,7 @@ def _take_turns(  # noqa: PLR0913  each is a fact of the scenario
         say(f"  inconclusive: {extra_s:.0f} s more")
         interleave(comparison, guests, sides, until_s=time.monotonic() + extra_s, enough=enough)
         figures(comparison)
+    outcome.blocks = comparison.blocks
     return comparison
 
 
@@ -293,7 +300,12 @@ def neighbour_leaves(stage: Stage, orders: dict[str, Order]) -> Outcome:
     return outcome
 
 
-def mixed(stage: Stage, orders: dict[str, Order], budget_s: float) -> Outcome:
+def mixed(
+    stage: Stage,
+    orders: dict[str, Order],
+    budget_s: float,
+    bounds: Sequence[Bound] = MIXED_BOUNDS,
+) -> Outcome:
     """A lock-bound domain beside an independent one that has as many vCPUs as there are pCPUs."""
     outcome = Outcome()
     until_s = min(time.monotonic() + budget_s, stage.ends_s)
@@ -306,10 +318,6 @@ def mixed(stage: Stage, orders: dict[str, Order], budget_s: float) -> Outcome:
     entitled = [measure([independent], "entitled", 6.0).rate for _ in range(2)]
     say(f"  independent on its entitlement: {', '.join(f'{rate:,.0f}' for rate in entitled)}/s")
     stage.give(guests, orders)
-    at_least = (
-        Bound(figure="lock_managed_over_unmanaged", limit=5.0),
-        Bound(figure="independent_managed_over_due", limit=0.97),
-    )
     due_rate = sum(entitled) / len(entitled)
 
     def figures(comparison: Comparison) -> None:
@@ -324,7 +332,11 @@ def mixed(stage: Stage, orders: dict[str, Order], budget_s: float) -> Outcome:
             )
         ]
         outcome.record("independent_managed_over_due", ratio(pairs))
-        outcome.judge(at_least)
+        outcome.record(
+            "independent_managed_over_unmanaged",
+            comparison.over("managed", "unmanaged", lambda block: block.rates[independent.name]),
+        )
+        outcome.judge(bounds)
 
     sides = {"unmanaged": arms.unmanaged, "managed": arms.managed}
     comparison = _take_turns(

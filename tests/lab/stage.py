@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING
 
 from lab.arms import Arms, let_go, set_online
 from lab.board import IDLE
 from lab.managed import Vcpud
+from lab.paths import BUILD
 from lab.plan import guest_sets
 
 if TYPE_CHECKING:
@@ -116,6 +118,13 @@ class Stage:
         if self.vcpud is not None:
             self.vcpud.end()
             self.vcpud = None
+
+    def keep_logs(self, name: str) -> None:
+        """Keep in build/ what vcpud and libvirtd said of a fault that failed."""
+        BUILD.mkdir(exist_ok=True)
+        if self.vcpud is not None:
+            shutil.copyfile(self.vcpud.log, BUILD / f"lab-{name}.vcpud.log")
+        shutil.copyfile(self.bench.lab.log, BUILD / f"lab-{name}.libvirtd.log")
 
     def start_over(self) -> None:
         """End vcpud and every guest, so that the next scenario starts with fresh ones."""

@@ -56,4 +56,7 @@
 #define BOARD_KIND_BLOCKING_BARRIER 4
 #define BOARD_KIND_BLOCKING_MUTEX 5
 
+/* Maps the board and returns it, NULL where there is none: how differs between hypervisors. */
+volatile unsigned char *board_map(void);
+
 #endif

@@ -314,43 +314,13 @@ static void watcher(uint64_t reboot_request)
 
 /* ---- start ---- */
 
-static void map_board(void)
-{
-	char path[300], text[32];
-	glob_t devices;
-
-	glob("/sys/bus/pci/devices/*", 0, NULL, &devices);
-	for (size_t i = 0; i < devices.gl_pathc && !board; i++) {
-		snprintf(path, sizeof path, "%s/vendor", devices.gl_pathv[i]);
-		if (slurp(path, text, sizeof text) <= 0 || strtoul(text, NULL, 16) != 0x1af4)
-			continue;
-		snprintf(path, sizeof path, "%s/device", devices.gl_pathv[i]);
-		if (slurp(path, text, sizeof text) <= 0 || strtoul(text, NULL, 16) != 0x1110)
-			continue;
-		snprintf(path, sizeof path, "%s/enable", devices.gl_pathv[i]);
-		int file = open(path, O_WRONLY | O_CLOEXEC);
-		if (file < 0 || write(file, "1", 1) != 1)
-			dprintf(1, "lab: cannot enable %s: %s\n", path, strerror(errno));
-		close(file);
-		snprintf(path, sizeof path, "%s/resource2", devices.gl_pathv[i]);
-		file = open(path, O_RDWR | O_CLOEXEC);
-		void *mapped = mmap(NULL, BOARD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-		close(file);
-		if (mapped == MAP_FAILED)
-			dprintf(1, "lab: cannot map %s: %s\n", path, strerror(errno));
-		else
-			board = mapped;
-	}
-	globfree(&devices);
-}
-
 int main(int argc, char **argv)
 {
 	char text[64] = "";
 	uint64_t halves[2] = {0, 0};
 	int digits = 0;
 
-	map_board();
+	board = board_map();
 	if (!board) {
 		dprintf(1, "lab: no board found\n");
 		return 1;
