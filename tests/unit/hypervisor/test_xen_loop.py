@@ -1,0 +1,268 @@
+"""The loop that ships over the Xen backend: shrink, balance, restore, refuse, quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
+from fakes.xen import XenGuest, XenRig, XenWorld
+from vcpud.control import ControlLoop
+from vcpud.demand import HostDemand
+from vcpud.limits import Limits
+from vcpud.model import Original, SetLive, SetWeight
+from vcpud.plan import Move, Plan, Proof, Resize, Verdict
+from vcpud.record import DomainStatus, Phase
+from vcpud.requests import LoopSettings
+from vcpud.units import NS_PER_S
+
+
+class Wants:
+    """A policy that wants these numbers of vCPUs, whatever is seen."""
+
+    def __init__(self, wanted: Mapping[str, int]) -> None:
+        self.wanted = wanted
+
+    def initial(self) -> None:
+        return None
+
+    def decide(
+        self, state: None, demand: HostDemand, verdicts: tuple[Verdict, ...], now_ns: int
+    ) -> tuple[None, Plan]:
+        del verdicts, now_ns
+        return state, Plan(
+            moves=tuple(
+                Move(
+                    resizes=(
+                        Resize(
+                            uuid=domain.uuid,
+                            from_vcpus=domain.active_vcpus,
+                            to_vcpus=self.wanted[domain.uuid],
+                            step_vcpus=4,
+                        ),
+                    ),
+                    reason="as told",
+                    proof=Proof.NONE,
+                )
+                for domain in demand.domains
+                if domain.engaged is None
+                and self.wanted.get(domain.uuid, domain.active_vcpus) != domain.active_vcpus
+            )
+        )
+
+
+class Host:
+    """A loop over a Xen backend over a made-up host."""
+
+    def __init__(self, root: Path, world: XenWorld, **options: Any) -> None:
+        self.world = world
+        self.rig = XenRig(world, root, **options)
+        self.clock = SimulatedClock(start_ns=world.at_ns)
+        self.policy = Wants({})
+        self.ledger = MemoryLedger()
+        self.recorder = ListRecorder()
+        self.loop = self.new_loop()
+
+    def new_loop(self) -> ControlLoop:
+        """As after a start of vcpud."""
+        return ControlLoop(
+            clock=self,
+            hypervisor=self.rig.hypervisor,
+            ledger=self.ledger,
+            inbox=ListInbox(),
+            recorder=self.recorder,
+            settings=LoopSettings(
+                period_ns=NS_PER_S, policy=self.policy, policy_name="wants", limits=Limits()
+            ),
+        )
+
+    def now_ns(self) -> int:
+        return self.world.at_ns
+
+    def wait_until(self, deadline_ns: int) -> Any:
+        """Time passes, and whoever works in the background gets on with it."""
+        if deadline_ns > self.world.at_ns:
+            self.world.pass_s((deadline_ns - self.world.at_ns) / NS_PER_S)
+        self.rig.hypervisor.supervise()
+        if any(book.in_flight for book in self.rig.hypervisor._books.values()):
+            self.rig.woken.wait(5)
+        self.rig.woken.clear()
+        return self.clock.wait_until(self.clock.now_ns())
+
+    def cycles(self, count: int) -> None:
+        for _ in range(count):
+            self.wait_until(self.world.at_ns + NS_PER_S)
+            self.loop.cycle()
+
+    def status(self, uuid: str) -> DomainStatus:
+        return next(one for one in self.recorder.last.domains if one.uuid == uuid)
+
+    def asked(self) -> list[Any]:
+        """Every change that was begun."""
+        return [
+            change.change
+            for record in self.recorder.records
+            for change in record.changes
+            if type(change.effect).__name__ == "Accepted"
+        ]
+
+
+Make = Callable[..., Host]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Make]:
+    made: list[Host] = []
+
+    def make(*guests: XenGuest, pcpus: int = 4, **options: Any) -> Host:
+        made.append(Host(tmp_path, XenWorld(*guests, pcpus=pcpus), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.rig.close()
+
+
+def pair() -> tuple[XenGuest, XenGuest]:
+    return XenGuest("a", number=1), XenGuest("b", number=2)
+
+
+def test_a_shrunk_domain_keeps_its_share_by_its_weight_and_a_stop_gives_back_both(
+    host: Make,
+) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.cycles(2)
+    one.policy.wanted = {"a": 2}
+    one.cycles(8)
+    assert guest.online == {0, 1}
+    assert (guest.weight, other.weight) == (512, 256), "half the vCPUs, twice the weight"
+    (original,) = one.ledger.outstanding()
+    assert (original.live_vcpus, original.weight, original.online) == (4, 256, None)
+    assert one.asked() == [SetLive(uuid="a", count=2), SetWeight(uuid="a", weight=512)]
+    assert one.loop.restore(one.world.at_ns + 30 * NS_PER_S) == ()
+    assert guest.online == {0, 1, 2, 3}
+    assert guest.weight == 256
+    assert one.ledger.outstanding() == ()
+
+
+def test_a_domain_may_be_shrunk_in_two_goes_and_its_weight_follows(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.policy.wanted = {"a": 3}
+    one.cycles(10)
+    assert guest.weight == 341
+    one.policy.wanted = {"a": 1}
+    one.cycles(12)
+    assert (guest.online, guest.weight) == ({0}, 1024)
+    one.policy.wanted = {"a": 4}
+    one.cycles(10)
+    assert (len(guest.online), guest.weight) == (4, 256)
+    assert one.ledger.outstanding() == (), "it is as it was"
+
+
+def test_what_cannot_be_given_back_is_refused_before_it_is_taken(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other, pcpus=2)
+    one.policy.wanted = {"a": 2, "b": 2}
+    one.cycles(10)
+    assert guest.requests == other.requests == []
+    assert one.ledger.outstanding() == ()
+    blocked = {(b.uuid, b.guard) for record in one.recorder.records for b in record.blocked}
+    assert blocked == {("a", "actuator"), ("b", "actuator")}
+    assert any("never shrunk" in note for note in one.recorder.last.sample.notes)
+
+
+def test_with_the_way_past_it_a_guest_larger_than_the_host_is_shrunk_and_given_back(
+    host: Make,
+) -> None:
+    guest, other = pair()
+    one = host(guest, other, pcpus=2, ignore_host=True)
+    one.policy.wanted = {"a": 1, "b": 1}
+    one.cycles(12)
+    assert (guest.online, other.online) == ({0}, {0})
+    assert guest.weight == other.weight == 1024
+    assert one.loop.restore(one.world.at_ns + 30 * NS_PER_S) == ()
+    assert (len(guest.online), len(other.online)) == (4, 4)
+    assert guest.weight == other.weight == 256
+    assert guest.count == 4, "and libvirt never knew another number"
+
+
+def test_a_guest_that_ignores_the_request_is_left_alone_with_the_reason(host: Make) -> None:
+    guest, other = pair()
+    guest.follows = False
+    one = host(guest, other)
+    one.policy.wanted = {"a": 2, "b": 2}
+    one.cycles(40)
+    status = one.status("a")
+    assert status.phase is Phase.QUARANTINED
+    assert "does not follow xenstore" in status.detail
+    assert (len(guest.online), guest.weight, guest.asked) == (4, 256, 4)
+    assert other.online == {0, 1}, "and nobody else suffers"
+    assert {original.uuid for original in one.ledger.outstanding()} == {"b"}
+
+
+def test_a_guest_without_the_udev_rule_is_left_alone_with_the_reason(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.policy.wanted = {"a": 2}
+    one.cycles(8)
+    guest.udev = False
+    one.policy.wanted = {"a": 4}
+    one.cycles(60)
+    status = one.status("a")
+    assert status.phase in (Phase.QUARANTINED, Phase.RESTORING)
+    assert "udev rule" in status.detail
+    assert [original.uuid for original in one.ledger.outstanding()] == ["a"], "it stays owed"
+    guest.udev = True
+    one.cycles(90)
+    assert len(guest.online) == 4
+    assert guest.weight == 256
+
+
+def test_what_a_killed_vcpud_had_asked_for_and_not_seen_is_given_back(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.ledger = MemoryLedger(
+        Original(
+            boot_id="",
+            uuid="a",
+            name="n-a",
+            incarnation="1",
+            online=None,
+            live_vcpus=4,
+            weight=256,
+        )
+    )
+    guest.asked, guest.count = 2, 2  # written by the one before; the guest is slow to follow
+    one.loop = one.new_loop()
+    one.cycles(6)
+    assert guest.asked == 4
+    assert one.ledger.outstanding() == ()
+
+
+def test_what_somebody_does_with_xl_stands(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.policy.wanted = {"a": 2}
+    one.cycles(8)
+    one.policy.wanted = {}
+    guest.ask("xl by hand", 3)
+    one.cycles(20)
+    assert len(guest.online) == 3
+    foreign = [change for record in one.recorder.records for change in record.foreign]
+    assert [(change.from_vcpus, change.to_vcpus) for change in foreign] == [(2, 3)]
+
+
+def test_a_domain_that_is_destroyed_in_mid_change_ends_nothing(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.world.when_asked = lambda: one.world.guests.pop("a", None)
+    one.policy.wanted = {"a": 2, "b": 3}
+    one.cycles(10)
+    assert [domain.uuid for domain in one.recorder.last.sample.domains] == ["b"]
+    assert len(other.online) == 3
+    assert {original.uuid for original in one.ledger.outstanding()} == {"b"}
