@@ -80,24 +80,55 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Track:
-    """What is remembered of one domain between cycles."""
+class Heard:
+    """What follows from a guest's own word: new every few seconds, and the same in between.
 
-    sample: DomainSample
-    points: tuple[Point, ...] = ()
+    Attributes:
+        accounting: The last one taken in.
+        locks: The last lock waits taken in.
+        run_queue: The last run queues taken in.
+        perf: Cycles and instructions at the last accounting.
+    """
+
     accounting: CpuAccounting | None = None
     locks: LockWait | None = None
     run_queue: RunQueue | None = None
-    used_pcpus: float | None = None
-    run_delay_pcpus: float | None = None
     lock_wait_ratio: float | None = None
     queued_tasks: float | None = None
     system_ratio: float | None = None
     steal_ratio: float | None = None
     progress: Progress | None = None
-    absurd: bool = False
     perf: tuple[int, int] | None = None
-    """Cycles and instructions at the last accounting."""
+
+
+NOTHING_HEARD = Heard()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What is remembered of one domain between cycles.
+
+    Attributes:
+        sample: The latest.
+        weight: Its share of its pool.
+        active_vcpus: vCPUs its guest may schedule on.
+        most_vcpus: Its ceiling.
+        points: Host readings kept, oldest first.
+        used_pcpus: Run time per unit of time, smoothed.
+        run_delay_pcpus: Run delay per unit of time, smoothed.
+        absurd: Its counters ran faster than the clock, or backwards.
+        heard: What its guest told.
+    """
+
+    sample: DomainSample
+    weight: int
+    active_vcpus: int
+    most_vcpus: int
+    points: tuple[Point, ...] = ()
+    used_pcpus: float | None = None
+    run_delay_pcpus: float | None = None
+    absurd: bool = False
+    heard: Heard = NOTHING_HEARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,35 +181,28 @@ def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
 
 
 def _track(before: Track | None, sample: DomainSample) -> Track:
-    heard = None
+    terms, guest = sample.terms, sample.guest
+    active = sample.live_vcpus if sample.online is None else len(sample.online)
+    # Where weight counts per vCPU, a domain's share is that of all of them together.
+    weight = sample.weight * active if sample.share_unit is ShareUnit.VCPU else sample.weight
+    most = sample.max_vcpus
+    if terms.max_vcpus is not None:
+        most = min(most, terms.max_vcpus)
+    told = None
     if (
         before is None
         or before.sample.incarnation != sample.incarnation
         or before.sample.boots != sample.boots
     ):
-        before = Track(sample=sample)
+        before = _make_track(sample, weight, active, most)
     else:
-        heard = before.sample.guest
+        told = before.sample.guest
     points, used_pcpus, run_delay_pcpus, absurd = _host_side(before, sample)
-    guest = sample.guest
-    track = before
-    if guest is not heard or (guest is not None and guest.accounting is not before.accounting):
-        track = _guest_side(_with_points(before, points), guest, _perf(sample))
+    heard = before.heard
+    if guest is not told or (guest is not None and guest.accounting is not heard.accounting):
+        heard = _guest_side(heard, guest, points, before.active_vcpus, _perf(sample))
     return _make_track(
-        sample,
-        points,
-        track.accounting,
-        track.locks,
-        track.run_queue,
-        used_pcpus,
-        run_delay_pcpus,
-        track.lock_wait_ratio,
-        track.queued_tasks,
-        track.system_ratio,
-        track.steal_ratio,
-        track.progress,
-        absurd,
-        track.perf,
+        sample, weight, active, most, points, used_pcpus, run_delay_pcpus, absurd, heard
     )
 
 
@@ -217,7 +241,7 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     elif point.delay_ns >= last.delay_ns:
         delay = min((point.delay_ns - last.delay_ns) / window_ns, float(count))
         delay_pcpus = _smooth(delay_pcpus, delay, keep)
-    if sample.guest is None and track.accounting is None:
+    if sample.guest is None and track.heard.accounting is None:
         points = points[1 - KEPT_UNHEARD :]
     elif points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
         points = tuple(one for one in points if one.at_ns >= now_ns - KEPT_NS)
@@ -256,52 +280,65 @@ def _perf(sample: DomainSample) -> tuple[int, int] | None:
     return sample.cycles, sample.instructions
 
 
-def _guest_side(track: Track, guest: GuestReading | None, perf: tuple[int, int] | None) -> Track:
+def _guest_side(
+    heard: Heard,
+    guest: GuestReading | None,
+    points: tuple[Point, ...],
+    active_vcpus: int,
+    perf: tuple[int, int] | None,
+) -> Heard:
     """Rates from the guest's own counters; each part has its own clock reading."""
     if guest is None:
-        return replace(track, lock_wait_ratio=None, queued_tasks=None)
-    track = _accounting(track, guest.accounting, perf)
+        return replace(heard, lock_wait_ratio=None, queued_tasks=None)
+    heard = _accounting(heard, guest.accounting, points, perf)
     now = guest.locks
     if now is None:
-        track = replace(track, lock_wait_ratio=None)
-    elif now != track.locks:
-        ratio = track.lock_wait_ratio
-        if track.locks is not None and now.taken_at_ns > track.locks.taken_at_ns:
-            wait_ns = now.wait_ns - track.locks.wait_ns
-            vcpu_ns = (now.taken_at_ns - track.locks.taken_at_ns) * _counted(track, guest)
+        heard = replace(heard, lock_wait_ratio=None)
+    elif now != heard.locks:
+        ratio = heard.lock_wait_ratio
+        if heard.locks is not None and now.taken_at_ns > heard.locks.taken_at_ns:
+            wait_ns = now.wait_ns - heard.locks.wait_ns
+            vcpu_ns = (now.taken_at_ns - heard.locks.taken_at_ns) * _counted(
+                heard, guest, active_vcpus
+            )
             ratio = min(wait_ns / vcpu_ns, 1.0) if wait_ns >= 0 and vcpu_ns > 0 else None
-        track = _with_locks(track, now, ratio)
+        heard = _with_locks(heard, now, ratio)
     queue = guest.run_queue
     if queue is None:
-        return replace(track, queued_tasks=None)
-    if queue != track.run_queue:
-        queued = track.queued_tasks
-        if track.run_queue is not None and queue.taken_at_ns > track.run_queue.taken_at_ns:
-            window_ns = queue.taken_at_ns - track.run_queue.taken_at_ns
-            old = {cpu.index: cpu.wait_ns for cpu in track.run_queue.cpus}
+        return replace(heard, queued_tasks=None)
+    if queue != heard.run_queue:
+        queued = heard.queued_tasks
+        if heard.run_queue is not None and queue.taken_at_ns > heard.run_queue.taken_at_ns:
+            window_ns = queue.taken_at_ns - heard.run_queue.taken_at_ns
+            old = {cpu.index: cpu.wait_ns for cpu in heard.run_queue.cpus}
             grown = [cpu.wait_ns - old[cpu.index] for cpu in queue.cpus if cpu.index in old]
             queued = sum(grown) / window_ns if grown and min(grown) >= 0 else None
-        track = _with_queue(track, queue, queued)
-    return track
+        heard = _with_queue(heard, queue, queued)
+    return heard
 
 
-def _accounting(track: Track, now: CpuAccounting | None, perf: tuple[int, int] | None) -> Track:
+def _accounting(
+    heard: Heard,
+    now: CpuAccounting | None,
+    points: tuple[Point, ...],
+    perf: tuple[int, int] | None,
+) -> Heard:
     """User share of busy time, and with the host's run time the progress proxy J."""
-    last = track.accounting
+    last = heard.accounting
     if now is None or now == last:
-        return track
+        return heard
     if last is None or now.taken_at_ns <= last.taken_at_ns:
-        return _with_accounting(track, now, perf)
+        return _with_accounting(heard, now, perf)
     # The host's counters must cover the guest's window; if not yet, wait for the next sample.
-    if not track.points or track.points[-1].at_ns < now.taken_at_ns:
-        return track
+    if not points or points[-1].at_ns < now.taken_at_ns:
+        return heard
     old = {cpu.index: cpu for cpu in last.cpus}
     pairs = [(old[cpu.index], cpu) for cpu in now.cpus if cpu.index in old]
     user_ns = sum(new.user_ns - was.user_ns for was, new in pairs)
     system_ns = sum(new.system_ns - was.system_ns for was, new in pairs)
     idle_ns = sum(new.idle_ns - was.idle_ns for was, new in pairs)
     if not pairs or user_ns < 0 or system_ns < 0:
-        return replace(track, accounting=now, perf=perf, system_ratio=None)
+        return replace(heard, accounting=now, perf=perf, system_ratio=None)
     busy_ns = user_ns + system_ns
     steals = [
         new.steal_ns - was.steal_ns
@@ -310,16 +347,16 @@ def _accounting(track: Track, now: CpuAccounting | None, perf: tuple[int, int] |
     ]
     steal_ns = max(sum(steals), 0)
     all_ns = busy_ns + max(idle_ns, 0) + steal_ns
-    worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(track.perf, perf)
-    track = _with_shares(
-        _with_accounting(track, now, perf),
+    worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(heard.perf, perf)
+    heard = _with_shares(
+        _with_accounting(heard, now, perf),
         system_ns / busy_ns if busy_ns else 0.0,
         steal_ns / all_ns if steals and all_ns else None,
     )
-    began = _run_at(track.points, last.taken_at_ns)
-    ended = _run_at(track.points, now.taken_at_ns)
+    began = _run_at(points, last.taken_at_ns)
+    ended = _run_at(points, now.taken_at_ns)
     if began is None or ended is None:
-        return track
+        return heard
     window_ns = now.taken_at_ns - last.taken_at_ns
     progress = Progress(
         began_at_ns=last.taken_at_ns,
@@ -328,7 +365,7 @@ def _accounting(track: Track, now: CpuAccounting | None, perf: tuple[int, int] |
         active_vcpus=len(now.online) if now.online == last.online else None,
         worth_ratio=worth,
     )
-    return _with_progress(track, progress)
+    return _with_progress(heard, progress)
 
 
 def _per_cycle(before: tuple[int, int] | None, now: tuple[int, int] | None) -> float:
@@ -356,10 +393,10 @@ def _run_at(points: tuple[Point, ...], at_ns: int) -> float | None:
     return before.run_ns + share * (after.run_ns - before.run_ns)
 
 
-def _counted(track: Track, guest: GuestReading) -> int:
+def _counted(heard: Heard, guest: GuestReading, active_vcpus: int) -> int:
     """Active vCPUs to normalise by: the most that were online at either end of the window."""
-    sets = [part.online for part in (track.accounting, guest.accounting) if part is not None]
-    return max((len(online) for online in sets), default=len(track.sample.active))
+    sets = [part.online for part in (heard.accounting, guest.accounting) if part is not None]
+    return max((len(online) for online in sets), default=active_vcpus)
 
 
 def _smooth(before: float | None, now: float, keep: float) -> float:
@@ -369,31 +406,16 @@ def _smooth(before: float | None, now: float, keep: float) -> float:
     return keep * before + (1 - keep) * now
 
 
-def _active(sample: DomainSample) -> int:
-    return sample.live_vcpus if sample.online is None else len(sample.online)
-
-
-def _weight(sample: DomainSample) -> int:
-    """Where weight counts per vCPU, a domain's share is that of all of them together."""
-    if sample.share_unit is ShareUnit.VCPU:
-        return sample.weight * _active(sample)
-    return sample.weight
-
-
-def _ceiling(sample: DomainSample) -> int:
-    own, allowed = sample.max_vcpus, sample.terms.max_vcpus
-    return own if allowed is None or own < allowed else allowed
-
-
 def _claim(track: Track) -> Claim:
-    most = float(_ceiling(track.sample))
-    wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, track.queued_tasks, most)
-    return track.sample.uuid, float(_weight(track.sample)), wanted, most
+    most = float(track.most_vcpus)
+    queued = track.heard.queued_tasks
+    wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, queued, most)
+    return track.sample.uuid, float(track.weight), wanted, most
 
 
 def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
-    sample, locks = track.sample, track.locks
-    terms, guest = sample.terms, sample.guest
+    sample, heard = track.sample, track.heard
+    terms, guest, locks = sample.terms, sample.guest, heard.locks
     hold = None
     if sample.troubles:
         hold = next((trouble for trouble in HOLDS if trouble in sample.troubles), None)
@@ -406,33 +428,32 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         sample.name,
         terms.mode,
         sample.pool,
-        _weight(sample),
-        _active(sample),
+        track.weight,
+        track.active_vcpus,
         min(terms.min_vcpus, sample.max_vcpus),
-        _ceiling(sample),
+        track.most_vcpus,
         sample.method,
         track.used_pcpus,
         track.run_delay_pcpus,
         entitled_pcpus,
-        track.lock_wait_ratio if fresh else None,
+        heard.lock_wait_ratio if fresh else None,
         lock_at_ns,
-        track.queued_tasks,
+        heard.queued_tasks,
         guest.runnable.runnable if guest and guest.runnable else None,
-        track.system_ratio,
-        track.steal_ratio,
-        track.progress,
+        heard.system_ratio,
+        heard.steal_ratio,
+        heard.progress,
         hold,
     )
 
 
 _make_track = maker(Track)
 _make_point = maker(Point)
-_with_points = changer(Track, "points")
-_with_accounting = changer(Track, "accounting", "perf")
-_with_shares = changer(Track, "system_ratio", "steal_ratio")
-_with_progress = changer(Track, "progress")
-_with_locks = changer(Track, "locks", "lock_wait_ratio")
-_with_queue = changer(Track, "run_queue", "queued_tasks")
+_with_accounting = changer(Heard, "accounting", "perf")
+_with_shares = changer(Heard, "system_ratio", "steal_ratio")
+_with_progress = changer(Heard, "progress")
+_with_locks = changer(Heard, "locks", "lock_wait_ratio")
+_with_queue = changer(Heard, "run_queue", "queued_tasks")
 _AT = attrgetter("at_ns")
 _make_demand = maker(DomainDemand)
 
@@ -475,7 +496,7 @@ def _pools(
         unmanaged = unmanaged_pcpus * pool.pcpus / all_pcpus
         available = max(pool.pcpus - unmanaged, MIN_AVAILABLE_RATIO * pool.pcpus)
         entitled |= water_filled(available, [_claim(t) for t in inside])
-        active = sum([_active(t.sample) for t in inside])
+        active = sum([t.active_vcpus for t in inside])
         delays = [t.run_delay_pcpus for t in inside if t.run_delay_pcpus is not None]
         pools.append(
             PoolDemand(
