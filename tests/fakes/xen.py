@@ -35,6 +35,7 @@ def refusal(code: int, message: str) -> libvirt.libvirtError:
 
 
 NO_DOMAIN = 42
+DOM0 = "00000000-0000-0000-0000-000000000000"
 INVALID_ARGUMENT = 8
 NO_SUPPORT = 3
 
@@ -243,6 +244,12 @@ class FakeDom0:
     def info(self) -> list[int]:
         return [1, 1, 1, 1, self._world.dom0_ns]
 
+    def schedulerType(self) -> tuple[str, int]:  # noqa: N802
+        return self._world.scheduler, 2
+
+    def schedulerParameters(self) -> dict[str, int]:  # noqa: N802
+        return {"weight": 256, "cap": 0}
+
 
 class FakeConnection:
     """What libvirt-python gives for one connection."""
@@ -282,8 +289,10 @@ class FakeConnection:
         found = [FakeDomain(self._world, uuid) for uuid in self._world.guests]
         return [FakeDom0(self._world), *found]
 
-    def lookupByUUIDString(self, uuid: str) -> FakeDomain:  # noqa: N802
+    def lookupByUUIDString(self, uuid: str) -> FakeDomain | FakeDom0:  # noqa: N802
         self._up()
+        if uuid == DOM0:
+            return FakeDom0(self._world)
         if uuid not in self._world.guests:
             raise refusal(NO_DOMAIN, "Domain not found")
         return FakeDomain(self._world, uuid)
