@@ -58,7 +58,7 @@ class Vcpu:
         pcpu: Where it is queued or runs; where it was last while it is neither.
         ran_on: The pCPU it last ran on.
         due_ns: What it has to pay when it is dispatched, beside switch and migration.
-        in_kernel: Whether the guest executes in kernel mode (what a PAUSE exit can see).
+        in_kernel: Whether the guest executes, or first will, in kernel mode (what PAUSE exits see).
         spinning: Whether it left the pCPU in a PAUSE loop (KVM's in_spin_loop).
         preemptions: Times the host took the pCPU away.
         migrations: Times it was dispatched on another pCPU than before.
@@ -214,6 +214,7 @@ class Scheduler(Protocol):
         name: As in scenarios.
         tick_ns: Period of `tick` on each pCPU, 0 for none.
         ticks_when_idle: Whether idle pCPUs tick too.
+        ticks_together: Whether all pCPUs tick at the same instants.
         accounting_ns: Period of `account`, 0 for none.
         balance_ns: The longest an idle pCPU may overlook a waiting vCPU it could run.
         weight_per_domain: Whether a weight counts per domain rather than per vCPU.
@@ -222,6 +223,7 @@ class Scheduler(Protocol):
     name: str
     tick_ns: int
     ticks_when_idle: bool
+    ticks_together: bool
     accounting_ns: int
     balance_ns: int
     weight_per_domain: bool

@@ -109,7 +109,9 @@ class Host:
         self._choose = scheduler.schedule
         self._soon = engine.soon
         phases = chance.stream("host", "phases")
-        self.pcpus = [Pcpu(i, phases.below(max(1, scheduler.tick_ns))) for i in range(pcpus)]
+        tick_ns = max(1, scheduler.tick_ns)
+        drawn = [phases.below(tick_ns) for _ in range(1 if scheduler.ticks_together else pcpus)]
+        self.pcpus = [Pcpu(i, drawn[i % len(drawn)]) for i in range(pcpus)]
         self.idle_mask = (1 << pcpus) - 1
         for pcpu in self.pcpus:
             pcpu.reschedule = partial(self._schedule, pcpu)

@@ -158,7 +158,7 @@ def _pause_loop(pause: Pause, platform: Platform) -> PauseLoop | None:
     if pause is Pause.OFF:
         return None
     if "exit_lock_ns" in platform.guest:
-        return EMULATED
+        return dataclasses.replace(EMULATED, user_mode=pause is Pause.ANY)
     if platform.directed_yield:
         return PauseLoop(user_mode=pause is Pause.ANY)
     return PauseLoop(user_mode=pause is Pause.ANY, directed=False, grow=1)

@@ -76,18 +76,21 @@ TOY = GuestConfig(
 """No tick, wake, IPI or switch cost: what the toy model of spin barriers is compared with has none."""
 
 TCG = GuestConfig(
-    steal_clock=False, tick_ns=13_000, switch_ns=9_700, wake_ns=7_700, syscall_ns=1_900,
-    ipi_send_ns=3_400, ipi_receive_ns=4_700, halt_ns=4_700, kick_ns=3_400, futex_hold_ns=970, handoff_ns=600,
+    steal_clock=False, tick_ns=5_400, switch_ns=4_100, wake_ns=3_300, syscall_ns=810,
+    ipi_send_ns=3_300, ipi_receive_ns=4_100, halt_ns=4_100, kick_ns=3_300, futex_hold_ns=410, handoff_ns=220,
     exit_lock_ns=1_700,
 )  # fmt: skip
 """A guest under QEMU's emulation, from the lab's micro-benchmarks of one guest that has the host to
-itself (`python -m lab --only micro`, the best of five blocks, since other work ran beside them):
+itself (`python -m lab --only micro`, on a machine where nothing else ran; rates are sums over two
+threads):
 
-* `blocking_barrier_switch`, two threads on one vCPU, 21.3 us a round: two system calls, a wake-up
-  and a switch. Divided as they are on hardware (above): a factor of 6.45, used for ticks as well.
-* `blocking_barrier_wake`, the same on two vCPUs, 39.3 us: a system call, a wake-up and a switch
-  again; 17.9 us are left for sending and taking an interrupt and for a halt, divided likewise.
-* `spin_barrier` 1.26 us and `spin_barrier_pause` 4.7 us a round: a PAUSE costs 3.4 us. Half of it,
-  and as much of the other exits, is taken to be under the emulator's lock: that is not measured.
-  What is left of a PAUSE beside its trip through the lock is in `pause.EMULATED`.
+* `blocking_barrier_switch`, two threads on one vCPU, 198,985 a second or 10.05 us a round: two
+  futex calls, a wake-up and a switch, besides 0.28 us of the barrier itself (`spin_barrier`). On
+  hardware they are 3.6 us (above): a factor of 2.71, used for ticks and hand-overs as well.
+* `blocking_barrier_wake`, the same on two vCPUs: five blocks from 10.4 to 25.4 us. In the fast ones
+  the guest had put both threads on one vCPU, as the figure is that of `blocking_barrier_switch`; so
+  the slowest block is taken. Of it 16.5 us are left for sending and taking an interrupt and for a
+  halt, three trips through the emulator's lock included, divided as on hardware.
+* What the emulator does under its lock at such an exit is not measured; it wakes a thread of the
+  host, and 1.7 us is what such a system call takes. For PAUSE see `pause.EMULATED`.
 """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vcpud_simulator.engine import NEVER, Timer
 from vcpud_simulator.entities import BLOCKED, CO_STOPPED, RUNNABLE, RUNNING, Vcpu
+from vcpud_simulator.guest.emulator import Exits
 from vcpud_simulator.guest.runqueue import RunQueue
 from vcpud_simulator.guest.task import (
     CURRENT,
@@ -26,7 +27,6 @@ from vcpud_simulator.guest.task import (
 from vcpud_simulator.trace import Kind
 
 if TYPE_CHECKING:
-    from vcpud_simulator.guest.emulator import ExitLock
     from vcpud_simulator.guest.kernel import GuestKernel
 
 Interrupt: TypeAlias = Callable[["GuestCpu"], None]
@@ -48,6 +48,7 @@ class GuestCpu:
         queue: Tasks that wait for it.
         need_resched: Whether to choose another task as soon as that is allowed.
         overhead_ns: Kernel work to be done before anything else.
+        exits: How it leaves translated code, where it is emulated.
         in_line: Whether its vCPU sleeps until the emulator's lock is free.
         quiescent_ns: When it last passed a quiescent state (RCU).
         user_ns: As the guest accounts it: whole ticks, to the mode the tick found.
@@ -63,8 +64,8 @@ class GuestCpu:
     __slots__ = (
         "_begun_ns", "_idle_since_ns", "_in_loop", "_next_balance_ns", "_pause_left_ns",
         "_pause_window_ns", "_run_at_tick_ns", "_stolen_at_charge_ns", "_stolen_at_tick_ns",
-        "_timer", "_trips", "_waker", "config", "current", "engine", "host", "idle_ns", "in_line",
-        "index", "interrupts", "kernel", "need_resched", "next_tick_ns", "online", "overhead_ns",
+        "_timer", "_waker", "config", "current", "engine", "exits", "host", "idle_ns", "in_line", "index",
+        "interrupts", "kernel", "need_resched", "next_tick_ns", "online", "overhead_ns",
         "queue", "queue_wait_ns", "quiescent_ns", "running", "steal_ns", "system_ns",
         "true_overhead_ns", "true_spin_ns", "true_work_ns", "user_ns", "vcpu",
     )  # fmt: skip
@@ -95,7 +96,7 @@ class GuestCpu:
         self._next_balance_ns = now_ns + kernel.config.balance_ns
         self._pause_window_ns = self._pause_left_ns = NO_LIMIT
         self._stolen_at_charge_ns = self._stolen_at_tick_ns = self._run_at_tick_ns = 0
-        self._trips = 0
+        self.exits = None if kernel.exit_lock is None else Exits(self, kernel.exit_lock)
         self.in_line = False
         self._timer = Timer(self._event)
         self._waker = Timer(self._idle_tick)
@@ -112,6 +113,8 @@ class GuestCpu:
         pause = self.host.pause
         if pause is not None:
             self._pause_window_ns = self._pause_left_ns = pause.window_ns
+            if self.vcpu.spinning:
+                pause.loaded(self.vcpu)
         task = self.current
         if task is None and self._idle_since_ns >= 0:
             self.idle_ns += self.engine.now_ns - self._idle_since_ns
@@ -123,6 +126,8 @@ class GuestCpu:
                 self.next_tick_ns += -(-(begin_ns - self.next_tick_ns) // jiffy_ns) * jiffy_ns
         elif task is not None and task.spinning:
             task.sync.resumed(self, task)
+            if self.exits is not None:
+                self.exits.meet(task)
         self.refresh()
         if self.interrupts or (task is None and not self.overhead_ns):
             self.engine.arm(self._timer, begin_ns)
@@ -130,26 +135,16 @@ class GuestCpu:
     def charge_exit(self, cost_ns: int) -> None:
         """Kernel work that leaves the guest: emulated, it takes the emulator's lock besides."""
         self.charge(cost_ns)
-        if self.kernel.exit_lock is not None:
-            self._trips += 1
-
-    def _travel(self, lock: ExitLock) -> None:
-        """Through the emulator's lock: take it and work under it, or release it, or wait."""
-        if lock.holder is self:
-            self._trips -= 1
-            lock.release()
-        elif lock.take(self):
-            self.overhead_ns += self.config.exit_lock_ns
-        else:
-            self.in_line = True
-            self._stop_executing()
-            self.host.block(self.vcpu)
+        if self.exits is not None:
+            self.exits.trips += 1
 
     def suspend(self, now_ns: int) -> None:
         """The vCPU has lost its pCPU (`entities.VcpuGuest`)."""
         self._advance(now_ns)
         self._timer.sequence = 0
         self.running = False
+        if self.exits is not None:
+            self.exits.preempted()
         task = self.current
         if task is None:
             return
@@ -235,7 +230,7 @@ class GuestCpu:
             return
         when_ns = self._begun_ns + self.overhead_ns
         task = self.current
-        if self._trips:
+        if self.exits is not None and self.exits.trips:
             pass
         elif task is not None and (task.preempt_count or not self.need_resched):
             if task.spinning:
@@ -279,8 +274,8 @@ class GuestCpu:
                 self._tick(now_ns)
             if self.overhead_ns:
                 return
-            if self._trips and self.kernel.exit_lock is not None:
-                self._travel(self.kernel.exit_lock)
+            if self.exits is not None and self.exits.trips:
+                self.exits.travel()
                 continue
             task = self.current
             if task is None:
@@ -350,7 +345,9 @@ class GuestCpu:
         if self.running:
             if not self._in_loop:
                 self.engine.arm(self._timer, max(self.engine.now_ns, self._begun_ns))
-        elif self.vcpu.state == BLOCKED and not self.in_line:
+            return
+        self.vcpu.in_kernel = True  # what it will do first (kvm_arch_dy_has_pending_interrupt)
+        if self.vcpu.state == BLOCKED and not self.in_line:
             self.host.wake(self.vcpu)
 
     # ------------------------------------------------------------------ ticks
@@ -486,8 +483,11 @@ class GuestCpu:
             self._rethink_yielder(current)
             self.refresh()
 
-    def sleep(self, task: Task) -> None:
-        """The current task sleeps until woken."""
+    def sleep(self, task: Task, *, interruptible: bool = True) -> None:
+        """The current task sleeps until woken; where a signal would wake it, a dying one ends."""
+        if task.dying and interruptible:
+            self.exit(task)
+            return
         self._put(task)
         task.state = SLEEPING
 
@@ -539,6 +539,8 @@ class GuestCpu:
         task.spin_left_ns = limit_ns
         task.spin_began_ns = now_ns
         self._pause_left_ns = self._pause_window_ns
+        if self.exits is not None:
+            self.exits.meet(task)
         if self.host.trace is not None:
             self.host.trace.record(now_ns, _SPIN_BEGIN, self.vcpu.number, int(in_kernel))
         if yields:
@@ -564,17 +566,18 @@ class GuestCpu:
 
     def wait_halted(self) -> None:
         """The current task halts the vCPU while it waits for a lock (paravirtual locks)."""
-        self._stop_executing()
+        self.stop_executing()
         self.host.block(self.vcpu)
 
     # ------------------------------------------------------------------ idling
 
-    def _stop_executing(self) -> None:
+    def stop_executing(self) -> None:
+        """It gives its pCPU up itself, and is about to tell the host."""
         self.running = False
         self._timer.sequence = 0
 
     def _halt(self, now_ns: int) -> None:
-        self._stop_executing()
+        self.stop_executing()
         self._idle_since_ns = now_ns
         self.vcpu.in_kernel = False
         if not self.online:

@@ -57,8 +57,8 @@ class GuestKernel:
         self.lock_wait_ns = 0
         self.spin_wait_ns = 0
         self.latency_ns = self.min_granularity_ns = self.wakeup_granularity_ns = 0
-        jiffy_ns = self.config.jiffy_ns
-        self.cpus = [GuestCpu(self, v, self.chance.below(jiffy_ns)) for v in domain.vcpus]
+        phase_ns = self.chance.below(self.config.jiffy_ns)
+        self.cpus = [GuestCpu(self, vcpu, phase_ns) for vcpu in domain.vcpus]
         for cpu in self.cpus:
             cpu.vcpu.guest = cpu
         self.rescale()
@@ -130,6 +130,7 @@ class GuestKernel:
             task.state = DONE
             del self.tasks[task]
             return
+        task.dying = True
         task.program = _last_steps(task, task.program)
         cpu = task.cpu
         cpu.advance()

@@ -6,10 +6,13 @@ they decide to stop spinning is what overcommit upsets.
 Approach: the kernel's mutex spins while its owner is on a CPU *as the guest sees it*, and until
 another task needs the CPU. Spinners queue (the OSQ): the first watches the owner, each other one
 the one before it, and only the first may take the mutex. With `vcpu_is_preempted` they also stop
-when whom they watch has no pCPU. The user-space lock spins for a time of its own. A release hands
-nothing over: the first sleeper is woken and competes with newcomers.
+when whom they watch has no pCPU. Each release wakes the first sleeper besides; comes it too late,
+the next release hands the mutex over to it, and until then it watches the owner as well. The
+user-space lock spins for a time of its own, and a release hands nothing over: the first sleeper is
+woken and competes with newcomers.
 
-References: kernel/locking/mutex.c `mutex_optimistic_spin`, `mutex_spin_on_owner`; osq_lock.c; Linux commits
+References: kernel/locking/mutex.c `mutex_optimistic_spin`, `mutex_spin_on_owner`,
+`__mutex_lock_common` (`__mutex_trylock_or_handoff`), `__mutex_unlock_slowpath`; osq_lock.c; commits
 05ffc951392d and 1885aa7041c9 (vcpu_is_preempted); InnoDB's sync_spin_loops (30 rounds of about
 6 us with its default delay); glibc PTHREAD_MUTEX_ADAPTIVE_NP.
 """
@@ -94,7 +97,7 @@ class SleepingLock:
         self.sleeps += 1
         self._sleeping.insert(0 if first else len(self._sleeping), task)
         cpu.charge(self.kernel.config.syscall_ns)
-        cpu.sleep(task)
+        cpu.sleep(task, interruptible=not self.in_kernel)
 
     def _may_spin(self, task: Task) -> bool:  # noqa: ARG002
         return self.spin_ns != 0
@@ -132,6 +135,8 @@ class Mutex(SleepingLock):
     def __init__(self, kernel: GuestKernel, *, sees_preemption: bool = False) -> None:
         super().__init__(kernel, spin_ns=NO_LIMIT)
         self.sees_preemption = sees_preemption
+        self._woken: Task | None = None
+        self._promised = False
 
     def _may_spin(self, task: Task) -> bool:  # noqa: ARG002
         return self._owner_on_cpu() and (not self._spinning or self._on_cpu(self._spinning[-1]))
@@ -148,23 +153,76 @@ class Mutex(SleepingLock):
         task.owns = self
 
     def release(self, cpu: GuestCpu, task: Task) -> None:
-        """Only the first spinner takes it; while that one's vCPU has no pCPU it stays free."""
+        """To whom it is promised; else the first spinner may take it, and the first sleeper wakes.
+
+        While the first spinner's vCPU has no pCPU it stays free.
+        """
         if self.owner is not task:
             raise RuntimeError(f"{task} released a mutex which {self.owner} holds")
         task.owns = self.owner = None
+        if self._promised:
+            self._hand_over(cpu)
+            return
         if self._spinning and self._spinning[0].cpu.executes(self._spinning[0]):
             self._grant(self._spinning[0])
-        else:
+        if self._woken is None:
             self._wake_one(cpu)
+
+    def _wake_one(self, cpu: GuestCpu) -> None:
+        """It stays first in line until it has the mutex."""
+        if self._sleeping:
+            self._woken = self._sleeping.pop(0)
+            self._woken.then = self._retry
+            self.kernel.wake(self._woken, cpu)
+
+    def _hand_over(self, cpu: GuestCpu) -> None:
+        """Whoever is first in line has it now, whether it executes or not (`__mutex_handoff`)."""
+        self._promised = False
+        if self._woken is None:
+            self._wake_one(cpu)
+        heir, self._woken = self._woken, None
+        if heir is None:
+            raise RuntimeError("a mutex was promised to nobody")
+        self._take(heir)
+        if heir.spinning:
+            heir.cpu.stop_spin(heir, self.kernel.config.handoff_ns)
+
+    def _retry(self, cpu: GuestCpu, task: Task) -> None:
+        """The woken one takes it, or makes sure that it is next, and watches the owner meanwhile."""
+        if self.owner is task:
+            return
+        if self.owner is None:
+            self._woken = None
+            self._take(task)
+            return
+        self._promised = True
+        if self._owner_on_cpu():
+            cpu.spin(task, self, in_kernel=True)
+        else:
+            self._stop(cpu, task)
+
+    def _stop(self, cpu: GuestCpu, task: Task) -> None:
+        if task is not self._woken:
+            super()._stop(cpu, task)
+            return
+        if task.spinning:
+            cpu.stop_spin(task)
+        self._woken = None
+        self._sleep(cpu, task, first=True)
 
     def owner_left(self) -> None:
         """The owner was switched out by the guest: nobody spins for it any longer."""
         self._give_up(self._spinning)
+        self._give_up_woken()
 
     def owner_preempted(self) -> None:
         """The owner's vCPU has lost its pCPU."""
         if self.sees_preemption:
-            self._give_up(self._spinning)
+            self.owner_left()
+
+    def _give_up_woken(self) -> None:
+        if self._woken is not None and self._woken.spinning:
+            self._give_up([self._woken])
 
     @staticmethod
     def _give_up(waiters: list[Task]) -> None:
@@ -181,11 +239,14 @@ class Mutex(SleepingLock):
         """
         if cpu.running:
             task.spin_left_ns = 0
-        elif self.sees_preemption:
+        elif self.sees_preemption and task is not self._woken:
             self._give_up(self._spinning[self._spinning.index(task) + 1 :])
 
     def resumed(self, cpu: GuestCpu, task: Task) -> None:  # noqa: ARG002
-        if self._spinning[0] is task:
+        if task is self._woken:
+            if not self._owner_on_cpu():
+                task.spin_left_ns = 0
+        elif self._spinning[0] is task:
             if self.owner is None:
                 self._grant(task)
             elif not self._owner_on_cpu():

@@ -79,6 +79,7 @@ class Task:
         stopper: Whether it is a CPU's stopper, before which everything else yields.
         pinned: Whether it may not leave its CPU.
         system: Whether it is the kernel's or a service's, and no part of a session.
+        dying: Whether it was killed, and only gives back what it holds.
         in_kernel: Mode of what it is doing.
         left_ns: CPU time until the operation's present part is done.
         then: Continues the operation when `left_ns` is used up, instead of the next operation.
@@ -100,7 +101,7 @@ class Task:
     """
 
     __slots__ = (
-        "charged_at_ns", "cpu", "in_kernel", "left_ns", "name", "on_exit", "owns", "pinned",
+        "charged_at_ns", "cpu", "dying", "in_kernel", "left_ns", "name", "on_exit", "owns", "pinned",
         "preempt_count", "program", "queued_at_ns", "ran_ns", "slice_began_ns", "spin_began_ns",
         "spin_left_ns", "spinning", "spun_ns", "state", "stopper", "sync", "system", "then", "timer",
         "train", "vruntime_ns", "work_ns", "yields",
@@ -119,6 +120,7 @@ class Task:
         self.stopper = False
         self.pinned = False
         self.system = False
+        self.dying = False
         self.in_kernel = False
         self.left_ns = 0
         self.then = None

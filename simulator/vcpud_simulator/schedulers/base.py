@@ -15,6 +15,7 @@ class BaseScheduler:
     name = "base"
     tick_ns = 0
     ticks_when_idle = False
+    ticks_together = False
     accounting_ns = 0
     balance_ns = 0
     weight_per_domain = False

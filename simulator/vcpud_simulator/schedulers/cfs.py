@@ -5,10 +5,11 @@ Problem: share a processor in proportion to weights, without fixed slices, and f
 Approach: run whoever has the least weighted run time. A latency period is divided among those that
 wait, by weight, but nobody gets less than a granularity; a slice is looked at only at ticks. A
 sleeper comes back half a latency behind the others at most, and preempts whoever leads it by more
-than the wake-up granularity. All three grow with 1 + log2(pCPUs, at most 8).
+than the wake-up granularity. All three grow with 1 + log2(pCPUs, at most 8). Who yields is passed
+over, and who is yielded to goes first, both only within a wake-up granularity of whoever is due.
 
 References: Linux 6.1 kernel/sched/fair.c: `sched_slice`, `check_preempt_tick`,
-`wakeup_preempt_entity`, `place_entity` (GENTLE_FAIR_SLEEPERS, START_DEBIT),
+`wakeup_preempt_entity`, `pick_next_entity`, `place_entity` (GENTLE_FAIR_SLEEPERS, START_DEBIT),
 `get_update_sysctl_factor`.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from vcpud_simulator.entities import Vcpu
 from vcpud_simulator.schedulers.fair import UNIT_WEIGHT, Entity, FairQueue, FairScheduler
 
 LATENCY_NS: Final = 6_000_000
@@ -42,7 +44,29 @@ class Cfs(FairScheduler):
         return max(share_ns, MIN_GRANULARITY_NS * self.factor)
 
     def pick_entity(self, queue: FairQueue) -> Entity:
-        return queue.first()
+        first = queue.first()
+        if first is queue.skipped and len(queue.entities) > 1:
+            others = (entity for entity in queue.entities if entity is not first)
+            second = min(others, key=lambda entity: entity.vruntime_ns)
+            if self._near(first, second):
+                return second
+        return first
+
+    def fair_to_favour(self, queue: FairQueue, buddy: Entity) -> bool:
+        return self._near(queue.first(), buddy)
+
+    def _near(self, first: Entity, other: Entity) -> bool:
+        """Whether nobody minds when that one goes before the first."""
+        return not self.preempts(other, first)
+
+    def yield_(self, vcpu: Vcpu, now_ns: int) -> None:
+        """Whoever is next goes before it, where that is fair (`yield_task_fair`)."""
+        self._charge(vcpu.pcpu, now_ns)
+        entity: Entity = vcpu.sched
+        entity.queue.skipped = entity
+        holder = entity.queue.holder
+        if holder is not None:
+            holder.queue.skipped = holder
 
     def place(self, queue: FairQueue, entity: Entity, *, initial: bool) -> None:
         floor_ns = queue.min_vruntime_ns

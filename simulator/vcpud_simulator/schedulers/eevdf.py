@@ -11,7 +11,8 @@ preempts only if it would be picked and the current one has had its slice or has
 on (the effect of DELAY_DEQUEUE with DELAY_ZERO), credit is not spent by sleeping.
 
 Queues, groups, wake-up placement and balancing are those of `fair`. Not modelled: slices set per
-task (so PREEMPT_SHORT never applies), buddies other than a directed yield's, the weight that a
+task (so PREEMPT_SHORT never applies), buddies other than a directed yield's (which counts while
+eligible: PICK_BUDDY, as of Linux 6.14; before, it was ignored), the weight that a
 delayed sleeper keeps in V.
 
 References: Linux 6.12 kernel/sched/fair.c: `pick_eevdf`, `entity_eligible`, `update_entity_lag`,
@@ -117,6 +118,9 @@ class Eevdf(FairScheduler):
             ):
                 best = entity
         return best or queue.first()
+
+    def fair_to_favour(self, queue: FairQueue, buddy: Entity) -> bool:
+        return buddy.vruntime_ns <= self.virtual_time_ns(queue)
 
     def place(self, queue: FairQueue, entity: Entity, *, initial: bool) -> None:
         now_ns = self.virtual_time_ns(queue)

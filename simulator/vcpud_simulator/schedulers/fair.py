@@ -6,12 +6,13 @@ vCPUs; its weight there is the domain's weight times the part of its runnable vC
 (`calc_group_shares`), and its vCPUs share what the group gets.
 
 A sleeper goes back to where it was if that idles, else to an idle pCPU, else where it was. A pCPU
-that runs out of work pulls a waiting vCPU; a tick with somebody waiting wakes an idle pCPU to do
-so; a periodic balance evens out loads. Balance scheduling (Sukwong and Kim, EuroSys 2011) never
-puts two siblings on one pCPU's queue, where that can be avoided. Not modelled: NUMA, caches,
-PELT's decaying averages (loads are those of the instant), bandwidth control.
+that runs out of work pulls a waiting vCPU whose caches are cold; a tick with somebody waiting wakes
+an idle pCPU to do so; a periodic balance evens out loads, which are sums of weights. All pCPUs tick
+at the same instants (`tick_setup_sched_timer` without `skew_tick`). Balance scheduling (Sukwong and
+Kim, EuroSys 2011) never puts two siblings on one pCPU's queue, where that can be avoided. Not
+modelled: NUMA, caches, PELT's decaying averages (loads are those of the instant), bandwidth control.
 
-References: Linux kernel/sched/fair.c, v6.1 (CFS) and v6.12 (EEVDF).
+References: Linux kernel/sched/fair.c, v6.1 (CFS) and v6.12 (EEVDF); kernel/time/tick-sched.c.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ TICK_NS: Final = 4_000_000
 """CONFIG_HZ 250, as Debian and Ubuntu build it."""
 BALANCE_NS: Final = 32_000_000
 """Periodic balancing of a busy pCPU: sd->balance_interval x busy_factor 16, small domain."""
+IMBALANCE_PERCENT: Final = 117
+"""sd->imbalance_pct of pCPUs that share a cache: a load less than a sixth larger is no reason."""
+MIGRATION_COST_NS: Final = 500_000
+"""sysctl_sched_migration_cost: who ran so recently is not pulled."""
 UNIT_WEIGHT: Final = 1024
 """NICE_0_LOAD: at this weight virtual time is real time."""
 SHARES_PER_WEIGHT: Final = 4
@@ -48,12 +53,13 @@ class Entity:
         deadline_ns: Virtual deadline of its request (EEVDF).
         lag_ns: Virtual lag kept while it sleeps (EEVDF).
         ran_ns: Time since it was picked.
+        stopped_ns: When it last stopped running.
         waiting: Whether it is queued and not current.
     """
 
     __slots__ = (
-        "deadline_ns", "lag_ns", "own", "queue", "ran_ns", "vcpu", "vruntime_ns", "waiting",
-        "weight",
+        "deadline_ns", "lag_ns", "own", "queue", "ran_ns", "stopped_ns", "vcpu", "vruntime_ns",
+        "waiting", "weight",
     )  # fmt: skip
 
     def __init__(self, queue: FairQueue, weight: int, vcpu: Vcpu | None) -> None:
@@ -65,6 +71,7 @@ class Entity:
         self.deadline_ns = 0
         self.lag_ns = 0
         self.ran_ns = 0
+        self.stopped_ns = -MIGRATION_COST_NS
         self.waiting = False
 
 
@@ -77,14 +84,16 @@ class FairQueue:
         current: The one that runs.
         min_vruntime_ns: Never decreases.
         load: Weights of those waiting and running.
-        buddy: Preferred once, by a directed yield.
+        buddy: Preferred until it is picked, by a directed yield, where that is fair (`set_next_buddy`).
+        skipped: Who yielded and has not been picked since (CFS, `set_skip_buddy`).
         next_balance_ns: When the pCPU balances next.
+        balance_failures: Times in a row that it found nothing to take (`nr_balance_failed`).
         groups: The domains' entities on the pCPU.
     """
 
     __slots__ = (
-        "buddy", "current", "entities", "groups", "holder", "load", "min_vruntime_ns",
-        "next_balance_ns", "updated_ns",
+        "balance_failures", "buddy", "current", "entities", "groups", "holder", "load", "min_vruntime_ns",
+        "next_balance_ns", "skipped", "updated_ns",
     )  # fmt: skip
 
     def __init__(self, holder: Entity | None) -> None:
@@ -94,7 +103,9 @@ class FairQueue:
         self.min_vruntime_ns = 0
         self.load = 0
         self.buddy: Entity | None = None
+        self.skipped: Entity | None = None
         self.next_balance_ns = 0
+        self.balance_failures = 0
         self.updated_ns = 0
         self.groups: dict[Domain, Entity] = {}
 
@@ -106,6 +117,13 @@ class FairQueue:
     def first(self) -> Entity:
         """The one with the least virtual run time; there is one. The oldest of equals."""
         return min(self.entities, key=_vruntime)
+
+    def forget_wishes(self, entity: Entity) -> None:
+        """It is picked or leaves: neither preferred nor passed over any more (`clear_buddies`)."""
+        if self.buddy is entity:
+            self.buddy = None
+        if self.skipped is entity:
+            self.skipped = None
 
     def settle(self) -> None:
         """Let `min_vruntime_ns` follow."""
@@ -129,6 +147,8 @@ class FairScheduler(BaseScheduler):
         siblings_apart: Balance scheduling.
     """
 
+    ticks_together = True
+
     def __init__(
         self, *, groups: bool = True, siblings_apart: bool = False, tick_ns: int = TICK_NS
     ) -> None:
@@ -145,6 +165,10 @@ class FairScheduler(BaseScheduler):
 
     def pick_entity(self, queue: FairQueue) -> Entity:
         """Who of those waiting is next; there is one."""
+        raise NotImplementedError
+
+    def fair_to_favour(self, queue: FairQueue, buddy: Entity) -> bool:
+        """Whether one of those waiting may go first because somebody wishes it."""
         raise NotImplementedError
 
     def place(self, queue: FairQueue, entity: Entity, *, initial: bool) -> None:
@@ -304,8 +328,7 @@ class FairScheduler(BaseScheduler):
         queue.entities.remove(entity)
         queue.load -= entity.weight
         entity.waiting = False
-        if queue.buddy is entity:
-            queue.buddy = None
+        queue.forget_wishes(entity)
 
     def _reweigh(self, domain: Domain) -> None:
         """A group's weight on each pCPU follows where its runnable vCPUs are."""
@@ -364,7 +387,7 @@ class FairScheduler(BaseScheduler):
             self.host.tickle(self.host.pcpus[(idle_mask & -idle_mask).bit_length() - 1])
         if now_ns >= root.next_balance_ns:
             root.next_balance_ns = now_ns + BALANCE_NS
-            self._balance(pcpu, now_ns, idle=False)
+            self._balance(pcpu, now_ns)
 
     # ------------------------------------------------------------------ decisions
 
@@ -374,13 +397,15 @@ class FairScheduler(BaseScheduler):
         current = pcpu.current
         if root.current is not None and current is not None:
             self._put(pcpu, current, stays=current.state <= RUNNABLE)
-        if not root.entities and not self._balance(pcpu, now_ns, idle=True):
+        if not root.entities and not self._pull(pcpu, now_ns):
             return None, NEVER
         queue: FairQueue | None = root
         vcpu: Vcpu | None = None
         while queue is not None:
-            entity = queue.buddy or self.pick_entity(queue)
-            queue.buddy = None
+            entity = self.pick_entity(queue)
+            if queue.buddy is not None and self.fair_to_favour(queue, queue.buddy):
+                entity = queue.buddy
+            queue.forget_wishes(entity)
             queue.entities.remove(entity)
             entity.waiting = False
             if entity.vcpu is not current or entity.vcpu is None:
@@ -400,18 +425,20 @@ class FairScheduler(BaseScheduler):
             queue.current = None
             if entity is None:
                 continue
+            entity.stopped_ns = root.updated_ns
             if stays or (entity.own is not None and entity.own.count):
                 queue.entities.append(entity)
                 entity.waiting = True
             else:
                 self.leaves(queue, entity)
                 queue.load -= entity.weight
+                queue.forget_wishes(entity)
         if not stays:
             self._runnable[vcpu.domain] -= 1
             self._reweigh(vcpu.domain)
 
-    def yield_to(self, vcpu: Vcpu, target: Vcpu, now_ns: int) -> bool:  # noqa: ARG002
-        """The target is preferred at its pCPU's next decision (`yield_to`, next buddy)."""
+    def yield_to(self, vcpu: Vcpu, target: Vcpu, now_ns: int) -> bool:
+        """It yields, and the target is preferred where it waits (`yield_to_task_fair`)."""
         entity: Entity = target.sched
         if not entity.waiting:
             return False
@@ -421,30 +448,60 @@ class FairScheduler(BaseScheduler):
         holder = entity.queue.holder
         if holder is not None and holder.waiting:
             holder.queue.buddy = holder
+        self.yield_(vcpu, now_ns)
         self.host.tickle(target.pcpu)
         return True
 
     # ------------------------------------------------------------------ balancing
 
-    def _balance(self, pcpu: Pcpu, now_ns: int, *, idle: bool) -> bool:
-        """Pull one waiting vCPU from the most crowded pCPU; whether one came."""
-        mine = 0 if idle else self._threads(pcpu)
-        most, busiest = mine + (not idle), None
-        for other in self.host.pcpus:
-            threads = self._threads(other)
-            if other is not pcpu and threads > most and threads > 1:
-                most, busiest = threads, other
-        if busiest is None:
+    def _pull(self, pcpu: Pcpu, now_ns: int) -> bool:
+        """A pCPU without work takes a waiting vCPU from the most crowded one; whether it got one.
+
+        None that ran a moment ago: its caches are warm over there (`task_hot`).
+        """
+        busiest = max(self.host.pcpus, key=self._threads)
+        if busiest is pcpu or self._threads(busiest) < 2:  # noqa: PLR2004 - one runs
             return False
         for vcpu in self._waiting(busiest):
-            if self.siblings_apart and not idle and self._siblings(vcpu, pcpu):
-                continue
-            self._dequeue(vcpu, now_ns, sleeps=False)
-            self._enqueue(vcpu, pcpu, now_ns, woken=False)
-            if not idle:
-                self.host.tickle(pcpu)
-            return True
+            if now_ns - vcpu.sched.stopped_ns >= MIGRATION_COST_NS:
+                self._move(vcpu, pcpu, now_ns)
+                return True
         return False
+
+    def _balance(self, pcpu: Pcpu, now_ns: int) -> None:
+        """A busy pCPU takes a vCPU from the one with most load (`calculate_imbalance`).
+
+        It takes none whose load is more than what is out of balance, until it has found nothing
+        else several times: so nobody shares a pCPU for ever beside one who has his own.
+        """
+        root: FairQueue = pcpu.sched
+        loads = [other.sched.load for other in self.host.pcpus]
+        most = max(loads)
+        if 100 * most <= IMBALANCE_PERCENT * root.load:
+            return
+        mean = sum(loads) // len(loads)
+        imbalance = min(most - mean, mean - root.load)
+        busiest = self.host.pcpus[loads.index(most)]
+        for vcpu in self._waiting(busiest):
+            if self.siblings_apart and self._siblings(vcpu, pcpu):
+                continue
+            if self._load(vcpu) >> root.balance_failures <= imbalance:
+                root.balance_failures = 0
+                self._move(vcpu, pcpu, now_ns)
+                self.host.tickle(pcpu)
+                return
+        root.balance_failures += 1
+
+    def _move(self, vcpu: Vcpu, pcpu: Pcpu, now_ns: int) -> None:
+        self._dequeue(vcpu, now_ns, sleeps=False)
+        self._enqueue(vcpu, pcpu, now_ns, woken=False)
+
+    @staticmethod
+    def _load(vcpu: Vcpu) -> int:
+        """Its part of its pCPU's load (`task_h_load`)."""
+        entity: Entity = vcpu.sched
+        holder = entity.queue.holder
+        return entity.weight if holder is None else holder.weight // entity.queue.count
 
     @staticmethod
     def _waiting(pcpu: Pcpu) -> list[Vcpu]:

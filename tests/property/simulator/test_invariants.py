@@ -14,7 +14,8 @@ from vcpud_simulator.entities import BLOCKED, RUNNABLE, RUNNING, Scheduler
 from vcpud_simulator.experiment import Laboratory
 from vcpud_simulator.guest.costs import TCG
 from vcpud_simulator.guest.locks import ParavirtualLock, PreemptableLock, QueuedLock, UnfairLock
-from vcpud_simulator.pause import PauseLoop
+from vcpud_simulator.host import FREE
+from vcpud_simulator.pause import EMULATED, PauseLoop
 from vcpud_simulator.schedulers.cfs import Cfs
 from vcpud_simulator.schedulers.credit import Credit
 from vcpud_simulator.schedulers.credit2 import Credit2
@@ -228,6 +229,41 @@ def test_only_sampled_debit_gives_a_rogue_more_than_its_share(name: str) -> None
         assert share >= 0.85
     else:
         assert share <= 1.1 * 0.5
+
+
+@relaxed
+@given(
+    seed=st.integers(0, 1_000),
+    pcpus=st.integers(1, 3),
+    scheduler=st.sampled_from(SCHEDULERS),
+    guests=domains,
+    pause=st.booleans(),
+    emulated=st.booleans(),
+)
+def test_a_guest_accounts_for_every_nanosecond_its_vcpus_ran(  # noqa: PLR0913, PLR0917
+    seed: int, pcpus: int, scheduler: type[Cfs], guests: list[tuple[Workload, int, int]],
+    pause: bool, emulated: bool,
+) -> None:  # fmt: skip
+    """Work, spinning and the kernel's own work add up, where the host's switches are free."""
+    lab = Laboratory(
+        pcpus=pcpus,
+        scheduler=scheduler(),
+        seed=seed,
+        costs=FREE,
+        pause=EMULATED if emulated else PauseLoop() if pause else None,
+    )
+    for number, (workload, vcpus, weight) in enumerate(guests):
+        config = TCG if emulated else None
+        lab.add(f"d{number}", workload, vcpus=vcpus, weight=weight, config=config)
+    lab.run_for(20 * MS)
+    lab.inhabitants["d0"].agent.request(frozenset({0}))
+    lab.run_for(30 * MS)
+    now_ns = lab.engine.now_ns
+    for inhabitant in lab.inhabitants.values():
+        for cpu in inhabitant.kernel.cpus:
+            cpu.advance()
+            accounted_ns = cpu.true_work_ns + cpu.true_spin_ns + cpu.true_overhead_ns
+            assert accounted_ns == cpu.vcpu.in_state_ns(RUNNING, now_ns)
 
 
 PERSISTENT = [

@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
+from fakes.guests import Hog, hogs, run_ms, tiny_host
 from vcpud_simulator.entities import RUNNING, Scheduler
 from vcpud_simulator.experiment import Laboratory
 from vcpud_simulator.host import FREE
 from vcpud_simulator.schedulers.cfs import Cfs
+from vcpud_simulator.schedulers.credit_xen32 import CreditXen32
+from vcpud_simulator.schedulers.eevdf import Eevdf
 from vcpud_simulator.trace import Kind, Recording
 from vcpud_simulator.workloads.gobmk import GobmkLike
 from vcpud_simulator.workloads.noise import Noise
@@ -82,3 +85,65 @@ def test_an_idle_pcpu_takes_over_a_waiting_vcpu() -> None:
     lab.run_for(1_000 * MS)
     for vcpu in lab.host.vcpus:
         assert vcpu.in_state_ns(RUNNING, lab.engine.now_ns) > 985 * MS
+
+
+@pytest.mark.parametrize("scheduler", [Cfs, Eevdf])
+def test_a_linux_host_ticks_on_all_pcpus_at_once(scheduler: type[Cfs | Eevdf]) -> None:
+    lab = Laboratory(pcpus=8, scheduler=scheduler())
+    assert len({pcpu.phase_ns for pcpu in lab.host.pcpus}) == 1
+    xen = Laboratory(pcpus=8, scheduler=CreditXen32())
+    assert len({pcpu.phase_ns for pcpu in xen.host.pcpus}) == 8
+
+
+def test_a_linux_guest_ticks_on_all_its_cpus_at_once_and_guests_each_in_their_own_time() -> None:
+    lab = Laboratory(pcpus=4, scheduler=Cfs())
+    phases = [
+        {cpu.next_tick_ns for cpu in lab.add(name, GobmkLike(), vcpus=4).kernel.cpus}
+        for name in ("a", "b", "c")
+    ]
+    assert [len(phase) for phase in phases] == [1, 1, 1]
+    assert len(set.union(*phases)) == 3
+
+
+@pytest.mark.parametrize("scheduler", [Cfs, Eevdf])
+def test_of_three_hogs_on_two_pcpus_none_has_a_pcpu_to_itself(
+    scheduler: type[Cfs | Eevdf],
+) -> None:
+    found = shares(scheduler(groups=False), {"a": 1, "b": 1, "c": 1}, pcpus=2)
+    assert max(found.values()) < 0.45
+    assert min(found.values()) > 0.22
+
+
+@pytest.mark.parametrize("scheduler", [Cfs, Eevdf])
+def test_loads_are_balanced_by_weight_not_by_heads(scheduler: type[Cfs | Eevdf]) -> None:
+    """One of weight three on one pCPU, three of weight one on the other: as it has to be."""
+    lab = Laboratory(pcpus=2, scheduler=scheduler(groups=False), costs=FREE)
+    lab.add("heavy", GobmkLike(), vcpus=1, weight=768)
+    for name in ("a", "b", "c"):
+        lab.add(name, GobmkLike(), vcpus=1)
+    lab.run_for(500 * MS)
+    found = lab.measure(3_000 * MS)
+    assert found["heavy"].run_pcpus > 0.95
+    assert min(found[name].run_pcpus for name in "abc") > 0.3
+
+
+def test_who_ran_a_moment_ago_is_not_pulled_by_an_idle_pcpu() -> None:
+    host = tiny_host(Cfs(groups=False), 2)
+    crowded, idle = host.pcpus
+    (first,) = hogs(host, "first", pcpu=crowded).vcpus
+    run_ms(host, 1)
+    (second,) = hogs(host, "second", pcpu=idle).vcpus
+    run_ms(host, 20)
+    assert (first.pcpu, second.pcpu) == (crowded, idle)
+    third = host.add_domain("third", vcpus=1).vcpus[0]
+    third.guest = Hog()
+    third.pcpu = crowded
+    third.sched.vruntime_ns = -100 * MS
+    host.wake(third)  # preempts the first,
+    host.engine.run_until(host.engine.now_ns)
+    assert crowded.current is third
+    host.offline(second)
+    run_ms(host, 0)
+    assert idle.current is None  # which is too warm to be pulled at once,
+    run_ms(host, 5)
+    assert idle.current is not None  # but not after the next tick

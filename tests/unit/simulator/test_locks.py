@@ -108,6 +108,27 @@ def test_a_sleeping_lock_has_one_holder_and_loses_no_waiter(
     assert lock.contentions > 0
 
 
+def test_nobody_who_sleeps_on_a_mutex_is_passed_over_for_ever() -> None:
+    """Whoever was woken and came too late is handed it at the next release (MUTEX_FLAG_HANDOFF)."""
+    lab = Laboratory(pcpus=2, scheduler=Cfs())
+    guest = lab.add("guest", Noise(burst_ns=0), vcpus=2)
+    mutex = Mutex(guest.kernel)
+    took = [0] * 4
+
+    def program(number: int) -> Program:
+        while True:
+            yield Compute(5_000)
+            yield Lock(mutex)
+            took[number] += 1
+            yield Compute(50_000, in_kernel=True)
+            yield Unlock(mutex)
+
+    for number in range(4):
+        guest.kernel.spawn(f"t{number}", program(number))
+    lab.run_for(200 * MS)
+    assert min(took) > 0.5 * max(took)
+
+
 def test_a_shootdown_waits_for_preempted_vcpus() -> None:
     lab, guest = overcommitted()
     waited: list[int] = []

@@ -102,7 +102,7 @@ def test_the_kernel_lock_variant_of_ammp_waits_where_the_platform_can_show_it() 
         lab.add(name, AmmpLike(grain_ns=10 * MS, kernel_sections=sections), vcpus=4)
     lab.run_for(800 * MS)
     assert lab.inhabitants["quiet"].kernel.lock_wait_ns == 0
-    assert lab.inhabitants["loud"].kernel.lock_wait_ns > 5 * MS
+    assert lab.inhabitants["loud"].kernel.lock_wait_ns > MS
 
 
 def test_phases_follow_each_other_and_are_counted_apart() -> None:
