@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,6 +44,21 @@ def test_the_links_of_the_alerts_lead_to_a_page_that_is_installed(tmp_path: Path
         assert link.scheme == "file"
         page = (tmp_path / link.path.removeprefix("/")).read_text()
         assert f"\n## {link.fragment}\n".lower() in page.lower()
+
+
+@pytest.mark.process
+def test_whatever_the_program_tells_people_to_look_at_is_installed(tmp_path: Path) -> None:
+    root = installed(tmp_path)
+    sources = list((CHECKOUT / "vcpud").rglob("*.py"))
+    told = {
+        found
+        for path in sources
+        for found in re.findall(r"/usr/share/[\w./-]*\w", path.read_text())
+    }
+    assert "/usr/share/vcpud/guest/vcpud-lock-histogram" in told
+    assert [path for path in sorted(told) if not (root / path[1:]).exists()] == []
+    for path in sources:
+        assert not re.search(r"see (deploy|docs|systemd)/", path.read_text()), path
 
 
 @pytest.mark.process

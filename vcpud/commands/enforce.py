@@ -33,7 +33,8 @@ _EQUALS_ROOT = """\
 This lets the account vcpud change running domains through libvirt (org.libvirt.unix.manage).
 libvirt has no smaller right on its sockets: whoever holds it can define a domain that reads any
 disk of this host, so it equals root. Observing and dry runs do not need it. Where that is too
-much: libvirt's fine-grained access control is the narrow way, see deploy/README.md."""
+much: libvirt's fine-grained access control is the narrow way, see
+/usr/share/doc/vcpud/README.deploy.md."""
 
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
@@ -72,7 +73,8 @@ def _enable(options: argparse.Namespace) -> None:
     if not RULES_DIR.is_dir():
         raise VcpudError(
             f"{RULES_DIR} does not exist: there is no polkit here that reads it. Where libvirt "
-            "was built without polkit its sockets go by group: see deploy/README.md"
+            "was built without polkit its sockets go by group: see "
+            "/usr/share/doc/vcpud/README.deploy.md"
         )
     try:
         if target.exists() and target.read_text(encoding="utf-8") == rule():
@@ -161,6 +163,11 @@ def _give_back(options: argparse.Namespace) -> bool:
         left, running = [one.name for one in ledger.outstanding()], False
     else:
         left, running = answer["left"], True
+        for name in answer["unplug_pending"]:
+            say(
+                f"{printable(name)} has all it had; should its guest still carry out an unplug that "
+                "was given up, nobody will plug it back"
+            )
     if left:
         names = ", ".join(printable(name) for name in sorted(left))
         paused = "; vcpud stays paused: `vcpud resume` ends it" if running else ""

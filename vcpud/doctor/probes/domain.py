@@ -38,7 +38,8 @@ def _terms(facts: DomainFacts, _host: HostFacts) -> Findings:
             "metadata-invalid",
             Severity.ERROR,
             f"its vcpud metadata cannot be followed, so it is off: {description.wishes_error}",
-            "`virsh metadata` with the element <policy mode= min= max=>; see docs/tuning.md",
+            "`virsh metadata` with the element <policy mode= min= max=>; see "
+            "/usr/share/doc/vcpud/docs/tuning.md",
         )
     elif facts.terms.mode is not Mode.ENFORCE:
         yield about(

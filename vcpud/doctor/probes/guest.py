@@ -73,7 +73,8 @@ def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
                 severity,
                 f"its agent refuses {', '.join(blocked)}: {effect}",
                 "allow them in the guest (/etc/sysconfig/qemu-ga, --block-rpcs or --allow-rpcs), "
-                "then `systemctl restart qemu-guest-agent`; see deploy/guest/README.md",
+                "then `systemctl restart qemu-guest-agent`; see "
+                "/usr/share/vcpud/guest/README.md",
             )
         if absent:
             version = f" ({guest.version})" if guest.version else ""
@@ -142,7 +143,7 @@ def _guest_files(facts: DomainFacts, _host: HostFacts) -> Findings:
             Severity.WARNING,
             "the guest does not report how long it waits for locks: vcpud has only the host's "
             "signals, which cannot tell spinning from work",
-            "install deploy/guest/vcpud-lock-histogram in the guest",
+            "install /usr/share/vcpud/guest/vcpud-lock-histogram in the guest",
         )
 
 

@@ -82,7 +82,7 @@ def _driver(facts: HostFacts) -> Findings:
             Severity.ERROR,
             f"{facts.uri} is {facts.driver}, which the backend {facts.backend} cannot manage",
             f"`backend: {right}` in the configuration"
-            + (", see docs/getting-started-xen.md" if right == "xen" else ""),
+            + (", see /usr/share/doc/vcpud/docs/getting-started-xen.md" if right == "xen" else ""),
         )
     elif facts.driver not in (None, XEN, "QEMU"):
         yield on_host(

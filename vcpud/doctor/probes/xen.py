@@ -144,7 +144,7 @@ def _counts(facts: DomainFacts, _host: HostFacts) -> Findings:
             Severity.WARNING,
             f"it was given {xen.asked} vCPUs and has {xen.online} online: its guest lacks the udev "
             "rule that brings added CPUs online, they were taken by xl, or by vcpud",
-            "in the guest: deploy/guest/80-vcpud-xen-cpu.rules in /etc/udev/rules.d; "
+            "in the guest: /usr/share/vcpud/guest/80-vcpud-xen-cpu.rules in /etc/udev/rules.d; "
             "`xl vcpu-list` shows who is online",
         )
     else:
@@ -180,7 +180,8 @@ def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
             "xen-report-absurd",
             Severity.ERROR,
             f"what its guest publishes cannot be used: {xen.report_error}; it is held as it is",
-            "in the guest: the current deploy/guest/vcpud-xen-report, `vcpud-xen-report show`",
+            "in the guest: the current /usr/share/vcpud/guest/vcpud-xen-report, "
+            "`vcpud-xen-report show`",
         )
     elif not xen.reports:
         yield about(
@@ -189,7 +190,8 @@ def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
             Severity.WARNING,
             "its guest publishes nothing: vcpud has only the host's signals, which cannot tell "
             "spinning from work, and a change that has to prove itself is undone",
-            "in the guest: deploy/guest/vcpud-xen-report with its unit, see deploy/guest/README.md",
+            "in the guest: /usr/share/vcpud/guest/vcpud-xen-report with its unit, see "
+            "/usr/share/vcpud/guest/README.md",
         )
     elif not xen.reports_locks:
         yield about(
@@ -198,7 +200,7 @@ def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
             Severity.WARNING,
             "the guest does not report how long it waits for locks: vcpud has only the host's "
             "signals, which cannot tell spinning from work",
-            "install deploy/guest/vcpud-lock-histogram in the guest",
+            "install /usr/share/vcpud/guest/vcpud-lock-histogram in the guest",
         )
 
 

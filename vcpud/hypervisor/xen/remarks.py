@@ -19,7 +19,7 @@ NO_XL: Final = (
 )
 HOST_SIGNALS_ONLY: Final = (
     "its guest reports nothing, so it is decided by the host's signals alone: a change that has to prove "
-    "itself cannot, and is undone (deploy/guest/README.md)"
+    "itself cannot, and is undone (/usr/share/vcpud/guest/README.md)"
 )
 NO_SHARE: Final = "its scheduler has no weight that is known to count per vCPU: it is never shrunk"
 
