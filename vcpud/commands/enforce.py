@@ -163,7 +163,7 @@ def _give_back(options: argparse.Namespace) -> bool:
         left, running = [one.name for one in ledger.outstanding()], False
     else:
         left, running = answer["left"], True
-        for name in answer["unplug_pending"]:
+        for name in answer.get("unplug_pending", ()):
             say(
                 f"{printable(name)} has all it had; should its guest still carry out an unplug that "
                 "was given up, nobody will plug it back"

@@ -43,7 +43,9 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         parents=[parent],
         help="give back everything that vcpud changed",
         description="Give back everything that vcpud changed: through the running daemon, or "
-        "directly from the ledger where none runs.",
+        "directly from the ledger where none runs; it then also waits until an unplug that was "
+        "given up will not come any more. What is still open at the end of its time stays in the "
+        "ledger and is no failure.",
     )
     restore.add_argument("domain", nargs="?", help="only this domain: name or UUID")
     restore.add_argument(
@@ -85,7 +87,7 @@ def _restore(options: argparse.Namespace) -> None:
         log.configure("auto", "warning", environ=os.environ)
         result = _directly(settings_to_restore(options), options.timeout, options.domain)
     else:
-        left, pending = answer["left"], answer["unplug_pending"]
+        left, pending = answer["left"], answer.get("unplug_pending", [])
         done = [] if left or options.domain in pending else [options.domain or "everything"]
         result = _Result(given_back=done, gone=[], left=left, unplug_pending=pending)
     if options.output == "json":
