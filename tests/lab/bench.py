@@ -22,7 +22,7 @@ from lab.domain import Guest, Shape
 from lab.image import guest_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
 _NOTE = "lab.json"
@@ -67,14 +67,7 @@ class Bench:
 
     def write_note(self) -> None:
         """Write down what runs, for ``down`` and for whoever wants to use the guests."""
-        note = {
-            "pid": os.getpid(),
-            "libvirtd_pid": self.lab.pid,
-            "uri": self.lab.uri,
-            "environment": dict(self.lab.environment),
-            "boards": {name: str(guest.board.path) for name, guest in self.guests.items()},
-        }
-        (self.lab.root / _NOTE).write_text(json.dumps(note, indent=2) + "\n")
+        write_note(self.lab, {name: guest.board.path for name, guest in self.guests.items()})
 
     def start(self, shapes: Iterable[Shape]) -> list[Guest]:
         """Start guests side by side and wait until all have booted and, where they have one, their agents answer."""
@@ -106,6 +99,18 @@ class Bench:
         for guest in self.guests.values():
             guest.rebind(self.connection)
         self.write_note()
+
+
+def write_note(lab: PrivateLibvirt, boards: Mapping[str, Path]) -> None:
+    """Write down what runs in a scratch directory of this process."""
+    note = {
+        "pid": os.getpid(),
+        "libvirtd_pid": lab.pid,
+        "uri": lab.uri,
+        "environment": dict(lab.environment),
+        "boards": {name: str(path) for name, path in boards.items()},
+    }
+    (lab.root / _NOTE).write_text(json.dumps(note, indent=2) + "\n")
 
 
 def _belongs(pid: int, root: Path) -> bool:

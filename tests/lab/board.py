@@ -177,6 +177,11 @@ class Board:
         return self.read(BOOTS)
 
     @property
+    def ticks(self) -> int:
+        """How often the guest has published what its kernel has online: rises while it runs."""
+        return self.read(WATCHER_TICKS)
+
+    @property
     def online(self) -> frozenset[int]:
         """The guest kernel's online CPUs, at most a fifth of a second old in a guest that runs."""
         mask = self.read(ONLINE_MASK)

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,13 @@ stdio_handler = "file"
 security_driver = "none"
 cgroup_controllers = [ ]
 """
+
+_OWN_NAMESPACE = () if os.geteuid() == 0 else ("--map-current-user", "--keep-caps")
+_NAMED = (
+    *("unshare", "--uts", *_OWN_NAMESPACE, "--"),
+    *("sh", "-c", 'hostname vcpud-lab-elsewhere && exec "$@"', "sh"),
+)
+"""Runs a command under another host name: libvirt does not migrate from a host to itself."""
 
 
 class DaemonError(Exception):
@@ -104,9 +112,15 @@ def _signal_if_alive(
 class PrivateLibvirt:
     """A running libvirtd, its scratch directory, and the environment in which it is ``qemu:///session``."""
 
-    def __init__(self, image: GuestImage) -> None:
-        """Lay out the scratch directory, copy ``image`` where the user can read it, and start libvirtd."""
+    def __init__(self, image: GuestImage, *, apart: bool = False) -> None:
+        """Lay out the scratch directory, copy ``image`` where the user can read it, and start libvirtd.
+
+        Args:
+            image: What its guests boot.
+            apart: Have it pass for another host, so that guests can be migrated to it.
+        """
         self.account = account()
+        self._apart = apart
         self.root = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=SCRATCH_PARENT))
         self.root.chmod(0o755)
         self.folders = {
@@ -119,7 +133,8 @@ class PrivateLibvirt:
         configuration.mkdir()
         (configuration / "qemu.conf").write_text(_QEMU_CONF)
         self._libvirtd_conf = configuration / "libvirtd.conf"
-        self._libvirtd_conf.write_text(_LIBVIRTD_CONF)
+        identity = f'host_uuid = "{uuid.uuid4()}"\n' if apart else ""
+        self._libvirtd_conf.write_text(_LIBVIRTD_CONF + identity)
         self.kernel = self.folders["image"] / "kernel"
         self.initramfs = self.folders["image"] / "initramfs"
         shutil.copyfile(image.kernel, self.kernel)
@@ -171,9 +186,14 @@ class PrivateLibvirt:
         self, arguments: Sequence[str], log: Path, extra: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a program as the daemon's user, its output appended to ``log``."""
+        return self._popen(self.account.command(*arguments), log, extra)
+
+    def _popen(
+        self, command: Sequence[str], log: Path, extra: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         with log.open("ab") as stream:
             return subprocess.Popen(
-                self.account.command(*arguments),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -188,7 +208,8 @@ class PrivateLibvirt:
         Raises:
             DaemonError: It ended, or did not open its socket in time.
         """
-        self._process = self.popen(["libvirtd", "--config", str(self._libvirtd_conf)], self.log)
+        command = self.account.command("libvirtd", "--config", str(self._libvirtd_conf))
+        self._process = self._popen([*(_NAMED if self._apart else ()), *command], self.log)
         deadline_s = time.monotonic() + _START_S
         while not self.socket.exists():
             if self._process.poll() is not None or time.monotonic() > deadline_s:

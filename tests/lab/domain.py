@@ -69,7 +69,8 @@ def domain_xml(shape: Shape, lab: PrivateLibvirt, board_name: str | None) -> str
     board = ""
     if board_name is not None:
         model = "<model type='ivshmem-plain'/><size unit='M'>1</size>"
-        board = f"<shmem name='{board_name}'>{model}</shmem>"
+        # As its master the guest takes the memory along when it is saved or migrated.
+        board = f"<shmem name='{board_name}' role='master'>{model}</shmem>"
     blocked = f" lab.blocked_rpcs={','.join(shape.blocked_rpcs)}" if shape.blocked_rpcs else ""
     pool = f" cpuset='{shape.cpuset}'" if shape.cpuset else ""
     return f"""\

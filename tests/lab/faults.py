@@ -56,7 +56,8 @@ def require(held: bool, what: str) -> None:
         raise FaultError(what)
 
 
-def _wait(reached: Callable[[], bool], within_s: float, what: str) -> float:
+def wait(reached: Callable[[], bool], within_s: float, what: str) -> float:
+    """Wait until ``reached``; returns the seconds it took, raises ``FaultError`` when it takes too long."""
     began_s = time.monotonic()
     while not reached():
         require(time.monotonic() - began_s < within_s, f"{what}: not within {within_s:g} s")
@@ -64,39 +65,41 @@ def _wait(reached: Callable[[], bool], within_s: float, what: str) -> float:
     return time.monotonic() - began_s
 
 
-def _full(guest: Guest) -> bool:
+def full(guest: Guest) -> bool:
+    """Whether a guest's kernel has every CPU online that it booted with."""
     return guest.board.online == guest.every_cpu
 
 
-def _shown(guests: Sequence[Guest]) -> str:
+def shown(guests: Sequence[Guest]) -> str:
+    """Return what guests have online, for people."""
     return ", ".join(f"{guest.name} {sorted(guest.board.online)}" for guest in guests)
 
 
-def _wait_until_shrunk(guests: Sequence[Guest], vcpud: Vcpud) -> None:
+def wait_until_shrunk(guests: Sequence[Guest], vcpud: Vcpud) -> None:
     """Wait until vcpud has taken CPUs from each of ``guests``."""
     began_s = time.monotonic()
-    while any(_full(guest) for guest in guests):
+    while any(full(guest) for guest in guests):
         require(vcpud.alive, f"vcpud ended: {vcpud.last_words()}")
         require(
             time.monotonic() - began_s < SHRUNK_S,
-            f"vcpud has not shrunk every guest within {SHRUNK_S:g} s: {_shown(guests)}",
+            f"vcpud has not shrunk every guest within {SHRUNK_S:g} s: {shown(guests)}",
         )
         time.sleep(0.1)
 
 
-def _managing(stage: Stage, set_name: str = "pair") -> tuple[list[Guest], Vcpud]:
+def managing(stage: Stage, set_name: str = "pair") -> tuple[list[Guest], Vcpud]:
     """Have vcpud manage two lock-bound guests and have shrunk them; reuses one that does."""
     guests = stage.guests(set_name)
     vcpud = stage.paused_vcpud(guests)
     stage.give(guests, {guest.name: LOCKED for guest in guests})
     vcpud.resume()
-    _wait_until_shrunk(guests, vcpud)
+    wait_until_shrunk(guests, vcpud)
     return guests, vcpud
 
 
 def libvirtd_restart(stage: Stage) -> str:
     """The daemon under vcpud goes and comes back."""
-    guests, vcpud = _managing(stage)
+    guests, vcpud = managing(stage)
     mark = vcpud.log_position()
     stage.bench.restart_libvirtd()
     vcpud.wait_for(
@@ -110,25 +113,25 @@ def libvirtd_restart(stage: Stage) -> str:
     )
     require(vcpud.metrics("vcpud_libvirt_reconnects_total")[0] >= 1, "no reconnect was counted")
     give_back(guests, vcpud)
-    return f"reconnected; given back afterwards: {_shown(guests)}"
+    return f"reconnected; given back afterwards: {shown(guests)}"
 
 
 def agent_killed(stage: Stage) -> str:
     """One guest's agent dies while the guest is shrunk, and comes back later."""
-    guests, vcpud = _managing(stage)
+    guests, vcpud = managing(stage)
     victim, other = guests
     mark = vcpud.log_position()
     victim.board.write(AGENT_OFF, 1)
-    _wait(lambda: victim.board.read(AGENT_PID) == 0, 10.0, "the agent's end")
+    wait(lambda: victim.board.read(AGENT_PID) == 0, 10.0, "the agent's end")
     try:
         said = vcpud.wait_for(lambda: _mentions(vcpud, victim.name, mark), 30.0, "word of it")
         require(vcpud.alive, "vcpud ended")
-        require(not _full(other), "the other guest is not managed any more")
+        require(not full(other), "the other guest is not managed any more")
     finally:
         victim.board.write(AGENT_OFF, 0)
-    _wait(lambda: victim.board.read(AGENT_PID) != 0, 10.0, "the agent's return")
+    wait(lambda: victim.board.read(AGENT_PID) != 0, 10.0, "the agent's return")
     give_back(guests, vcpud)
-    return f"said so after {said:.1f} s; given back once it returned: {_shown(guests)}"
+    return f"said so after {said:.1f} s; given back once it returned: {shown(guests)}"
 
 
 def _mentions(vcpud: Vcpud, name: str, since: int) -> bool:
@@ -143,7 +146,7 @@ def _mentions(vcpud: Vcpud, name: str, since: int) -> bool:
 
 def qemu_stopped_60s(stage: Stage) -> str:
     """One QEMU process stops for a minute; the other domain must not notice."""
-    guests, vcpud = _managing(stage)
+    guests, vcpud = managing(stage)
     victim, other = guests
     pid = victim.pid()
     ages_s: list[float] = []
@@ -161,13 +164,11 @@ def qemu_stopped_60s(stage: Stage) -> str:
     seen = len(ages_s) * PERIOD_S / QEMU_STOPPED_S
     require(seen > 1.0, f"the metrics of {other.name} could be read only {len(ages_s)} times")
     require(quarantined, f"{victim.name} was not reported as quarantined or timed out at the end")
-    recovered = _wait(
-        lambda: not _troubled(vcpud, victim.name), 90.0, f"recovery of {victim.name}"
-    )
+    recovered = wait(lambda: not _troubled(vcpud, victim.name), 90.0, f"recovery of {victim.name}")
     late = f"the other domain's readings were at most {max(ages_s):.1f} s old"
     require(max(ages_s) <= 2 * PERIOD_S, late)
     give_back(guests, vcpud)
-    return f"{late}; recovered {recovered:.0f} s after SIGCONT; {_shown(guests)}"
+    return f"{late}; recovered {recovered:.0f} s after SIGCONT; {shown(guests)}"
 
 
 def _reading_age_s(vcpud: Vcpud, name: str) -> list[float]:
@@ -190,7 +191,7 @@ def _troubled(vcpud: Vcpud, name: str) -> bool:
 
 def guest_rebooted(stage: Stage) -> str:
     """A shrunk guest reboots inside the same QEMU and comes back with every CPU."""
-    guests, vcpud = _managing(stage)
+    guests, vcpud = managing(stage)
     victim = guests[0]
     boots = victim.board.boots
     mark = vcpud.log_position()
@@ -200,9 +201,9 @@ def guest_rebooted(stage: Stage) -> str:
         lambda: bool(vcpud.named(["domain.rebooted"], mark)), 30.0, "domain.rebooted in the log"
     )
     victim.wait_until_agent()
-    _wait_until_shrunk(guests, vcpud)
+    wait_until_shrunk(guests, vcpud)
     give_back(guests, vcpud)
-    return f"seen as a new incarnation and managed again; given back: {_shown(guests)}"
+    return f"seen as a new incarnation and managed again; given back: {shown(guests)}"
 
 
 def domain_destroyed_between_decision_and_change(stage: Stage) -> str:
@@ -221,44 +222,44 @@ def domain_destroyed_between_decision_and_change(stage: Stage) -> str:
     ):
         require(time.monotonic() - began_s < SHRUNK_S, f"no change of {victim.name} was decided")
         time.sleep(0.005)
-    seen = "before the change" if _full(victim) else "during the change"
+    seen = "before the change" if full(victim) else "during the change"
     stage.bench.destroy(victim.name)
-    _wait_until_shrunk([survivor], vcpud)
+    wait_until_shrunk([survivor], vcpud)
     vcpud.wait_for(
         lambda: uuid not in {entry["uuid"] for entry in vcpud.status()["outstanding"]},
         30.0,
         "the end of the destroyed domain's ledger entry",
     )
     give_back([survivor], vcpud)
-    return f"destroyed {seen}; the other was managed and given back: {_shown([survivor])}"
+    return f"destroyed {seen}; the other was managed and given back: {shown([survivor])}"
 
 
 def sigterm(stage: Stage) -> str:
     """SIGTERM gives everything back before the process ends."""
-    guests, vcpud = _managing(stage)
-    before = _shown(guests)
+    guests, vcpud = managing(stage)
+    before = shown(guests)
     began_s = time.monotonic()
     code = vcpud.stop(within_s=TERM_S + 5)
     took_s = time.monotonic() - began_s
     require(code == 0, f"exit code {code}: {vcpud.last_words()}")
     require(took_s <= TERM_S, f"took {took_s:.1f} s")
-    _wait(lambda: all(_full(guest) for guest in guests), BOARD_S, "all CPUs online")
+    wait(lambda: all(full(guest) for guest in guests), BOARD_S, "all CPUs online")
     require(bool(vcpud.named(["vcpud.stopped"])), "no vcpud.stopped in the log")
-    return f"{took_s:.1f} s; from {before} to {_shown(guests)}"
+    return f"{took_s:.1f} s; from {before} to {shown(guests)}"
 
 
 def sigkill_restore(stage: Stage) -> str:
     """After SIGKILL ``vcpud restore`` gives everything back."""
-    guests, vcpud = _managing(stage)
+    guests, vcpud = managing(stage)
     vcpud.stop(signal.SIGKILL)
-    before = _shown(guests)
-    require(not any(_full(guest) for guest in guests), f"not shrunk when killed: {before}")
+    before = shown(guests)
+    require(not any(full(guest) for guest in guests), f"not shrunk when killed: {before}")
     began_s = time.monotonic()
     done = vcpud.command("restore")
     took_s = time.monotonic() - began_s
     require(done.returncode == 0, f"restore: {done.returncode}, {done.stderr.strip()}")
-    _wait(lambda: all(_full(guest) for guest in guests), BOARD_S, "all CPUs online")
-    return f"{took_s:.1f} s; from {before} to {_shown(guests)}"
+    wait(lambda: all(full(guest) for guest in guests), BOARD_S, "all CPUs online")
+    return f"{took_s:.1f} s; from {before} to {shown(guests)}"
 
 
 def ledger_disk_full(stage: Stage) -> str:
@@ -278,11 +279,11 @@ def ledger_disk_full(stage: Stage) -> str:
         "word of the ledger in the log",
     )
     time.sleep(5.0)
-    require(all(_full(guest) for guest in guests), f"changed all the same: {_shown(guests)}")
+    require(all(full(guest) for guest in guests), f"changed all the same: {shown(guests)}")
     errors = vcpud.metrics("vcpud_journal_write_errors_total")
     require(bool(errors) and errors[0] > 0, "vcpud_journal_write_errors_total did not rise")
     vcpud.filler().unlink()
-    _wait_until_shrunk(guests, vcpud)
+    wait_until_shrunk(guests, vcpud)
     give_back(guests, vcpud)
     stage.end_vcpud()
     return f"no change while full ({errors[0]:g} failed writes), managed afterwards"
@@ -316,16 +317,16 @@ def unplug_timeout(stage: Stage) -> str:
             90.0,
             f"a failed change of {stubborn.name} in the log",
         )
-        _wait_until_shrunk([willing], vcpud)
-        require(_full(stubborn), f"{stubborn.name} lost a CPU: {_shown([stubborn])}")
+        wait_until_shrunk([willing], vcpud)
+        require(full(stubborn), f"{stubborn.name} lost a CPU: {shown([stubborn])}")
     finally:
         stubborn.board.write(OFFLINE_REFUSED, 0)
     code = vcpud.stop(within_s=TERM_S + 5)
-    _wait(lambda: all(_full(guest) for guest in guests), 5.0, f"all online ({_shown(guests)})")
+    wait(lambda: all(full(guest) for guest in guests), 5.0, f"all online ({shown(guests)})")
     live = stubborn.domain.vcpusFlags(libvirt.VIR_DOMAIN_AFFECT_LIVE)
     require(live == stubborn.shape.vcpus, f"libvirt counts {live} vCPUs of {stubborn.name}")
     require(code == 0, f"exit code {code}: {vcpud.last_words()}")
-    return f"failed visibly, the other was managed; all back: {_shown(guests)}"
+    return f"failed visibly, the other was managed; all back: {shown(guests)}"
 
 
 FAULTS: dict[str, Callable[[Stage], str]] = {
@@ -342,11 +343,11 @@ FAULTS: dict[str, Callable[[Stage], str]] = {
 """In the order in which they are run: the first ones share a vcpud that lives on."""
 
 
-def run_fault(stage: Stage, name: str) -> Finding:
+def run_fault(stage: Stage, name: str, check: Callable[[Stage], str]) -> Finding:
     """Run one fault; whatever goes wrong, the next one can be run after it."""
     began_s = time.monotonic()
     try:
-        finding = Finding(passed=True, detail=FAULTS[name](stage))
+        finding = Finding(passed=True, detail=check(stage))
     except FaultError as error:
         finding = Finding(passed=False, detail=str(error))
     except Exception as error:  # noqa: BLE001  a broken check is a failed fault, not a lost run

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import libvirt
-from lab import contest, cost, faults, grid, plan, scenarios
+from lab import contest, cost, faults, grid, jobs, plan, scenarios
 from lab.arms import ArmError
 from lab.bench import Bench
 from lab.board import BoardTimeoutError, Kind, Order
@@ -37,7 +37,12 @@ QUICK_BOUNDS = (Bound(figure="managed_over_unmanaged", limit=20.0),)
 """Function and a loose factor, so that a noisy machine never blocks a good change."""
 
 
-ON_REQUEST = {"micro": grid.LIMIT_S, "grid": grid.LIMIT_S, "contest": contest.LIMIT_S}
+ON_REQUEST = {
+    "micro": grid.LIMIT_S,
+    "grid": grid.LIMIT_S,
+    "contest": contest.LIMIT_S,
+    "jobs": jobs.LIMIT_S,
+}
 """Parts that only run when they are named, and what a run of them may last."""
 
 
@@ -127,6 +132,10 @@ class _Run:
             Part(name=f"grid {name}", needs_s=grid.GRID_S, do=functools.partial(self._grid, name))
             for name in grid.ROWS
         ]
+        found += [
+            Part(name=f"jobs {name}", needs_s=jobs.PART_S, do=functools.partial(self._job, name))
+            for name in jobs.JOBS
+        ]
         contests = {
             **{row: functools.partial(contest.run_row, self._stage, row) for row in contest.ROWS},
             "mixed": functools.partial(contest.run_mixed, self._stage),
@@ -183,7 +192,11 @@ class _Run:
         return scenarios.mixed(self._stage, {"m1": LOCK, "m2": INDEPENDENT}, plan.MIXED_S)
 
     def _fault(self, name: str) -> None:
-        self._results.faults[name] = faults.run_fault(self._stage, name)
+        found = faults.run_fault(self._stage, name, faults.FAULTS[name])
+        self._results.faults[name] = found
+
+    def _job(self, name: str) -> None:
+        self._results.faults[name] = faults.run_fault(self._stage, name, jobs.JOBS[name])
 
     def _cost(self) -> None:
         self._results.cost = cost.run_cost(self._stage)

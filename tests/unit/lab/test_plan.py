@@ -1,6 +1,6 @@
 """The plan of a run fits its time, and its guests are what the issue asks for."""
 
-from lab import grid, plan
+from lab import grid, jobs, plan
 from lab.faults import FAULTS
 from lab.plan import HostPart
 
@@ -49,3 +49,9 @@ def test_the_grid_has_every_static_workload_and_its_guests() -> None:
 
 def test_what_is_measured_on_request_fits_into_its_hour() -> None:
     assert grid.MICRO_S + grid.GRID_S * len(grid.ROWS) <= grid.LIMIT_S
+
+
+def test_the_jobs_fit_into_their_limit_and_are_run_on_request_only() -> None:
+    assert jobs.PART_S * len(jobs.JOBS) <= jobs.LIMIT_S
+    assert not set(jobs.JOBS) & set(FAULTS)
+    assert not set(jobs.JOBS) & set(plan.FAULT_S)
