@@ -161,6 +161,11 @@ DOMAIN_WAIT = _gauge(
     "Time its vCPUs waited for a pCPU, per active vCPU and unit of time, smoothed.",
     "domain",
 )
+DOMAIN_WAIT_ERROR = _gauge(
+    "vcpud_domain_runqueue_wait_error_ratio",
+    "Standard error of that wait since the last scrape, where it is estimated and not counted (Xen).",
+    "domain",
+)
 DOMAIN_HAZARD = _gauge(
     "vcpud_domain_concurrency_hazard_ratio",
     "Share of time in which some of its vCPUs ran while others waited for a pCPU, estimated "

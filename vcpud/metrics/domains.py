@@ -7,6 +7,7 @@ labels of a domain are escaped once and kept while it lives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -108,6 +109,41 @@ def concurrency_hazard(
     return max(1.0 - none_runs - none_waits + neither, 0.0)
 
 
+def _wait_error(seen: _Seen) -> float | None:
+    earlier, now = seen.earlier, seen.sample
+    if earlier is None or earlier.incarnation != now.incarnation:
+        return None
+    window_ns = now.taken_at_ns - earlier.taken_at_ns
+    return wait_error(earlier.vcpus, now.vcpus, window_ns, len(now.active))
+
+
+def wait_error(
+    earlier: Sequence[VcpuSample], now: Sequence[VcpuSample], window_ns: int, active_vcpus: int
+) -> float | None:
+    """Standard error of a domain's run-queue wait, per active vCPU and unit of time.
+
+    Errors of vCPUs are their own: they add in squares, as those of one vCPU do over time.
+
+    Args:
+        earlier: Counters at the start of the window.
+        now: Counters at its end.
+        window_ns: Its length.
+        active_vcpus: How many vCPUs the wait is shared out to.
+
+    Returns:
+        None where waiting is counted, or cannot be told.
+    """
+    were = {vcpu.index: vcpu.run_delay_error_ns for vcpu in earlier}
+    squares = [
+        vcpu.run_delay_error_ns**2 - was**2
+        for vcpu in now
+        if vcpu.run_delay_error_ns is not None and (was := were.get(vcpu.index)) is not None
+    ]
+    if window_ns <= 0 or active_vcpus < 1 or not squares:
+        return None
+    return math.sqrt(max(sum(squares), 0)) / window_ns / active_vcpus
+
+
 def _yields(seen: _Seen) -> int | None:
     counts: list[Any] = [vcpu.directed_yields for vcpu in seen.sample.vcpus]
     if None in counts:
@@ -121,6 +157,7 @@ def _age(seen: _Seen) -> float:
 
 _FIGURES: tuple[tuple[Family, Callable[[_Seen], float | None]], ...] = (
     (catalogue.DOMAIN_WAIT, _wait),
+    (catalogue.DOMAIN_WAIT_ERROR, _wait_error),
     (catalogue.DOMAIN_HAZARD, _hazard),
     (catalogue.DOMAIN_LHP, _lhp),
     (catalogue.DOMAIN_YIELDS, _yields),

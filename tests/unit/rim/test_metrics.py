@@ -17,7 +17,7 @@ from fakes.runs import Kept, collapse
 from vcpud.demand import HostDemand
 from vcpud.metrics import Metrics
 from vcpud.metrics.catalogue import CATALOGUE
-from vcpud.metrics.domains import concurrency_hazard
+from vcpud.metrics.domains import concurrency_hazard, wait_error
 from vcpud.model import HostSample, Trouble, VcpuSample
 from vcpud.plan import Plan
 from vcpud.record import CycleRecord, DomainStatus, Phase, Why
@@ -292,6 +292,24 @@ def test_concurrency_hazard_is_some_running_while_some_wait(
     times: list[tuple[float, float]], ratio: float
 ) -> None:
     assert hazard(*times) == pytest.approx(ratio)
+
+
+def test_errors_of_an_estimated_wait_add_in_squares() -> None:
+    def estimated(*errors_s: float | None) -> list[VcpuSample]:
+        return [
+            dataclasses.replace(
+                vcpu(at, 0.0, 1.0),
+                run_delay_error_ns=None if error_s is None else round(error_s * NS_PER_S),
+            )
+            for at, error_s in enumerate(errors_s)
+        ]
+
+    window_ns = 10 * NS_PER_S
+    before, now = estimated(0.3, 0.0), estimated(0.5, 0.3)
+    assert wait_error(before, now, window_ns, 2) == pytest.approx(0.5 / 10 / 2)
+    assert wait_error(estimated(None), estimated(None), window_ns, 1) is None, "it is counted"
+    assert wait_error(before, now, 0, 2) is None
+    assert wait_error(estimated(0.0), estimated(0.0), window_ns, 1) == 0.0
 
 
 def test_concurrency_hazard_is_not_guessed() -> None:
