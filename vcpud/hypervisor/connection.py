@@ -177,6 +177,7 @@ class LibvirtLink:
         self._connection = connection
         self._domains: dict[Uuid, libvirt.virDomain] = {}
         self._uuids: dict[int, Uuid] = {}
+        self._most: dict[Uuid, int] = {}
         self._callbacks: list[int] = []
         with contextlib.suppress(libvirt.libvirtError):
             # Not supported by libvirt's in-process drivers.
@@ -264,7 +265,10 @@ class LibvirtLink:
         def read(domain: libvirt.virDomain) -> tuple[VcpuState, ...]:
             try:
                 pointer = cast("int", domain.c_pointer())
-                found = read_vcpus(pointer, domain.maxVcpus())
+                most = self._most.get(uuid)
+                if most is None:
+                    most = self._most[uuid] = domain.maxVcpus()
+                found = read_vcpus(pointer, most)
             except OSError as error:
                 raise CallFailed(Meaning.UNSUPPORTED, str(error)) from error
             if found is None:
@@ -361,6 +365,7 @@ class LibvirtLink:
         if known is None:
             if len(self._domains) >= _REMEMBERED_DOMAINS:
                 self._domains.clear()
+                self._most.clear()
             known = self._ask(lambda: self._connection.lookupByUUIDString(uuid))
             self._domains[uuid] = known
         return known
@@ -372,6 +377,7 @@ class LibvirtLink:
         except CallFailed as failure:
             if failure.meaning is Meaning.GONE:
                 self._domains.pop(uuid, None)
+                self._most.pop(uuid, None)
             raise
 
     def _ask(self, ask: Callable[[], T]) -> T:

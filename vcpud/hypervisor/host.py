@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from vcpud.hypervisor.actuator import Outcome
 from vcpud.hypervisor.book import Book
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from vcpud.model import Uuid
 
 _WAIT_SHARE: Final = 0.8
-_BULK_SHARE: Final = 0.75
-"""Of a period: a hung call is given up early enough that others are late by one cycle only."""
 _HOST_LOOK_NS: Final = 10 * NS_PER_S
 
 
@@ -77,6 +75,9 @@ BookT = TypeVar("BookT", bound=Book)
 
 class LibvirtHost(ABC, Generic[BookT]):
     """All running domains of one libvirt."""
+
+    _bulk_share: ClassVar[float] = 0.75
+    """Of a period: a hung call is given up early enough that others are late by one cycle only."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class LibvirtHost(ABC, Generic[BookT]):
             self._heard,
             now_ns=self._now_ns,
             deadline_s=seconds(options.call_deadline_ns),
-            bulk_deadline_s=_BULK_SHARE * seconds(backend.period_ns),
+            bulk_deadline_s=self._bulk_share * seconds(backend.period_ns),
             losses=self._losses,
             supervised=supervised,
         )

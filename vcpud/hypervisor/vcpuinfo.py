@@ -47,7 +47,8 @@ def read_vcpus(domain: int, most: int) -> tuple[VcpuState, ...] | None:
 
     Args:
         domain: Where libvirt keeps it (`virDomain.c_pointer`), which must outlive the call.
-        most: Its maximum of vCPUs: Xen's driver pads a longer list with rows of zeros.
+        most: Its maximum of vCPUs; Xen's driver pads a longer list with rows of zeros, which are
+            left out.
 
     Returns:
         By vCPU id, or None when libvirt refused: its error is then the thread's last one.
@@ -61,5 +62,6 @@ def read_vcpus(domain: int, most: int) -> tuple[VcpuState, ...] | None:
         return None
     return tuple(
         VcpuState(row.number, _WORDS.get(row.state, VcpuWord.OTHER), row.cpu_time)
-        for row in rows[:count]
+        for place, row in enumerate(rows[:count])
+        if row.number == place
     )
