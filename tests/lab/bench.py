@@ -164,10 +164,9 @@ def down() -> int:
                 time.sleep(0.1)
         if not root.exists():
             continue
-        _end_recorded_processes(root)
-        libvirtd = int(str(note["libvirtd_pid"]))
-        if libvirtd and _belongs(libvirtd, root):
-            _end(libvirtd)
+        for process in Path("/proc").glob("[0-9]*"):
+            if _belongs(int(process.name), root):  # libvirtd, the guests, vcpud
+                _end(int(process.name))
         for path in SHARED_MEMORY.glob(f"vcpud-lab-{pid}-*"):
             path.unlink(missing_ok=True)
         shutil.rmtree(root, ignore_errors=True)
