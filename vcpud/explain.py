@@ -141,6 +141,7 @@ def document(
         "paused": record.paused,
         "connected": record.sample.connected,
         "answer": answer(domain, outlook, record),
+        "notes": _notes(whole["notes"], domain["name"]),
         "outlook": None if outlook is None else _outlook(outlook),
         "would_change": _would_change(domain, outlook, record),
         "history": [
@@ -205,6 +206,8 @@ def text(document: Mapping[str, Any]) -> str:
         f"{printable(document['answer'], 400)}.",
     ]
     lines += _inputs_text(document)
+    # A daemon of before an upgrade has none.
+    lines += [f"  note: {printable(one, 400)}" for one in document.get("notes", ())]
     outlook = document["outlook"]
     if outlook is not None and outlook["prospects"]:
         lines += ["", "vCPUs weighed (predicted progress over today's):"]
@@ -252,6 +255,12 @@ def _inputs_text(document: Mapping[str, Any]) -> list[str]:
     if domain["troubles"]:
         lines.append(f"  missing or wrong: {', '.join(domain['troubles'])}")
     return lines
+
+
+def _notes(notes: Sequence[str], name: str) -> list[str]:
+    """What the backend says of this domain alone."""
+    about = f"{name}: "
+    return [note.removeprefix(about) for note in notes if note.startswith(about)]
 
 
 def _outlook(outlook: Outlook) -> dict[str, Any]:

@@ -41,6 +41,19 @@ class Told:
         return told
 
 
+def test_what_the_backend_says_of_a_domain_alone_is_part_of_it() -> None:
+    told = Told(*lock_pair())
+    told.cycles(1)
+    last = told.rig.recorder.last
+    notes = ("a: never shrunk: no way back", "ab: something else", "the host is slow")
+    noted = replace(last, sample=replace(last.sample, notes=notes))
+    explained = told.explained(noted)
+    assert explained["notes"] == ["never shrunk: no way back"]
+    assert "  note: never shrunk: no way back" in text(explained).splitlines()
+    del explained["notes"]
+    assert "note:" not in text(explained), "a daemon of before an upgrade has none"
+
+
 def killed(told: Told) -> None:
     told.rig.inbox.pending.append(KillSwitch(asked=ASKED, thrown=True))
 
