@@ -48,7 +48,7 @@ class XenGuest:
         follows: Its kernel does what xenstore asks.
         udev: Added CPUs are brought online.
         busy: vCPUs that always have something to run.
-        lag_s: How long it takes to follow.
+        deaf_to: So many requests it is too busy for.
     """
 
     uuid: str
@@ -61,6 +61,7 @@ class XenGuest:
     follows: bool = True
     udev: bool = True
     busy: bool = True
+    deaf_to: int = 0
     metadata: str = ""
     report: bytes | None = None
     job: int = 0
@@ -88,6 +89,9 @@ class XenGuest:
         """xenstore says how many CPUs are available; the guest does what it does."""
         self.requests.append((by, count))
         self.asked = count
+        self.deaf_to -= 1
+        if self.deaf_to >= 0:
+            return
         if self.os_type == "hvm" and count < len(self.online):
             return
         if (count < len(self.online) and self.follows) or (
@@ -154,8 +158,8 @@ class XenWorld:
         return self.xl and self.xl_knows_option
 
     def leaving(self, number: int, most: int) -> frozenset[int]:
-        guest = next(g for g in self.guests.values() if g.number == number)
-        return frozenset(range(guest.asked, most))
+        guest = next((g for g in self.guests.values() if g.number == number), None)
+        return frozenset() if guest is None else frozenset(range(guest.asked, most))
 
     def report(self, number: int) -> bytes | None:
         return next((g.report for g in self.guests.values() if g.number == number), None)
@@ -171,6 +175,8 @@ class FakeDomain:
     def __init__(self, world: XenWorld, uuid: str) -> None:
         self._world = world
         self._uuid = uuid
+        guest = world.guests.get(uuid)
+        self._number = -1 if guest is None else guest.number
 
     @property
     def _guest(self) -> XenGuest:
@@ -181,8 +187,7 @@ class FakeDomain:
         return self._world.guests[self._uuid]
 
     def ID(self) -> int:  # noqa: N802  libvirt's own name
-        guest = self._world.guests.get(self._uuid)
-        return -1 if guest is None else guest.number
+        return self._number  # as it was when it was looked up
 
     def UUIDString(self) -> str:  # noqa: N802
         return self._uuid
@@ -313,7 +318,7 @@ class FakeXenLink(XenLink):
     def listen(self, listener: Listener) -> None:  # noqa: ARG002  nothing happens unasked
         return
 
-    def states(self, uuid: str) -> tuple[VcpuState, ...]:
+    def states(self, uuid: str, most: int) -> tuple[VcpuState, ...]:
         self._world.pass_s(self._cost_ns / NS_PER_S)
         self._told()
         guest = self._world.guests.get(uuid)
@@ -322,7 +327,7 @@ class FakeXenLink(XenLink):
         idle = VcpuWord.OTHER if guest.busy else VcpuWord.BLOCKED
         return tuple(
             VcpuState(index, idle if index in guest.online else VcpuWord.OTHER, run_ns)
-            for index, run_ns in enumerate(guest.run_ns)
+            for index, run_ns in enumerate(guest.run_ns[:most])
         )
 
 

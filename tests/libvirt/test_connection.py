@@ -202,11 +202,12 @@ def test_the_library_says_what_it_is(link: LibvirtLink) -> None:
 
 
 def test_what_vcpus_do_is_told_without_the_wrapper_that_xen_breaks(link: LibvirtLink) -> None:
-    states = link.states(FIRST)
+    states = link.states(FIRST, 64)
     assert [state.number for state in states] == list(range(len(states)))
     assert len(states) > 1
     assert {state.word for state in states} == {VcpuWord.RUNNING}
     assert all(state.run_ns > 0 for state in states)
+    assert len(link.states(FIRST, 1)) == 1
     with pytest.raises(CallFailed) as failed:
-        link.states(NOBODY)
+        link.states(NOBODY, 4)
     assert failed.value.meaning is Meaning.GONE

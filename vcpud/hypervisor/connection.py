@@ -177,7 +177,6 @@ class LibvirtLink:
         self._connection = connection
         self._domains: dict[Uuid, libvirt.virDomain] = {}
         self._uuids: dict[int, Uuid] = {}
-        self._most: dict[Uuid, int] = {}
         self._callbacks: list[int] = []
         with contextlib.suppress(libvirt.libvirtError):
             # Not supported by libvirt's in-process drivers.
@@ -261,14 +260,10 @@ class LibvirtLink:
             )
         )
 
-    def states(self, uuid: Uuid) -> tuple[VcpuState, ...]:
+    def states(self, uuid: Uuid, most: int) -> tuple[VcpuState, ...]:
         def read(domain: libvirt.virDomain) -> tuple[VcpuState, ...]:
             try:
-                pointer = cast("int", domain.c_pointer())
-                most = self._most.get(uuid)
-                if most is None:
-                    most = self._most[uuid] = domain.maxVcpus()
-                found = read_vcpus(pointer, most)
+                found = read_vcpus(cast("int", domain.c_pointer()), most)
             except OSError as error:
                 raise CallFailed(Meaning.UNSUPPORTED, str(error)) from error
             if found is None:
@@ -365,7 +360,6 @@ class LibvirtLink:
         if known is None:
             if len(self._domains) >= _REMEMBERED_DOMAINS:
                 self._domains.clear()
-                self._most.clear()
             known = self._ask(lambda: self._connection.lookupByUUIDString(uuid))
             self._domains[uuid] = known
         return known
@@ -377,7 +371,6 @@ class LibvirtLink:
         except CallFailed as failure:
             if failure.meaning is Meaning.GONE:
                 self._domains.pop(uuid, None)
-                self._most.pop(uuid, None)
             raise
 
     def _ask(self, ask: Callable[[], T]) -> T:

@@ -137,8 +137,8 @@ class Link(Protocol):
     def agent(self, uuid: Uuid, command: str, timeout_s: int) -> str:
         """Send a command to the guest's agent and return the text of its answer."""
 
-    def states(self, uuid: Uuid) -> tuple[VcpuState, ...]:
-        """What each of its vCPUs is doing at this instant."""
+    def states(self, uuid: Uuid, most: int) -> tuple[VcpuState, ...]:
+        """What each of its vCPUs, `most` at most, is doing at this instant."""
 
     def live_vcpus(self, uuid: Uuid) -> int:
         """vCPUs present."""

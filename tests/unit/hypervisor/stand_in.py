@@ -252,9 +252,10 @@ class StandInLink:
         assert timeout_s >= 1
         return self._guest(uuid).answer(command)
 
-    def states(self, uuid: str) -> tuple[VcpuState, ...]:
+    def states(self, uuid: str, most: int) -> tuple[VcpuState, ...]:
         guest = self._guest(uuid)
-        return tuple(VcpuState(n, VcpuWord.RUNNING, guest.run_ns) for n in range(guest.live))
+        count = min(guest.live, most)
+        return tuple(VcpuState(n, VcpuWord.RUNNING, guest.run_ns) for n in range(count))
 
     def live_vcpus(self, uuid: str) -> int:
         return self._guest(uuid).live

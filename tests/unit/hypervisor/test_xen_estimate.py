@@ -131,6 +131,33 @@ def test_an_idle_vcpu_waits_for_nothing() -> None:
     assert found[50 * NS_PER_S].delay_ns - found[20 * NS_PER_S].delay_ns < NS_PER_S
 
 
+def test_looks_that_are_dense_at_first_and_rare_later_mislead_nobody() -> None:
+    strays = []
+    for seed in range(40):
+        random = chance(seed)
+        path = walk(random, MIXES[0], 80 * NS_PER_S)
+        looks = [number * 100 * NS_PER_MS for number in range(1, 10)]
+        looks += [
+            at_ns + round(random.random() * 3 * NS_PER_S)
+            for at_ns in range(NS_PER_S, 76 * NS_PER_S, 3 * NS_PER_S)
+        ]
+        events = [(at_ns, True) for at_ns in looks]
+        events += [(second * NS_PER_S, False) for second in range(80)]
+        wait, found = Wait(), {}
+        for at_ns, looking in sorted(events):
+            if looking:
+                wait = sampled(wait, blocked=path.at(at_ns) == BLOCKED, at_ns=at_ns)
+            else:
+                run_ns = path.until(at_ns)[RUN]
+                wait = found[at_ns] = counted(wait, run_ns=run_ns, at_ns=at_ns, online=True)
+        first, last = found[10 * NS_PER_S], found[75 * NS_PER_S]
+        truth_ns = path.until(75 * NS_PER_S)[WAIT] - path.until(10 * NS_PER_S)[WAIT]
+        error_ns = math.sqrt(last.variance_ns2 - first.variance_ns2)
+        strays.append((last.delay_ns - first.delay_ns - truth_ns) / error_ns)
+    assert sum(abs(one) <= 3 for one in strays) >= 38
+    assert abs(sum(strays) / len(strays)) < 0.5
+
+
 def test_fewer_looks_mean_a_larger_error_and_no_other_answer() -> None:
     duration_ns = 120 * NS_PER_S
     path = walk(chance(7), MIXES[0], duration_ns)

@@ -206,6 +206,7 @@ def test_a_domain_that_starts_is_left_to_boot_and_a_new_run_of_it_is_another(rig
     one.world.guests["a"] = XenGuest("a", number=9)
     one.seconds(1)
     assert one.domains()[0].incarnation == "9"
+    assert one.domains()[0].weight_adjustable, "and weighed anew under its new id"
     kinds = [event.kind for event in one.hypervisor.events()]
     assert kinds == [EventKind.STARTED, EventKind.GONE, EventKind.STARTED]
 
@@ -323,6 +324,13 @@ def test_a_guest_that_ignores_the_request_is_found_out_and_the_request_is_taken_
     assert "does not follow xenstore" in event.detail
     assert guest.asked == 4, "so that it does not follow it when nobody expects it"
     assert only(one).live_vcpus == 4
+
+
+def test_a_guest_that_was_too_busy_is_asked_again(rig: Make) -> None:
+    guest = XenGuest("a", deaf_to=1)
+    one = rig(guest)
+    assert carry_out(one, SetLive(uuid="a", count=2)).reason is None
+    assert guest.requests == [("libvirt", 2), ("libvirt", 2)]
 
 
 def test_a_guest_without_the_udev_rule_is_named_as_one(rig: Make) -> None:

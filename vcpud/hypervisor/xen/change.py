@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GUEST_NS: Final = 15 * NS_PER_S
 """A guest that has done nothing by then will not: a busy one needs five seconds under emulation."""
+ASK_AGAIN_NS: Final = 6 * NS_PER_S
 FIRST_LOOK_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 1.6
 STILL_NS: Final = 3 * NS_PER_S
@@ -104,8 +105,7 @@ class XenChange(Undertaking):
     def _set_live(self, hand: Hand, change: SetLive) -> Outcome:
         before = self._look_again(hand, _Witness())
         wanted = frozenset(range(change.count))
-        self._request(hand, change.count)
-        online = self._wait_for(hand, wanted)
+        online = self._ask_for(hand, wanted)
         detail = f"{len(online)} vCPUs online, wanted {change.count}"
         if online != wanted:
             self._request(hand, max(len(online), 1))
@@ -131,14 +131,21 @@ class XenChange(Undertaking):
 
     # ------------------------------------------------------------------ what came of it
 
-    def _wait_for(self, hand: Hand, wanted: frozenset[int]) -> frozenset[int]:
-        """Look until the guest has done it, or will not."""
-        until_ns = self._now_ns() + GUEST_NS
+    def _ask_for(self, hand: Hand, wanted: frozenset[int]) -> frozenset[int]:
+        """Ask, and look until the guest has done it or will not.
+
+        A guest that was too busy to take a CPU offline does not try again by itself.
+        """
+        again_ns = self._now_ns()
+        until_ns = again_ns + GUEST_NS
         witness = _Witness()
         pause_s = FIRST_LOOK_S
         while True:
+            if self._now_ns() >= again_ns:
+                self._request(hand, len(wanted))
+                again_ns = self._now_ns() + ASK_AGAIN_NS
             online = self._look_again(hand, witness)
-            if online == wanted or self._now_ns() >= until_ns or hand.lost:
+            if online == wanted or self._now_ns() >= until_ns:
                 return online
             self._pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -147,8 +154,8 @@ class XenChange(Undertaking):
         try:
             told = self._tools.online()
         except CallFailed:
-            uuid = self._uuid
-            states = hand.call(self._patience.call_s, lambda link: link.states(uuid))
+            most = max(self._roll.size(self._number), 1)
+            states = hand.call(self._patience.call_s, lambda link: link.states(self._uuid, most))
             believed = self._roll.online(self._number)
             run_ns = [state.run_ns for state in states]
             alive = {state.number for state in states if state.word is not VcpuWord.OTHER}

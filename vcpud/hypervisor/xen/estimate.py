@@ -110,8 +110,10 @@ def sampled(wait: Wait, *, blocked: bool, at_ns: int) -> Wait:
     )
     if taken <= READY_SAMPLES:
         return replace(after, reservoir_ns=_settled_ns(after))
+    # Where looks become rarer, what is booked of one takes longer, and as much more is on its way.
+    under_way_ns = wait.reservoir_ns * usual_ns / wait.gap_ns
     most_ns = 2 * SPREAD_GAPS * usual_ns
-    return replace(after, reservoir_ns=min(wait.reservoir_ns + gap_ns * blocked, most_ns))
+    return replace(after, reservoir_ns=min(under_way_ns + gap_ns * blocked, most_ns))
 
 
 def counted(wait: Wait, *, run_ns: int, at_ns: int, online: bool) -> Wait:

@@ -180,11 +180,11 @@ class XenHypervisor(LibvirtHost[XenBook]):
                 book.looked(look.states, look.at_ns)
         super()._count(poll)
         self._sampler.watch(
-            sorted(
-                book.uuid
-                for book in self._books.values()
+            {
+                uuid: book.max_vcpus
+                for uuid, book in sorted(self._books.items())
                 if book.running and book.terms.mode is not Mode.OFF
-            )
+            }
         )
 
     def _look_at_host(self) -> None:

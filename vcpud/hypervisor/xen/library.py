@@ -86,14 +86,15 @@ class XenLink(LibvirtLink):
         return rows
 
     def scheduler(self, uuid: Uuid) -> dict[str, Any]:
-        name = str(self._of(uuid, lambda domain: domain.schedulerType())[0])
+        # Looked up anew: a domain that was started anew keeps its UUID and gets another id.
+        domain = self._ask(lambda: self._connection.lookupByUUIDString(uuid))
+        name = str(self._ask(domain.schedulerType)[0])
         found: dict[str, Any] = {}
         with contextlib.suppress(CallFailed):  # schedulers without weights
-            found = cast("dict[str, Any]", self._of(uuid, lambda d: d.schedulerParameters()))
+            found = cast("dict[str, Any]", self._ask(domain.schedulerParameters))
         weight, cap = found.get("weight"), found.get("cap")
-        number = int(self._domain(uuid).ID())
         weighing = Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap))
-        self._roll.weighed(uuid, number, weighing)
+        self._roll.weighed(uuid, int(domain.ID()), weighing)
         return {} if weight is None else {"cpu_shares": weight}
 
     def control(self, uuid: Uuid) -> ControlState:
@@ -131,14 +132,13 @@ class XenLink(LibvirtLink):
     def _call_roll(self, numbers: list[int]) -> None:
         """Ask Xen who is online, where there is doubt; where it cannot be asked, rarely try."""
         now_ns = self._now_ns()
-        resting = self._rests_until_ns is not None and now_ns < self._rests_until_ns
-        if resting or not self._roll.doubtful(now_ns):
+        if not self._roll.doubtful(now_ns):
             return
-        try:
-            self._roll.told(self._tools.online(), now_ns)
-        except CallFailed:
-            self._rests_until_ns = now_ns + _TOOLS_REST_NS
-            return
+        if self._rests_until_ns is None or now_ns >= self._rests_until_ns:
+            try:
+                self._roll.told(self._tools.online(), now_ns)
+            except CallFailed:
+                self._rests_until_ns = now_ns + _TOOLS_REST_NS
         with contextlib.suppress(CallFailed):  # no xenstore: who is online is known all the same
             for number in numbers:
                 leaving = self._tools.leaving(number, self._roll.size(number))

@@ -2,18 +2,19 @@
 
 Looks are spread over time: one in each slot, at a random instant of it, so that they fall in step
 with nothing the guests do. Slots are as long as the cost of a look demands (`ration`), and domains take
-turns.
+turns, but for those of which too little is known yet.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vcpud.hypervisor.failures import CallFailed
 from vcpud.hypervisor.workers import Crew, Errand, Hand, Losses
+from vcpud.hypervisor.xen.estimate import READY_SAMPLES
 from vcpud.hypervisor.xen.ration import Ration
 from vcpud.units import NS_PER_S
 
@@ -63,14 +64,15 @@ class Sampler:
         )
         self.ration = Ration(ratio=ratio, least_ns=period_ns, most_ns=LONGEST_SLOT_NS)
         self._looks: deque[Look] = deque(maxlen=_REMEMBERED)
-        self._watched: tuple[Uuid, ...] = ()
+        self._watched: tuple[tuple[Uuid, int], ...] = ()
         self._turn = 0
+        self._taken: dict[Uuid, int] = {}
         self._slot_ns: int | None = None
         self._under_way = False
 
-    def watch(self, uuids: Sequence[Uuid]) -> None:
-        """Take looks at these from now on."""
-        self._watched = tuple(uuids)
+    def watch(self, domains: Mapping[Uuid, int]) -> None:
+        """Take looks at these from now on, each with its maximum of vCPUs."""
+        self._watched = tuple(domains.items())
         if self._watched and not self._under_way:
             self._under_way = True
             self._slot_ns = self._now_ns()
@@ -101,15 +103,28 @@ class Sampler:
         now_ns = self._now_ns()
         slot_ns = max(self._slot_ns or now_ns, now_ns - spacing_ns)
         self._slot_ns = slot_ns + spacing_ns
-        self._turn += 1
-        uuid = self._watched[self._turn % len(self._watched)]
-        errand = Errand(uuid=uuid, run=lambda hand: self._look(hand, uuid), given_up=self._next)
+        uuid, most = self._choose()
+        errand = Errand(
+            uuid=uuid, run=lambda hand: self._look(hand, uuid, most), given_up=self._next
+        )
         self._crew.submit(errand, slot_ns + round(self._random.random() * spacing_ns))
 
-    def _look(self, hand: Hand, uuid: Uuid) -> None:
+    def _choose(self) -> tuple[Uuid, int]:
+        """Who is looked at next."""
+        self._turn += 1
+        taken = self._taken
+        self._taken = {uuid: taken.get(uuid, 0) for uuid, _ in self._watched}
+        chosen = self._watched[self._turn % len(self._watched)]
+        unknown = [one for one in self._watched if self._taken[one[0]] <= READY_SAMPLES]
+        if unknown and chosen not in unknown:
+            chosen = unknown[self._turn % len(unknown)]
+        self._taken[chosen[0]] += 1
+        return chosen
+
+    def _look(self, hand: Hand, uuid: Uuid, most: int) -> None:
         began_ns = self._now_ns()
         try:
-            states = hand.call(self._deadline_s, lambda link: link.states(uuid))
+            states = hand.call(self._deadline_s, lambda link: link.states(uuid, most))
         except CallFailed:
             states = ()
         ended_ns = self._now_ns()
