@@ -19,6 +19,7 @@ from vcpud.commands.common import (
     say,
     say_json,
     settings_of,
+    unanswered,
 )
 from vcpud.errors import PartialError, UnreachableError, UsageError
 from vcpud.explain import History
@@ -179,6 +180,8 @@ def look(options: argparse.Namespace) -> tuple[LatestCycle, History]:
     rehearse(settings_of(options), FanOut(latest, history), cycles=_LOOKS)
     if latest.record_ is None:
         raise UnreachableError("stopped before the first cycle had finished")
+    if not latest.record_.sample.connected:
+        raise unanswered(latest.record_.sample.notes)
     return latest, history
 
 

@@ -8,12 +8,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vcpud import config
-from vcpud.errors import ConfigError
+from vcpud.errors import ConfigError, UnreachableError
 from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR, Settings
+from vcpud.text import printable
 from vcpud.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EXIT_CODES = (
     "exit codes: 0 ok, 1 failed, 2 wrong usage, 3 wrong configuration, "
@@ -90,6 +94,16 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= _MAX_VCPUS:
         raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MAX_VCPUS}")
     return int(text)
+
+
+def unanswered(notes: Iterable[str]) -> UnreachableError:
+    """The hypervisor did not answer a look of our own; what it is told of that.
+
+    Args:
+        notes: Of the last sample.
+    """
+    why = next((note for note in notes if note.startswith("not connected")), "not connected")
+    return UnreachableError(f"the hypervisor did not answer: {printable(why, 300)}")
 
 
 def output_option(parser: argparse.ArgumentParser) -> None:

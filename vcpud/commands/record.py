@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcpud import log, policy
-from vcpud.commands.common import duration, output_option, say, say_json, settings_of
+from vcpud.commands.common import (
+    duration,
+    output_option,
+    say,
+    say_json,
+    settings_of,
+    unanswered,
+)
 from vcpud.control import ControlLoop
 from vcpud.errors import VcpudError
 from vcpud.recording.comparison import Comparison
@@ -86,11 +93,15 @@ class _Watched:
         self._writer = writer
         self.error: OSError | None = None
         self.domains = 0
+        self.seen = False
+        self.notes: tuple[str, ...] = ()
 
     def record(self, record: CycleRecord) -> None:
         if record.stopping:
             return
         self.domains = max(self.domains, len(record.sample.domains))
+        self.seen |= record.sample.connected
+        self.notes = record.sample.notes
         try:
             self._writer.record(record)
         except OSError as error:
@@ -118,6 +129,8 @@ def _record(options: argparse.Namespace) -> None:
         writer.close()
     if watched.error is not None:
         raise VcpudError(f"{options.directory}: cannot be written: {watched.error.strerror}")
+    if not watched.seen:
+        raise unanswered(watched.notes)
     document = {
         "directory": str(options.directory),
         "cycles": writer.cycles,

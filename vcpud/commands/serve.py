@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from vcpud import log
-from vcpud.commands.common import output_option, say, say_json, settings_of
+from vcpud.commands.common import output_option, say, say_json, settings_of, unanswered
+from vcpud.errors import ConfigError
 from vcpud.model import Reason, Refused
 from vcpud.service import Daemon, rehearse
 from vcpud.text import printable
@@ -68,12 +69,18 @@ def _dry_run(options: argparse.Namespace) -> None:
     log.configure("auto", "warning", environ=os.environ)
     rehearsal = Rehearsal(as_json=options.output == "json")
     rehearse(settings, rehearsal, options.cycles)
+    rehearsal.check()
     if options.output == "text":
         say(rehearsal.summary())
 
 
 def _check_config(options: argparse.Namespace) -> None:
-    settings = settings_of(options)
+    try:
+        settings = settings_of(options)
+    except ConfigError as error:
+        if options.output == "json":
+            say_json({"valid": False, "mistakes": str(error).splitlines()})
+        raise
     if options.output == "json":
         say_json(
             {
@@ -128,11 +135,13 @@ class Rehearsal:
         self._cycles = 0
         self._domains: set[Uuid] = set()
         self._changes = 0
-        self._connected = False
+        self._seen = False
+        self._notes: tuple[str, ...] = ()
 
     def record(self, record: CycleRecord) -> None:
         self._cycles += not record.stopping
-        self._connected = record.sample.connected
+        self._seen |= record.sample.connected
+        self._notes = record.sample.notes
         self._domains |= {domain.uuid for domain in record.sample.domains}
         for change in record.changes:
             if isinstance(change.effect, Refused) and change.effect.reason is Reason.DRY_RUN:
@@ -149,10 +158,17 @@ class Rehearsal:
                 self._tell(record.cycle, words, text)
         sys.stdout.flush()
 
+    def check(self) -> None:
+        """Nothing seen is nothing rehearsed.
+
+        Raises:
+            UnreachableError: The hypervisor has never answered.
+        """
+        if not self._seen:
+            raise unanswered(self._notes)
+
     def summary(self) -> str:
         """How it went."""
-        if not self._connected:
-            return f"{self._cycles} cycles: the hypervisor did not answer"
         return (
             f"{self._cycles} cycles, {len(self._domains)} domains, {self._changes} changes would "
             "have been made; nothing was changed"

@@ -277,6 +277,45 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(machine: Machine) -> N
 @pytest.mark.parametrize(
     "words",
     [
+        ["dry-run", "--cycles", "3"],
+        ["dry-run", "--cycles", "3", "-o", "json"],
+        ["status", "--backend", "fake"],
+        ["list", "--backend", "fake"],
+        ["explain", "db", "--backend", "fake"],
+    ],
+)
+def test_a_look_of_its_own_at_a_hypervisor_that_does_not_answer_is_exit_4(
+    machine: Machine, words: list[str]
+) -> None:
+    machine.host.connected = False
+    code, out, err = machine.vcpud(*words)
+    assert (code, out) == (4, "")
+    assert "the hypervisor did not answer" in err
+
+
+def test_a_recording_of_a_hypervisor_that_does_not_answer_is_exit_4(machine: Machine) -> None:
+    machine.host.connected = False
+    code, _, err = machine.vcpud("record", str(machine.folder / "into"), "--for", "3s")
+    assert code == 4
+    assert "the hypervisor did not answer" in err
+
+
+def test_who_asks_in_json_is_told_the_mistakes_of_a_configuration_in_json(
+    machine: Machine,
+) -> None:
+    machine.configure(perriod="1s", on_stop="never")
+    code, out, err = machine.vcpud("check-config", "-o", "json")
+    document = json.loads(out)
+    assert code == 3
+    assert document["valid"] is False
+    assert [line for line in document["mistakes"] if "perriod" in line]
+    assert len(document["mistakes"]) == 2
+    assert "2 mistakes" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
         [],
         ["explode"],
         ["pause", "--for", "5"],
