@@ -77,7 +77,11 @@ class ProcFiles:
         return ticks * (NS_PER_S // self._ticks_per_s)
 
     def qemu_pids(self) -> dict[Uuid, int]:
-        """The process of every running domain, by the UUID on its command line."""
+        """The process of every running domain, by the UUID on its command line.
+
+        Of two, as while a domain is migrated from a libvirt to another one on this host, the elder
+        counts until it ends.
+        """
         found: dict[Uuid, int] = {}
         try:
             names = os.listdir(self._proc)  # noqa: PTH208  names only, hundreds of them
@@ -88,8 +92,15 @@ class ProcFiles:
                 continue
             arguments = _arguments(self._proc / name / "cmdline")
             if "-uuid" in arguments[:-1] and any(a.startswith("guest=") for a in arguments):
-                found[arguments[arguments.index("-uuid") + 1]] = int(name)
+                uuid, pid = arguments[arguments.index("-uuid") + 1], int(name)
+                found[uuid] = self._elder(found[uuid], pid) if uuid in found else pid
         return found
+
+    def _elder(self, one: int, other: int) -> int:
+        first, second = self.process(one), self.process(other)
+        if first is None or second is None:
+            return other if first is None else one
+        return one if first.start_ticks <= second.start_ticks else other
 
     def process(self, pid: int) -> Process | None:
         """Start time and age of a process; None when it is gone or hidden."""

@@ -83,6 +83,17 @@ def test_a_domains_process_is_found_by_its_uuid(tmp_path: Path) -> None:
     assert process(tmp_path, cgroup="0::/\n").qemu_pids() == {UUID: 42}
 
 
+@pytest.mark.parametrize(("ticks", "elder"), [(1000, 41), (5000, 42)])
+def test_of_two_processes_of_one_domain_the_elder_counts(
+    tmp_path: Path, ticks: int, elder: int
+) -> None:
+    files = process(tmp_path, cgroup="0::/\n")
+    newcomer = tmp_path / "proc" / "41"
+    write(newcomer / "cmdline", (tmp_path / "proc/42/cmdline").read_text())
+    write(newcomer / "stat", f"41 (qemu) S {'0 ' * 18}{ticks} 0\n")
+    assert files.qemu_pids() == {UUID: elder}
+
+
 def test_the_start_of_a_process_is_read_whatever_its_name_holds(tmp_path: Path) -> None:
     found = process(tmp_path, cgroup="0::/\n").process(42)
     assert found is not None

@@ -211,6 +211,28 @@ def test_one_that_comes_soon_after_the_next_start_is_plugged_back_too(*, adopt: 
     assert entry(rig, slow) is None
 
 
+@pytest.mark.parametrize("late_s", [1, 4, 9, 20, 45])
+@pytest.mark.parametrize("killed_s", [2, 4, 6, 9, 13, 19, 30])
+def test_a_crash_at_any_moment_and_an_unplug_at_any_time_later_lose_no_vcpu(
+    killed_s: int, late_s: int
+) -> None:
+    slow, other = pair()
+    slow.late_ns = late_s * NS_PER_S
+    rig = Rig(slow, other)
+    rig.cycles(killed_s)
+    successor(rig)
+    began_ns = rig.clock.now_ns()
+    came_ns: int | None = None
+    for _ in range(100):
+        rig.cycles(1)
+        if came_ns is None and len(slow.online) < 4:
+            came_ns = rig.clock.now_ns()
+    if came_ns is not None and came_ns - began_ns > owed.SETTLE_NS + UNPLUG_NS:
+        return  # what comes that late after a start is nobody's any more: docs/hazards.md
+    assert len(slow.online) == 4
+    assert entry(rig, slow) is None
+
+
 def test_one_that_never_comes_is_forgotten_once_the_guest_has_run_whole_for_a_while() -> None:
     rig, slow = stopped(None)
     successor(rig).cycles(12)
