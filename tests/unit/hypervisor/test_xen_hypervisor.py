@@ -151,7 +151,7 @@ def test_without_xl_libvirts_count_and_the_run_times_have_to_do(rig: Make) -> No
     one = rig(guest)
     one.world.xl = False
     assert only(one).live_vcpus == 2
-    guest.online = {0, 1, 2}
+    guest.ask("xl by hand", 3)
     one.seconds(3)
     assert only(one).live_vcpus == 3, "what runs is online"
     assert one.world.xl_calls <= 2, "and xl is not tried again and again"

@@ -33,6 +33,7 @@ SPREAD_GAPS: Final = 4
 """Over so many gaps between samples what one sample stands for is booked."""
 STALE_NS: Final = 60 * NS_PER_S
 """The last sample says nothing of what is later than this."""
+_USUAL_GAPS: Final = 8
 _KEEP: Final = 1 - 1 / 32
 _SLACK_NS: Final = 20 * NS_PER_MS
 _SLACK_RATIO: Final = 1.25
@@ -95,7 +96,7 @@ def sampled(wait: Wait, *, blocked: bool, at_ns: int) -> Wait:
     if gap_ns > STALE_NS:
         return replace(wait, sampled_at_ns=at_ns)
     taken = wait.taken + 1
-    usual_ns = wait.gap_ns + (gap_ns - wait.gap_ns) / min(taken, SPREAD_GAPS)
+    usual_ns = wait.gap_ns + (gap_ns - wait.gap_ns) / min(taken, _USUAL_GAPS)
     samples = wait.samples * _KEEP + 1
     found = wait.blocked * _KEEP + blocked
     likely = (found + 1) / (samples + 2)
