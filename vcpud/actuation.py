@@ -247,7 +247,7 @@ class Actuation:
     def forget_restored(self, sample: HostSample) -> None:
         """A domain that is back at its original, and on no course, owes nothing."""
         originals = self.originals()
-        for domain in sample.domains:
+        for domain in sample.domains if originals else ():
             original = originals.get(domain.uuid)
             if original is None or domain.uuid in self._agenda.courses:
                 continue
@@ -324,7 +324,7 @@ class Actuation:
 
     def read_back(self, sample: HostSample, now_ns: int) -> None:
         """Which courses are reached, which are given up; only what is counts."""
-        for domain in sample.domains:
+        for domain in sample.domains if self._agenda.courses else ():
             course = self._agenda.courses.get(domain.uuid)
             if course is None:
                 continue

@@ -41,7 +41,7 @@ class MonotonicClock:
                 return Wake.STOP
             if self._bell in rung and _take(self._bell):
                 return Wake.EVENT
-            if left_ns <= 0:
+            if time.monotonic_ns() >= deadline_ns:
                 return Wake.TIMER
 
     def wake(self) -> None:

@@ -38,6 +38,7 @@ _EVENTS = {
     EventKind.AGENT_DOWN: "domain.agent.down",
 }
 _UNDER_WAY = frozenset({Phase.CHANGING, Phase.UNDOING, Phase.RESTORING})
+_NO_TROUBLE: frozenset[Trouble] = frozenset()
 _ALWAYS = frozenset({Trouble.METADATA_INVALID, Trouble.HUNG, Trouble.AGENT_ABSURD})
 """Troubles that an operator wants to know of a domain that is merely observed, too."""
 
@@ -211,15 +212,9 @@ class LogRecorder:
         by_uuid = {domain.uuid: domain for domain in record.sample.domains}
         self._pending(record, by_uuid)
         for uuid, domain in by_uuid.items():
-            self._trouble(domain)
-            if uuid not in self._phases:
-                self._phases[uuid] = Phase.IDLE
-        for status in record.domains:
-            before = self._phases.get(status.uuid)
-            if before is not status.phase:
-                name = _name(record.sample, status.uuid)
-                self._phase(status.uuid, name, before, status.phase, status.detail)
-                self._phases[status.uuid] = status.phase
+            if domain.troubles != self._troubles.get(uuid, _NO_TROUBLE):
+                self._trouble(domain)
+        self._stand(record)
         blocked: dict[Uuid, list[str]] = {}
         for block in record.blocked:
             blocked.setdefault(block.uuid, []).append(block.guard)
@@ -259,10 +254,17 @@ class LogRecorder:
             self._log.info("domain.unplug.settled", domain=self._unplugs[uuid], uuid=uuid)
         self._unplugs = pending
 
+    def _stand(self, record: CycleRecord) -> None:
+        """Where each domain stands, when that has changed."""
+        for status in record.domains:
+            before = self._phases.get(status.uuid, Phase.IDLE)
+            if before is not status.phase:
+                name = _name(record.sample, status.uuid)
+                self._phase(status.uuid, name, before, status.phase, status.detail)
+                self._phases[status.uuid] = status.phase
+
     def _trouble(self, domain: DomainSample) -> None:
-        before = self._troubles.get(domain.uuid, frozenset())
-        if domain.troubles == before:
-            return
+        before = self._troubles.get(domain.uuid, _NO_TROUBLE)
         self._troubles[domain.uuid] = domain.troubles
         new, gone = domain.troubles - before, before - domain.troubles
         if domain.terms.mode is not Mode.ENFORCE:

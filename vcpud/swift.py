@@ -3,7 +3,8 @@
 Problem: a frozen dataclass sets each field through `object.__setattr__`, which for a domain's
 sample takes ten times as long as plain assignment; recording, replaying and estimating make
 hundreds of thousands of them. Approach: a twin class with the same slots and no lock; an instance
-is filled as the twin and handed out as the real thing.
+is filled as the twin and handed out as the real thing. A function fills it rather than `__init__`,
+which the interpreter calls by way of C, at more than what it then does.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ def maker(cls: type[T]) -> Callable[..., T]:
     Raises:
         TypeError: It is something else.
     """
-    twin: Callable[..., T] = _twin(cls)
-    return twin
+    fields = dataclasses.fields(_plain(cls))
+    defaults = {
+        f"_{field.name}": field.default
+        for field in fields
+        if field.default is not dataclasses.MISSING
+    }
+    names = [field.name for field in fields]
+    words = [f"{name}=_{name}" if f"_{name}" in defaults else name for name in names]
+    return _function(cls, words, {name: name for name in names}, defaults)
 
 
 def changer(cls: type[T], *names: str) -> Callable[..., T]:
@@ -38,18 +46,34 @@ def changer(cls: type[T], *names: str) -> Callable[..., T]:
     Raises:
         TypeError: It is something else, or has no such field.
     """
-    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields = [field.name for field in dataclasses.fields(_plain(cls))]
     if not set(names) <= set(fields):
         raise TypeError(f"{cls.__name__} has no {sorted(set(names) - set(fields))}")
-    values = ", ".join(name if name in names else f"was.{name}" for name in fields)
-    source = f"def changed(was, {', '.join(names)}):\n    return Twin({values})"
-    scope: dict[str, Any] = {"Twin": _twin(cls)}
+    values = {name: name if name in names else f"was_.{name}" for name in fields}
+    return _function(cls, ["was_", *names], values, {})
+
+
+def _function(
+    cls: type[T], words: list[str], values: dict[str, str], scope: dict[str, Any]
+) -> Callable[..., T]:
+    """A function of these parameters that gives each field its value."""
+    twin = type("Twin", (), {"__slots__": tuple(values)})
+    source = "\n".join(
+        (
+            f"def filled({', '.join(words)}):",
+            "    new_ = Twin()",
+            *(f"    new_.{name} = {value}" for name, value in values.items()),
+            "    new_.__class__ = cls",
+            "    return new_",
+        )
+    )
+    scope |= {"cls": cls, "Twin": twin}
     exec(source, scope)  # noqa: S102  as dataclasses do: only names of fields go into it
-    changed: Callable[..., T] = scope["changed"]
-    return changed
+    filled: Callable[..., T] = scope["filled"]
+    return filled
 
 
-def _twin(cls: type[Any]) -> Any:
+def _plain(cls: type[T]) -> Any:
     if (
         not dataclasses.is_dataclass(cls)
         or cls.__bases__ != (object,)
@@ -57,23 +81,4 @@ def _twin(cls: type[Any]) -> Any:
         or hasattr(cls, "__post_init__")
     ):
         raise TypeError(f"{cls.__name__} is not a plain frozen dataclass with slots")
-    fields = dataclasses.fields(cls)
-    names = [field.name for field in fields]
-    defaults = {
-        f"_{field.name}": field.default
-        for field in fields
-        if field.default is not dataclasses.MISSING
-    }
-    words = [f"{name}=_{name}" if f"_{name}" in defaults else name for name in names]
-    source = "\n".join(
-        (
-            "class Twin:",
-            f"    __slots__ = {tuple(names)!r}",
-            f"    def __init__(self, {', '.join(words)}):",
-            *(f"        self.{name} = {name}" for name in names),
-            "        self.__class__ = cls",
-        )
-    )
-    scope: dict[str, Any] = {"cls": cls, **defaults}
-    exec(source, scope)  # noqa: S102  as dataclasses do: only names of fields go into it
-    return scope["Twin"]
+    return cls

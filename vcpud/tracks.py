@@ -217,14 +217,15 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     if points and now_ns <= points[-1].at_ns:
         return points, used, delay_pcpus, track.absurd
     vcpus, old = sample.vcpus, track.sample.vcpus
+    replugged = False
     if vcpus is old and points and points[-1].at_ns == track.sample.taken_at_ns:
         # The very same counters: nothing ran and nothing waited.
         point = _make_point(now_ns, points[-1].run_ns, points[-1].delay_ns)
     else:
-        summed = _summed(vcpus, now_ns)
+        summed = _summed(old, vcpus, now_ns)
         if summed is None:
             return points, used, delay_pcpus, False
-        point = summed
+        point, replugged = summed
     if not points:
         return (point,), used, delay_pcpus, False
     last = points[-1]
@@ -232,7 +233,6 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     run_ns = point.run_ns - last.run_ns
     count = len(vcpus)
     # An unplugged vCPU takes its counters away, a plugged one brings new ones: start over.
-    replugged = vcpus is not old and _replugged(old, vcpus)
     if replugged or run_ns < 0 or run_ns > window_ns * count * 1.25 + RUN_TICK_NS * count:
         return (point,), used, delay_pcpus, not replugged
     keep = math.exp(-window_ns / SMOOTH_NS)
@@ -248,12 +248,18 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     return (*points, point), _smooth(used, run_ns / window_ns, keep), delay_pcpus, False
 
 
-def _summed(vcpus: tuple[VcpuSample, ...], at_ns: int) -> Point | None:
-    """Counters of all vCPUs together; None where one of them does not tell its run time."""
-    if not vcpus:
+def _summed(
+    was: tuple[VcpuSample, ...], now: tuple[VcpuSample, ...], at_ns: int
+) -> tuple[Point, bool] | None:
+    """Counters of all vCPUs together, and whether they are of other vCPUs than before.
+
+    None where a vCPU does not tell its run time. One pass: this is done for each domain and cycle.
+    """
+    if not now:
         return None
+    replugged = len(was) != len(now)
     run_ns, delay_ns, delays_known = 0, 0, True
-    for vcpu in vcpus:
+    for before, vcpu in zip(now if replugged else was, now, strict=True):
         ran, waited = vcpu.run_ns, vcpu.run_delay_ns
         if ran is None:
             return None
@@ -262,16 +268,9 @@ def _summed(vcpus: tuple[VcpuSample, ...], at_ns: int) -> Point | None:
             delays_known = False
         else:
             delay_ns += waited
-    return _make_point(at_ns, run_ns, delay_ns if delays_known else None)
-
-
-def _replugged(was: tuple[VcpuSample, ...], now: tuple[VcpuSample, ...]) -> bool:
-    if len(was) != len(now):
-        return True
-    for before, after in zip(was, now, strict=True):  # noqa: SIM110  each domain, each cycle
-        if before.index != after.index:
-            return True
-    return False
+        if before.index != vcpu.index:
+            replugged = True
+    return _make_point(at_ns, run_ns, delay_ns if delays_known else None), replugged
 
 
 def _perf(sample: DomainSample) -> tuple[int, int] | None:
@@ -466,20 +465,15 @@ def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> 
     busy_ns = sample.busy_ns - before.busy_ns
     if window_ns <= 0 or busy_ns < 0:
         return before.unmanaged_pcpus
-    managed_ns = sum([_run_in(track, window_ns) for track in running])
+    managed_ns = 0
+    for track in running:
+        points = track.points
+        if len(points) > 1:
+            # These may be further apart than two samples of the host, and older.
+            one, other = points[-2], points[-1]
+            managed_ns += (other.run_ns - one.run_ns) * window_ns // (other.at_ns - one.at_ns)
     rate = max(busy_ns - managed_ns, 0) / window_ns
     return _smooth(before.unmanaged_pcpus, rate, math.exp(-window_ns / SMOOTH_NS))
-
-
-def _run_in(track: Track, window_ns: int) -> int:
-    """What a domain's vCPUs ran in a window, at the rate between its last two readings.
-
-    They may be further apart than two samples of the host, and older: their time is their own.
-    """
-    if len(track.points) <= 1:
-        return 0
-    before, last = track.points[-2:]
-    return (last.run_ns - before.run_ns) * window_ns // (last.at_ns - before.at_ns)
 
 
 def _pools(

@@ -249,23 +249,24 @@ class SampleReader:
         )
 
     def _domain(self, was: DomainSample, entry: list[Any], step_ns: int) -> DomainSample:
+        taken, up, online_taken, said, perf, *counters = entry
         booted, online, guest = was.booted_for_ns, was.online_taken_at_ns, was.guest
         cycles, instructions = was.cycles, was.instructions
         if booted is not None:
-            booted += entry[1] + step_ns
-        if entry[2] and online is not None:
-            online += entry[2]
-        if entry[3]:
-            guest = self._guest(guest, entry[3])
-        if entry[4]:
-            cycles = None if cycles is None else cycles + entry[4][0]
-            instructions = None if instructions is None else instructions + entry[4][1]
+            booted += up + step_ns
+        if online_taken and online is not None:
+            online += online_taken
+        if said:
+            guest = self._guest(guest, said)
+        if perf:
+            cycles = None if cycles is None else cycles + perf[0]
+            instructions = None if instructions is None else instructions + perf[1]
         return _domain(
             was,
-            was.taken_at_ns + entry[0] + step_ns,
+            was.taken_at_ns + taken + step_ns,
             booted,
             online,
-            _vcpus_applied(was.vcpus, entry) if len(entry) > _FIRST else was.vcpus,
+            _vcpus_applied(was.vcpus, counters) if counters else was.vcpus,
             guest,
             cycles,
             instructions,
@@ -306,17 +307,13 @@ class SampleReader:
         )
 
 
-_FIRST = 5
-"""Where counters begin."""
-
-
-def _vcpus_applied(was: tuple[Any, ...], entry: list[int]) -> tuple[VcpuSample, ...]:
-    if len(entry) - _FIRST == len(COUNTERS) * len(was):
+def _vcpus_applied(was: tuple[Any, ...], counters: list[int]) -> tuple[VcpuSample, ...]:
+    if len(counters) == len(COUNTERS) * len(was):
         try:
-            return _all_counters_applied(was, iter(entry[_FIRST:]))
+            return _all_counters_applied(was, iter(counters))
         except TypeError:
             pass  # as many by chance: one vCPU has a counter more, another one fewer
-    left = entry[: _FIRST - 1 : -1]
+    left = counters[::-1]
     now = tuple(
         [
             _vcpu(
