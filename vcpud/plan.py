@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import starmap
+from typing import Any
 
 from vcpud.model import Uuid
 
@@ -100,6 +103,37 @@ class Outlook:
     would_change: str = ""
 
 
+class Outlooks(Collection[Outlook]):
+    """Outlooks that are written when somebody looks at them: in most cycles nobody does."""
+
+    __slots__ = ("_seen", "_write")
+
+    def __init__(self, seen: Sequence[tuple[Any, ...]], write: Callable[..., Outlook]) -> None:
+        """Keep what is needed.
+
+        Args:
+            seen: Of each domain, what `write` takes.
+            write: Makes the outlook of it; pure.
+        """
+        self._seen = seen
+        self._write = write
+
+    def __iter__(self) -> Iterator[Outlook]:
+        return starmap(self._write, self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def __contains__(self, outlook: object) -> bool:
+        return outlook in tuple(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outlooks | tuple) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a policy wants now; without moves everything is left as it is.
@@ -110,7 +144,7 @@ class Plan:
     """
 
     moves: tuple[Move, ...] = ()
-    outlooks: tuple[Outlook, ...] = ()
+    outlooks: Collection[Outlook] = ()
 
 
 class Outcome(StrEnum):

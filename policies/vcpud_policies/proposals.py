@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.plan import Move, Outlook, Plan, Proof, Prospect, Resize
@@ -51,24 +50,6 @@ def eligible(demand: HostDemand) -> Iterator[tuple[PoolDemand, DomainDemand]]:
             yield pool, domain
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """On what a policy of thresholds gives a domain more or fewer vCPUs, for people."""
-
-    why_not_more: str
-    why_not_fewer: str
-    would_change: str
-
-
-def conditions(*, more: str, fewer: str) -> Conditions:
-    """The condition for more and the condition for fewer."""
-    return Conditions(
-        why_not_more=f"more only when {more}",
-        why_not_fewer=f"fewer only when {fewer}",
-        would_change=f"more when {more}; fewer when {fewer}",
-    )
-
-
 def stepped(
     domain: DomainDemand,
     wanted_vcpus: int,
@@ -86,29 +67,15 @@ def stepped(
         more: The condition for more.
         fewer: The condition for fewer.
     """
-    return outlook(domain, wanted_vcpus, inputs, conditions(more=more, fewer=fewer))
-
-
-def outlook(
-    domain: DomainDemand,
-    wanted_vcpus: int,
-    inputs: tuple[tuple[str, float | None], ...],
-    said: Conditions,
-) -> Outlook:
-    """The same where the conditions are those of every domain."""
     active = domain.active_vcpus
-    prospects: tuple[Prospect, ...] = (_make_prospect(active),)
-    if wanted_vcpus != active:
-        one = (_make_prospect(wanted_vcpus),)
-        prospects = prospects + one if wanted_vcpus > active else one + prospects
     return _make_outlook(
         domain.uuid,
         wanted_vcpus,
         inputs,
-        prospects,
-        "" if wanted_vcpus > active else said.why_not_more,
-        "" if wanted_vcpus < active else said.why_not_fewer,
-        said.would_change,
+        tuple([_make_prospect(count) for count in sorted({active, wanted_vcpus})]),
+        "" if wanted_vcpus > active else f"more only when {more}",
+        "" if wanted_vcpus < active else f"fewer only when {fewer}",
+        f"more when {more}; fewer when {fewer}",
     )
 
 

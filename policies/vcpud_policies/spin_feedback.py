@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 
 from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.model import Uuid
-from vcpud.plan import Move, Outlook, Plan, Verdict
+from vcpud.plan import Move, Outlook, Outlooks, Plan, Verdict
 from vcpud.swift import maker
 from vcpud_policies import proposals
 
@@ -100,16 +100,28 @@ class SpinFeedback:
         now_ns: int,  # noqa: ARG002 - evidence is dated by the guest's own readings
     ) -> tuple[Evidence, Plan]:
         seen: dict[Uuid, Seen] = {}
-        found: list[tuple[Outlook, Move | None]] = []
-        conditions = self._conditions()
+        moves: list[Move] = []
+        looked: list[tuple[DomainDemand, PoolDemand, Move | None]] = []
         for pool, domain in proposals.eligible(demand):
             before = state.domains.get(domain.uuid, _NOTHING)
             seen[domain.uuid], move = self._one(before, domain, pool)
-            found.append((_outlook(domain, pool, move, conditions), move))
-        return Evidence(domains=seen), proposals.plan(found)
+            looked.append((domain, pool, move))
+            if move is not None:
+                moves.append(move)
+        plan = Plan(moves=tuple(moves), outlooks=Outlooks(looked, self._outlook))
+        return Evidence(domains=seen), plan
 
-    def _conditions(self) -> proposals.Conditions:
-        return proposals.conditions(
+    def _outlook(self, domain: DomainDemand, pool: PoolDemand, move: Move | None) -> Outlook:
+        return proposals.stepped(
+            domain,
+            domain.active_vcpus if move is None else move.resizes[0].to_vcpus,
+            (
+                ("lock_wait_ratio", domain.lock_wait_ratio),
+                ("run_delay_pcpus", domain.run_delay_pcpus),
+                ("queued_tasks", domain.queued_tasks),
+                ("entitled_pcpus", domain.entitled_pcpus),
+                ("overcommit_ratio", pool.overcommit_ratio),
+            ),
             more=f"more than {self.queue_high:g} tasks per vCPU queue, its lock wait is below "
             f"{self.spin_low:g} and its entitlement has room",
             fewer=f"its lock wait is above {self.spin_high:g}, its run delay above "
@@ -120,7 +132,7 @@ class SpinFeedback:
     def _one(self, seen: Seen, domain: DomainDemand, pool: PoolDemand) -> tuple[Seen, Move | None]:
         read_at_ns = domain.lock_wait_at_ns
         if domain.lock_wait_ratio is None or domain.entitled_pcpus is None:
-            return _seen(read_at_ns), None
+            return _NOTHING if read_at_ns is None else _seen(read_at_ns), None
         spin = domain.lock_wait_ratio
         delay = (domain.run_delay_pcpus or 0.0) / domain.active_vcpus
         queue = (domain.queued_tasks or 0.0) / domain.active_vcpus
@@ -155,23 +167,6 @@ class SpinFeedback:
             f"{queue:.2f} tasks queued per vCPU, entitled to {domain.entitled_pcpus:.2f} pCPUs"
         )
         return _seen(read_at_ns), proposals.resize(domain, to_vcpus, reason)
-
-
-def _outlook(
-    domain: DomainDemand, pool: PoolDemand, move: Move | None, conditions: proposals.Conditions
-) -> Outlook:
-    return proposals.outlook(
-        domain,
-        domain.active_vcpus if move is None else move.resizes[0].to_vcpus,
-        (
-            ("lock_wait_ratio", domain.lock_wait_ratio),
-            ("run_delay_pcpus", domain.run_delay_pcpus),
-            ("queued_tasks", domain.queued_tasks),
-            ("entitled_pcpus", domain.entitled_pcpus),
-            ("overcommit_ratio", pool.overcommit_ratio),
-        ),
-        conditions,
-    )
 
 
 _seen = maker(Seen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -197,6 +197,7 @@ _CONTAINERS: dict[Any, Callable[[tuple[Any, ...]], _Reader]] = {
     Union: _either,
     types.UnionType: _either,
     tuple: _tuple,
+    Collection: lambda inner: _many(tuple, inner[0]),
     frozenset: lambda inner: _many(frozenset, inner[0]),
     dict: _mapping,
     Mapping: _mapping,
