@@ -75,14 +75,14 @@ def shown(guests: Sequence[Guest]) -> str:
     return ", ".join(f"{guest.name} {sorted(guest.board.online)}" for guest in guests)
 
 
-def wait_until_shrunk(guests: Sequence[Guest], vcpud: Vcpud) -> None:
+def wait_until_shrunk(guests: Sequence[Guest], vcpud: Vcpud, within_s: float = SHRUNK_S) -> None:
     """Wait until vcpud has taken CPUs from each of ``guests``."""
     began_s = time.monotonic()
     while any(full(guest) for guest in guests):
         require(vcpud.alive, f"vcpud ended: {vcpud.last_words()}")
         require(
-            time.monotonic() - began_s < SHRUNK_S,
-            f"vcpud has not shrunk every guest within {SHRUNK_S:g} s: {shown(guests)}",
+            time.monotonic() - began_s < within_s,
+            f"vcpud has not shrunk every guest within {within_s:g} s: {shown(guests)}",
         )
         time.sleep(0.1)
 
