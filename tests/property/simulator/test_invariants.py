@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.guests import dodger, hogs, run_ms, shares, tiny_host
-from vcpud_simulator.entities import BLOCKED, RUNNABLE, RUNNING, Scheduler
+from vcpud_simulator.entities import BLOCKED, RUNNABLE, RUNNING, Scheduler, Vcpu
 from vcpud_simulator.experiment import Laboratory
 from vcpud_simulator.guest.costs import TCG
 from vcpud_simulator.guest.locks import ParavirtualLock, PreemptableLock, QueuedLock, UnfairLock
@@ -192,8 +192,8 @@ def worst_deviation(
 
 
 near_weights = st.lists(st.sampled_from([256, 384, 512]), min_size=2, max_size=4)
-"""Credit forgives debts beyond one slice (`csched_acct`), so whoever is due less than about a seventh
-of a pCPU gets too much of it; that is Xen's doing."""
+"""Whoever has more than a slice of credit stops earning and loses some of it (`csched_acct`, all of it
+in 3.2), so the heavy get too little of a host where weights differ much; that is Xen's doing."""
 any_weights = st.lists(st.sampled_from([128, 256, 384, 512, 1024]), min_size=2, max_size=4)
 
 
@@ -214,6 +214,30 @@ def test_with_sampled_debit_they_follow_roughly_as_long_as_nobody_dodges_ticks(
     pcpus: int, weights: list[int]
 ) -> None:
     assert worst_deviation(CreditXen32(), pcpus, weights, 30) <= 0.05
+
+
+def never_stops_earning(scheduler: type[CreditXen32]) -> CreditXen32:
+    class Earning(scheduler):  # type: ignore[valid-type, misc]
+        def _stop_earning(self, vcpu: Vcpu) -> None:
+            """There is no upper bound on credit."""
+
+    return Earning()
+
+
+WIDE = [256, 128, 256, 512]
+
+
+@pytest.mark.parametrize("scheduler", [Credit, CreditXen32])
+@pytest.mark.parametrize("weights", [WIDE, [384, 1024, 128, 512]])
+def test_without_the_upper_bound_on_credit_even_wide_weights_are_followed_by_either_debit(
+    scheduler: type[CreditXen32], weights: list[int]
+) -> None:
+    """So it is that bound that strays, and of what samples only a rogue can make use."""
+    assert worst_deviation(never_stops_earning(scheduler), 1, weights, 30) <= 0.02
+
+
+def test_with_that_bound_xen_3_2_takes_from_the_heavy() -> None:
+    assert worst_deviation(CreditXen32(), 1, WIDE, 30) > 0.05
 
 
 @pytest.mark.parametrize("name", ["credit-xen32", *ACCURATE])
