@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from generating import written
+
 from vcpud.hypervisor.options import LibvirtOptions
 from vcpud.hypervisor.xen.options import XenOptions
 from vcpud.units import duration_text
@@ -90,17 +92,5 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def main() -> int:
-    """Write, or compare."""
-    fresh = page()
-    if sys.argv[1:] == ["--check"]:
-        same = PAGE.exists() and PAGE.read_text() == fresh
-        if not same:
-            sys.stderr.write(f"{PAGE} is not what {Path(__file__).name} writes: run it\n")
-        return int(not same)
-    PAGE.write_text(fresh)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(written(PAGE, page()))

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from generating import written
+
 from vcpud import log
 
 PAGE = Path(__file__).with_name("events.md")
@@ -136,17 +138,5 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    """Write, or compare."""
-    fresh = page()
-    if sys.argv[1:] == ["--check"]:
-        same = PAGE.exists() and PAGE.read_text() == fresh
-        if not same:
-            sys.stderr.write(f"{PAGE} is not what {Path(__file__).name} writes: run it\n")
-        return int(not same)
-    PAGE.write_text(fresh)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(written(PAGE, page()))

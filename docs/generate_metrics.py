@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from generating import written
+
 from vcpud.metrics.catalogue import CATALOGUE
 
 PAGE = Path(__file__).with_name("metrics.md")
@@ -33,17 +35,5 @@ def renewed(page: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
-def main() -> int:
-    """Write, or compare."""
-    page = PAGE.read_text()
-    fresh = renewed(page)
-    if sys.argv[1:] == ["--check"]:
-        if fresh != page:
-            sys.stderr.write(f"{PAGE} is not what {Path(__file__).name} writes: run it\n")
-        return int(fresh != page)
-    PAGE.write_text(fresh)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(written(PAGE, renewed(PAGE.read_text())))
