@@ -128,7 +128,10 @@ def _results(
             yield task, function(task)
         return
     joblib = _joblib()
-    work = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")
+    # One task at a time: batches would have the last core work alone at the end.
+    work = joblib.Parallel(
+        n_jobs=jobs or joblib.cpu_count(), batch_size=1, return_as="generator_unordered"
+    )
     yield from work(joblib.delayed(_pair)(function, task) for task in tasks)
 
 

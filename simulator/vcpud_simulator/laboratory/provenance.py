@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from vcpud.version import version
+from vcpud_simulator.engine import Engine
 
 PACKAGES = ("vcpud", "vcpud_policies", "vcpud_simulator")
+HERE = Path(__file__).resolve()
+"""This file in its checkout, also where it is reached through the mirror that is compiled."""
 
 
 def _folders() -> list[Path]:
@@ -33,13 +36,19 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def compiled() -> bool:
+    """Whether the simulator's hot modules are extension modules, as for `make study`."""
+    spec = importlib.util.find_spec(Engine.__module__)
+    return spec is not None and not str(spec.origin).endswith(".py")
+
+
 @cache
 def commit() -> str:
     """The commit of the checkout that runs, marked when files differ from it; else the version."""
 
     def git(*words: str) -> str:
         done = subprocess.run(  # noqa: S603 - fixed words
-            ["git", "-C", str(Path(__file__).parent), *words],  # noqa: S607 - the user's git
+            ["git", "-C", str(HERE.parent), *words],  # noqa: S607 - the user's git
             check=False,
             capture_output=True,
             text=True,
@@ -47,7 +56,7 @@ def commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        if not git("ls-files", __file__):
+        if not git("ls-files", str(HERE)):
             return version()
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
     except FileNotFoundError:

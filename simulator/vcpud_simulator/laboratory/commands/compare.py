@@ -18,16 +18,13 @@ from vcpud import policy as policies
 from vcpud.commands.common import duration, output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
 from vcpud.units import parse_duration
+from vcpud_simulator.laboratory.commands.common import MOST_SEEDS, many_runs, number, resumable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vcpud_simulator.laboratory.compare.campaign import Contestant, Plan
+    from vcpud_simulator.laboratory.compare.entry import Contestant, Plan
 
 _OUT = Path("build/compare")
 _YARDSTICK = "static"
-_MOST_SEEDS = 30
-_MOST_JOBS = 1024
 _MOST_DRAWN = 10_000
 _SEEDS = 2
 _DESCRIPTION = """\
@@ -77,38 +74,16 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seeds",
-        type=number(1, _MOST_SEEDS),
+        type=number(1, MOST_SEEDS),
         metavar="N",
         help=f"runs of each scenario and policy (default: {_SEEDS})",
     )
     parser.add_argument(
         "--duration", type=duration, metavar="TIME", help='what is measured of a run, like "600s"'
     )
-    parser.add_argument(
-        "--jobs",
-        type=number(1, _MOST_JOBS),
-        metavar="N",
-        help="runs at a time (default: one a core)",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where an interrupted comparison stopped"
-    )
+    many_runs(parser, out=_OUT, what="comparison")
     output_option(parser)
     parser.set_defaults(handler=_compare)
-
-
-def number(fewest: int, most: int) -> Callable[[str], int]:
-    """For argparse: a whole number within bounds."""
-
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdigit() and fewest <= int(text[:6]) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"expected a number from {fewest} to {most}")
-
-    return parse
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -130,11 +105,8 @@ def _compare(options: argparse.Namespace) -> int:
         ),
     )
     began_s = time.monotonic()
-    try:
+    with resumable():
         cards = campaign.run()
-    except KeyboardInterrupt:
-        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
-        raise
     comparison = document.Comparison(
         cards=cards,
         policies=[one.label for one in plan.contestants],
@@ -205,7 +177,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """
     from vcpud.units import NS_PER_S  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.campaign import Plan  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.entry import Plan  # noqa: PLC0415
 
     if options.random is not None and options.suite is not None:
         raise UsageError("SUITE and --random: one or the other")
@@ -239,8 +211,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def default_contestants() -> tuple[Contestant, ...]:
     """All that are installed but the one that does nothing, as published; vcpud's own last."""
-    from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.entry import Contestant  # noqa: PLC0415
 
     names = sorted(set(policies.names()) - {_YARDSTICK}, key=lambda name: (name == OWN, name))
     found = []
@@ -271,7 +243,7 @@ def contestant(text: str) -> Contestant:
         ConfigError: It is not a preset.
     """
     from vcpud_simulator.laboratory.commands.simulate import option  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.entry import Contestant  # noqa: PLC0415
 
     if text.endswith(".yaml"):
         return _preset(Path(text))
@@ -286,7 +258,7 @@ def contestant(text: str) -> Contestant:
 
 def _preset(path: Path) -> Contestant:
     """A policy and its options as the `policy` section of a configuration file has them."""
-    from vcpud_simulator.laboratory.compare.campaign import Contestant  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.entry import Contestant  # noqa: PLC0415
 
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from vcpud.commands.common import output_option, say, say_json
 from vcpud.errors import UsageError
+from vcpud_simulator.laboratory.commands.common import MOST_SEEDS, many_runs, number, resumable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vcpud_simulator.laboratory.study.grid import Plan
     from vcpud_simulator.laboratory.study.reality import Lab
 
 _OUT = Path("build/study")
 _FEWEST_SEEDS = 2
-_MOST_SEEDS = 30
-_MOST_JOBS = 1024
 _MOST_FIGURE = 1000
 _DESCRIPTION = """\
 Compares Xen's credit scheduler, ESX's strict and relaxed co-scheduling, and Xen with vcpud on
@@ -45,15 +41,9 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     study.add_argument("--quick", action="store_true", help="a reduced grid, at most 3 minutes")
     study.add_argument(
         "--seeds",
-        type=_number(_FEWEST_SEEDS, _MOST_SEEDS),
+        type=number(_FEWEST_SEEDS, MOST_SEEDS),
         metavar="N",
         help="runs of each cell (default: 3)",
-    )
-    study.add_argument(
-        "--jobs",
-        type=_number(1, _MOST_JOBS),
-        metavar="N",
-        help="runs at a time (default: one a core)",
     )
     for word, what in (
         ("widths", "vCPUs of a domain"),
@@ -67,9 +57,6 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--policy", metavar="NAME", help="what vcpud decides by (default: as it is shipped)"
     )
     study.add_argument(
-        "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
-    )
-    study.add_argument(
         "--against",
         type=Path,
         metavar="FILE",
@@ -78,24 +65,13 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     study.add_argument(
         "--reality-only", action="store_true", help="with --against: nothing but that comparison"
     )
-    study.add_argument(
-        "--resume", action="store_true", help="go on where an interrupted study stopped"
-    )
+    many_runs(study, out=_OUT, what="study")
     output_option(study)
     study.set_defaults(handler=_study)
 
 
-def _number(fewest: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if text.isascii() and text.isdigit() and fewest <= int(text[:6]) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"expected a number from {fewest} to {most}")
-
-    return number
-
-
 def _figures(text: str) -> tuple[int, ...]:
-    one = _number(1, _MOST_FIGURE)
+    one = number(1, _MOST_FIGURE)
     return tuple(sorted({one(part) for part in text.split(",")}))
 
 
@@ -114,7 +90,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 def _study(options: argparse.Namespace) -> None:
     from vcpud import config  # noqa: PLC0415
     from vcpud import policy as policies  # noqa: PLC0415
-    from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
+    from vcpud_simulator.laboratory.provenance import commit, compiled  # noqa: PLC0415
     from vcpud_simulator.laboratory.study import reality  # noqa: PLC0415
 
     # Mistakes are found before an hour of work.
@@ -123,17 +99,14 @@ def _study(options: argparse.Namespace) -> None:
     lab = None if options.against is None else reality.read(options.against)
     if lab is None and options.reality_only:
         raise UsageError("--reality-only needs --against FILE")
-    found: dict[str, Any] = {"commit": commit()}
+    found: dict[str, Any] = {"commit": commit(), "compiled": compiled()}
     texts: list[str] = []
     out: Path = options.out
-    try:
+    with resumable():
         if not options.reality_only:
             _grid(options, found, texts)
         if lab is not None:
             _reality(options, lab, found, texts)
-    except KeyboardInterrupt:
-        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
-        raise
     out.mkdir(parents=True, exist_ok=True)
     name = "reality.json" if options.reality_only else "study.json"
     (out / name).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
@@ -164,6 +137,8 @@ def _grid(options: argparse.Namespace, found: dict[str, Any], texts: list[str]) 
         table=table,
         claims=claims,
         wall_s=time.monotonic() - began_s,
+        cost=campaign.cost,
+        resumed=options.resume,
     )
     found |= document.document(outcome)
     texts.append(document.text(outcome))
@@ -174,7 +149,7 @@ def _reality(
     options: argparse.Namespace, lab: Lab, found: dict[str, Any], texts: list[str]
 ) -> None:
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
-    from vcpud_simulator.laboratory.study import picture, reality  # noqa: PLC0415
+    from vcpud_simulator.laboratory.study import agreement, picture, reality  # noqa: PLC0415
 
     rates = run_all(
         reality.simulate,
@@ -184,7 +159,7 @@ def _reality(
         resume=options.resume,
         label="cells of the lab",
     )
-    agreement = reality.judge(lab, rates)
-    found["reality"] = reality.document(lab, agreement)
-    texts.append(reality.text(lab, agreement))
-    picture.draw_reality(agreement, options.out)
+    compared = agreement.judge(lab, rates)
+    found["reality"] = agreement.document(lab, compared)
+    texts.append(agreement.text(lab, compared))
+    picture.draw_reality(compared, options.out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from vcpud.commands.common import duration, output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
 from vcpud.status import columns
 from vcpud.units import duration_text
+from vcpud_simulator.laboratory.commands.common import MOST_SEEDS, many_runs, number, resumable
 
 if TYPE_CHECKING:
     from vcpud_simulator.laboratory.sweep import Plan, Result
@@ -32,8 +32,6 @@ domain is below its floor. Without --range each number is tried at half, once an
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     """Add the command."""
-    from vcpud_simulator.laboratory.commands.compare import number  # noqa: PLC0415
-
     parser = subparsers.add_parser(
         "sweep",
         parents=[parent],
@@ -65,7 +63,11 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         help="which scenarios, as for compare (default: those of compare --quick)",
     )
     parser.add_argument(
-        "--seeds", type=number(1, 30), default=1, metavar="N", help="runs of each (default: 1)"
+        "--seeds",
+        type=number(1, MOST_SEEDS),
+        default=1,
+        metavar="N",
+        help="runs of each (default: 1)",
     )
     parser.add_argument(
         "--duration",
@@ -75,19 +77,11 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         help=f"what is measured of a run (default: {duration_text(_DURATION_NS)})",
     )
     parser.add_argument(
-        "--jobs", type=number(1, 1024), metavar="N", help="runs at a time (default: one a core)"
-    )
-    parser.add_argument(
         "--dask",
         metavar="ADDRESS",
         help="run on this Dask cluster instead, like tcp://10.0.0.1:8786; its workers need vcpud too",
     )
-    parser.add_argument(
-        "--out", type=Path, default=_OUT, metavar="DIR", help=f"for results (default: {_OUT})"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where an interrupted sweep stopped"
-    )
+    many_runs(parser, out=_OUT, what="sweep")
     output_option(parser)
     parser.set_defaults(handler=_sweep)
 
@@ -116,22 +110,18 @@ def _sweep(options: argparse.Namespace) -> None:
     out: Path = options.out
     cache = Cache(out / "cache")
     began_s = time.monotonic()
-    try:
-        with sweep.cluster(options.dask) as away:
-            results = sweep.run(
-                plan,
-                lambda tasks, label: run_all(
-                    perform,
-                    tasks,
-                    jobs=-1 if away else options.jobs,
-                    cache=cache,
-                    resume=options.resume,
-                    label=label,
-                ),
-            )
-    except KeyboardInterrupt:
-        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
-        raise
+    with resumable(), sweep.cluster(options.dask) as away:
+        results = sweep.run(
+            plan,
+            lambda tasks, label: run_all(
+                perform,
+                tasks,
+                jobs=-1 if away else options.jobs,
+                cache=cache,
+                resume=options.resume,
+                label=label,
+            ),
+        )
     found = {"commit": commit(), **document(plan, results)}
     found["wall_s"] = round(time.monotonic() - began_s, 1)
     out.mkdir(parents=True, exist_ok=True)

@@ -11,76 +11,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
 
-from vcpud.model import Method, Mode
-from vcpud.units import NS_PER_S
-from vcpud_simulator.laboratory.compare import scores, states, suite
-from vcpud_simulator.laboratory.compare.oracle import (
-    Assignment,
-    Contender,
-    Found,
-    Problem,
-    merit,
-    search,
-)
-from vcpud_simulator.laboratory.compare.progress import progress
-from vcpud_simulator.laboratory.compare.runs import (
-    Counts,
-    Decision,
-    Hold,
-    Outcome,
-    Script,
-    Task,
-    digest,
-)
-from vcpud_simulator.laboratory.compare.scores import Card, Seeded
-from vcpud_simulator.platform import PLATFORMS
-from vcpud_simulator.scenario import DomainPlan, Scenario
+from vcpud_simulator.laboratory.compare import scores
+from vcpud_simulator.laboratory.compare.entry import Contestant, Entry, Plan
+from vcpud_simulator.laboratory.compare.oracle import Found, search
+from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
+from vcpud_simulator.laboratory.compare.scores import Card
 
-HORIZON_NS: Final = 60 * NS_PER_S
-"""How long after a decision its harm is looked for."""
 Execute = Callable[[Iterable[Task], str], Mapping[Task, Outcome]]
 """Runs tasks; the word is for the progress bar."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
-    """A policy as it enters.
-
-    Attributes:
-        label: Its name in results.
-        policy: Its entry point.
-        options: Its options.
-    """
-
-    label: str
-    policy: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is compared.
-
-    Attributes:
-        keys: Scenarios.
-        contestants: Policies.
-        seeds: Runs of each.
-        duration_ns: What is measured of each run; None for the scenario's own.
-        probe_ns: How long the oracle's search looks at an assignment.
-        finalists: Assignments of a search that are run as long as the policies are.
-        examined: Most decisions of a run whose counterfactual is run; 0 for none.
-    """
-
-    keys: tuple[str, ...]
-    contestants: tuple[Contestant, ...]
-    seeds: int = 2
-    duration_ns: int | None = None
-    probe_ns: int = 8 * NS_PER_S
-    finalists: int = 2
-    examined: int = 2
 
 
 class Campaign:
@@ -95,7 +34,7 @@ class Campaign:
         self.plan = plan
         self.spared = 0
         self._execute = execute
-        self._entries = [_Entry(key, plan) for key in plan.keys]
+        self._entries = [Entry(key, plan) for key in plan.keys]
 
     def run(self) -> list[Card]:
         """All of it."""
@@ -184,7 +123,7 @@ class Campaign:
 
     def _counterfactuals(self) -> dict[tuple[str, str], tuple[float, int]]:
         """Decisions that harmed per run, and how many were looked at, by scenario and policy."""
-        tasks: dict[tuple[_Entry, Contestant, int, Decision], Task] = {}
+        tasks: dict[tuple[Entry, Contestant, int, Decision], Task] = {}
         for entry in self._entries:
             for one in self.plan.contestants:
                 for seed, outcome in entry.managed_runs[one.label].items():
@@ -210,7 +149,7 @@ class Campaign:
 
     # ------------------------------------------------------------------------------ scores
 
-    def _card(self, entry: _Entry, harmed: Mapping[tuple[str, str], tuple[float, int]]) -> Card:
+    def _card(self, entry: Entry, harmed: Mapping[tuple[str, str], tuple[float, int]]) -> Card:
         policies = {}
         for one in self.plan.contestants:
             outcomes = entry.managed_runs[one.label]
@@ -240,240 +179,3 @@ def spread(decisions: Sequence[Decision], most: int) -> tuple[Decision, ...]:
     if len(decisions) <= most:
         return tuple(decisions)
     return tuple(decisions[place * len(decisions) // most] for place in range(most))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """An assignment that may be the oracle: constant, or one for each state in turn."""
-
-    counts: Counts | None = None
-    script: Script = ()
-    text: str = ""
-
-
-class _Entry:
-    """One scenario on its way through the stages."""
-
-    def __init__(self, key: str, plan: Plan) -> None:
-        self.key = key
-        scenario = suite.load(key)
-        if plan.duration_ns is not None:
-            scenario = replace(scenario, duration_ns=plan.duration_ns)
-        self.scenario: Scenario = scenario
-        self.plans: tuple[DomainPlan, ...] = tuple(scenario.each())
-        self.seeds = tuple(scenario.seed + number for number in range(plan.seeds))
-        self.weights = {one.name: float(one.weight) for one in self.plans}
-        self.unmanaged: dict[int, Outcome] = {}
-        self.managed_runs: dict[str, dict[int, Outcome]] = {}
-        self.problems: dict[states.State, Problem] = {}
-        self.found: dict[states.State, Found] = {}
-        self.oracle_text = ""
-        self._digest = digest(suite.load(key))
-        self._oracle: dict[int, Outcome] = {}
-        self._candidates: tuple[Candidate, ...] = ()
-        self._stretches = states.stretches(scenario)
-        self._divided = states.divided(scenario)
-        self.states = tuple(
-            dict.fromkeys(
-                one.state
-                for one in self._stretches
-                if any(number is not None for number in one.state)
-            )
-        )
-        self._probe_ns = max(plan.probe_ns, 2 * states.cycle_ns(scenario))
-
-    # ------------------------------------------------------------------------------- tasks
-
-    def task(self, seed: int, **more: Any) -> Task:
-        return Task(
-            key=self.key,
-            digest=self._digest,
-            seed=seed,
-            duration_ns=more.pop("duration_ns", self.scenario.duration_ns),
-            **more,
-        )
-
-    def managed(self, seed: int, one: Contestant) -> Task:
-        return self.task(seed, policy=one.policy, options=one.options)
-
-    def final(self, seed: int, candidate: Candidate) -> Task:
-        return self.task(seed, counts=candidate.counts, script=candidate.script)
-
-    def probe(self, state: states.State, assignment: Assignment | None) -> Task:
-        counts = None
-        if assignment is not None and assignment != self.problems[state].everything:
-            names = (one.name for one in self.problems[state].contenders)
-            counts = tuple(zip(names, assignment, strict=True))
-        return self.task(
-            self.seeds[0],
-            duration_ns=self._probe_ns,
-            state=state if self._divided else None,
-            counts=counts,
-        )
-
-    def without(self, seed: int, one: Contestant, decision: Decision) -> Task:
-        until_ns = self._until_ns(decision)
-        return self.task(
-            seed,
-            policy=one.policy,
-            options=one.options,
-            duration_ns=until_ns - self.scenario.warmup_ns,
-            hold=Hold(names=decision.names, from_ns=decision.at_ns, until_ns=until_ns),
-        )
-
-    # ------------------------------------------------------------------------- the search
-
-    def problem(self, state: states.State, unmanaged: Outcome) -> None:
-        """Make the problem of a state, once its unmanaged host was looked at."""
-        contenders = []
-        for plan, number in zip(self.plans, state, strict=True):
-            if number is None:
-                continue
-            most = plan.online or plan.vcpus
-            fixed = plan.mode is not Mode.ENFORCE or self._method(plan) in (
-                Method.NONE,
-                Method.GROW_ONLY,
-            )
-            contenders.append(
-                Contender(
-                    name=plan.name,
-                    vcpus=most,
-                    least=most if fixed else min(most, max(1, plan.min_vcpus)),
-                    weight=float(plan.weight),
-                    alike=repr((replace(plan, name=""), number)),
-                    entitled_pcpus=unmanaged.entitled_pcpus.get(plan.name, float(most)),
-                )
-            )
-        names = [one.name for one in contenders]
-        starts = []
-        for outcomes in () if self._divided else self.managed_runs.values():
-            for outcome in outcomes.values():
-                final = dict(outcome.final)
-                if all(name in final for name in names):
-                    starts.append(tuple(final[name] for name in names))
-        self.problems[state] = Problem(
-            contenders=tuple(contenders), starts=tuple(dict.fromkeys(starts))
-        )
-
-    def _method(self, plan: DomainPlan) -> Method:
-        return plan.method or PLATFORMS[self.scenario.platform].method
-
-    def floors_of(self, state: states.State, unmanaged: Outcome) -> dict[str, float]:
-        return scores.floors(
-            self.probed(state, unmanaged), unmanaged.run_pcpus, unmanaged.entitled_pcpus
-        )
-
-    def probed(self, state: states.State, outcome: Outcome) -> dict[str, float]:
-        """Progress in a state, in which nothing changes by itself."""
-        frozen = states.frozen(self.scenario, state)
-        begin_ns, end_ns = outcome.window_ns
-        return progress(frozen, outcome.work, from_ns=begin_ns, until_ns=end_ns)
-
-    # ------------------------------------------------------------------------- the finals
-
-    def candidates(self, finalists: int) -> tuple[Candidate, ...]:
-        """What may be the oracle: constants first, then one that follows the states."""
-        found: dict[Counts, None] = {}
-        if not self._divided:
-            [state] = self.states
-            for assignment in self.found[state].ranked[:finalists]:
-                found[self._counts(state, assignment)] = None
-        else:
-            for state in self.states:
-                found[self._counts(state, self.found[state].ranked[0])] = None
-        made = [Candidate(text="as they are")]
-        made += [
-            Candidate(counts=counts, text=_text(counts))
-            for counts in found
-            if any(dict(counts)[plan.name] != plan.vcpus for plan in self.plans)
-        ]
-        if self._divided:
-            script = tuple(
-                (one.from_ns, self._counts(one.state, self.found[one.state].ranked[0]))
-                for one in self._stretches
-                if one.state in self.found
-            )
-            made.append(Candidate(script=script, text="by state"))
-        self._candidates = tuple(made)
-        return self._candidates
-
-    def _counts(self, state: states.State, assignment: Assignment) -> Counts:
-        """An assignment of those who are there, the others as they are."""
-        names = (one.name for one in self.problems[state].contenders)
-        given = dict(zip(names, assignment, strict=True))
-        return tuple((plan.name, given.get(plan.name, plan.vcpus)) for plan in self.plans)
-
-    def choose(self, runs: Mapping[int, Mapping[int, Outcome]]) -> None:
-        """Take the best of the finals: allowed first, then by log progress over all seeds."""
-        everyone = self._everyone()
-
-        def rank(number: int) -> tuple[float, float]:
-            shares, floors = {}, {}
-            for name in self.progress(self.unmanaged[self.seeds[0]]):
-                shares[name] = scores.geometric(
-                    self.progress(runs[number][seed])[name] for seed in self.seeds
-                )
-                floors[name] = scores.geometric(self.floors(seed)[name] for seed in self.seeds)
-            return merit(everyone, shares, floors)
-
-        best = max(runs, key=rank)
-        self._oracle = dict(runs[best])
-        self.oracle_text = self._candidates[best].text
-
-    def _everyone(self) -> Problem:
-        there = self.progress(self.unmanaged[self.seeds[0]])
-        return Problem(
-            contenders=tuple(
-                Contender(
-                    name=plan.name,
-                    vcpus=plan.vcpus,
-                    least=1,
-                    weight=float(plan.weight),
-                    alike=plan.name,
-                    entitled_pcpus=0.0,
-                )
-                for plan in self.plans
-                if plan.name in there
-            )
-        )
-
-    # ------------------------------------------------------------------------- the scores
-
-    def progress(self, outcome: Outcome) -> dict[str, float]:
-        begin_ns, end_ns = outcome.window_ns
-        return progress(self.scenario, outcome.work, from_ns=begin_ns, until_ns=end_ns)
-
-    def floors(self, seed: int) -> dict[str, float]:
-        unmanaged = self.unmanaged[seed]
-        return scores.floors(
-            self.progress(unmanaged), unmanaged.run_pcpus, unmanaged.entitled_pcpus
-        )
-
-    def seeded(self, seed: int, outcome: Outcome) -> Seeded:
-        return Seeded(
-            progress=self.progress(outcome),
-            oracle=self.progress(self._oracle[seed]),
-            unmanaged=self.progress(self.unmanaged[seed]),
-            floors=self.floors(seed),
-        )
-
-    def harmful(self, decision: Decision, factual: Outcome, without: Outcome) -> bool:
-        """Whether a decision made the next minute worse."""
-        from_ns, until_ns = decision.at_ns, self._until_ns(decision)
-        both = [
-            progress(self.scenario, outcome.work, from_ns=from_ns, until_ns=until_ns)
-            for outcome in (factual, without)
-        ]
-        span_s = (until_ns - from_ns) / NS_PER_S
-        names = [name for name in both[0] if name in both[1]]
-        with_it, other = ({name: one[name] for name in names} for one in both)
-        return bool(names) and scores.harms(with_it, other, self.weights, span_s)
-
-    def _until_ns(self, decision: Decision) -> int:
-        end_ns = self.scenario.warmup_ns + self.scenario.duration_ns
-        least_ns = self.scenario.warmup_ns + NS_PER_S
-        return max(least_ns, min(end_ns, decision.at_ns + HORIZON_NS))
-
-
-def _text(counts: Counts) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts)

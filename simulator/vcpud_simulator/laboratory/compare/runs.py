@@ -117,6 +117,7 @@ def perform(task: Task) -> Outcome:
         seed=task.seed,
         duration_ns=task.duration_ns,
         assignment=None if task.counts is None else dict(task.counts),
+        hashed=False,
     )
     return _outcome(scenario, result)
 

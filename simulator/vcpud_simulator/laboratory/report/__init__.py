@@ -29,7 +29,8 @@ from vcpud.version import version
 from vcpud_simulator.laboratory.provenance import commit
 from vcpud_simulator.laboratory.report import chart, gantt
 from vcpud_simulator.laboratory.report.journal import Journal
-from vcpud_simulator.laboratory.report.page import Material, Moment, Phase, page
+from vcpud_simulator.laboratory.report.page import Material, Moment, page
+from vcpud_simulator.laboratory.report.tables import Phase
 from vcpud_simulator.laboratory.report.window import Window
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The order in which a study is simulated: what must be known first, and what depends on it.
 
 1. Every cell, and the undisturbed team it is normalised by; seed by seed, so that an interrupted
-   study has something to say of every cell.
+   study has something to say of every cell; of a seed the longest first, so that cores end together.
 2. Where a cell is slowed and vcpud is judged: every static joint assignment for a short window,
    then the best one over all seeds, in runs of its own.
 3. More seeds where an interval straddles a bound.
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.parallel import Cache, run_all
 from vcpud_simulator.laboratory.study.claims import Claim, claims, slowed, straddling, visible
 from vcpud_simulator.laboratory.study.grid import (
@@ -24,8 +25,15 @@ from vcpud_simulator.laboratory.study.grid import (
     System,
     assignments,
 )
-from vcpud_simulator.laboratory.study.runs import Reading, Run, fair_rate, measure, run_of
-from vcpud_simulator.laboratory.study.table import Row, Static, Table, average
+from vcpud_simulator.laboratory.study.runs import (
+    Reading,
+    Run,
+    effort,
+    fair_rate,
+    measure,
+    run_of,
+)
+from vcpud_simulator.laboratory.study.table import Cost, Row, Static, Table, average
 
 SCREENING_SEED: Final = 1_000
 """Static assignments are chosen by other runs than those they are measured in."""
@@ -70,6 +78,15 @@ class Campaign:
             table = self._table()
         return table, claims(table)
 
+    @property
+    def cost(self) -> Cost:
+        """What simulating all of it took."""
+        return Cost(
+            runs=len(self.readings),
+            simulated_s=sum(run.warmup_ns + run.window_ns for run in self.readings) / NS_PER_S,
+            cpu_s=sum(reading.cpu_s for reading in self.readings.values()),
+        )
+
     def _seeds(self, cell: Cell) -> int:
         return self.seeds.get(cell, self.plan.seeds)
 
@@ -81,20 +98,21 @@ class Campaign:
         )
 
     def _runs(self, cells: Iterable[Cell]) -> list[Run]:
-        """Of all cells and of what they are compared with, first seeds first."""
-        found: list[tuple[int, Run]] = []
+        """Of all cells and of what they are compared with."""
+        found: list[Run] = []
         for cell in cells:
             for seed in range(1, self._seeds(cell) + 1):
-                found.append((seed, self._run_of(cell, seed)))
+                found.append(self._run_of(cell, seed))
                 if cell.job.kind is not Kind.GOBMK:
-                    found.append((seed, self._run_of(cell.bare, seed)))
+                    found.append(self._run_of(cell.bare, seed))
                 if cell in self.choices:
                     counts, _ = self.choices[cell]
-                    found.append((seed, self._run_of(cell, seed, counts)))
-        return [run for _, run in sorted(found, key=lambda item: item[0])]
+                    found.append(self._run_of(cell, seed, counts))
+        return found
 
     def _simulate(self, runs: Iterable[Run], label: str) -> None:
         missing = [run for run in dict.fromkeys(runs) if run not in self.readings]
+        missing.sort(key=lambda run: (run.seed, -effort(run)))
         self.readings |= run_all(
             measure,
             missing,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vcpud_simulator.laboratory.statistics import Interval, mean
 from vcpud_simulator.laboratory.study.claims import Claim, Part
 from vcpud_simulator.laboratory.study.grid import COMPARED, Cell, Job, Plan
-from vcpud_simulator.laboratory.study.table import Row, Table
+from vcpud_simulator.laboratory.study.table import Cost, Row, Table
 
 _WIDTH = 100
 
@@ -28,6 +28,8 @@ class Outcome:
         table: What was measured.
         claims: What follows.
         wall_s: How long it took.
+        cost: What simulating it took.
+        resumed: Whether it goes on from an earlier one, whose time `wall_s` lacks.
     """
 
     plan: Plan
@@ -35,6 +37,8 @@ class Outcome:
     table: Table
     claims: tuple[Claim, ...]
     wall_s: float
+    cost: Cost = field(default_factory=Cost)
+    resumed: bool = False
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -43,6 +47,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "plan": outcome.plan.name,
         "policy": outcome.policy,
         "wall_s": round(outcome.wall_s, 1),
+        "resumed": outcome.resumed,
+        "runs": outcome.cost.runs,
+        "simulated_s": round(outcome.cost.simulated_s, 1),
+        "cpu_s": round(outcome.cost.cpu_s, 1),
         "claims": [claim.document() for claim in outcome.claims],
         "cells": [_cell(outcome.table, row) for row in outcome.table],
     }

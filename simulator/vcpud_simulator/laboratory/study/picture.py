@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from vcpud.errors import VcpudError
 from vcpud_simulator.laboratory.parallel import EXTRA
 from vcpud_simulator.laboratory.statistics import mean
+from vcpud_simulator.laboratory.study.agreement import FAR, NEAR
 from vcpud_simulator.laboratory.study.grid import COMPARED, GOBMK, Cell, Job, Kind, System, Wait
-from vcpud_simulator.laboratory.study.reality import FAR, NEAR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from vcpud_simulator.laboratory.study.agreement import Agreement
     from vcpud_simulator.laboratory.study.grid import Plan
-    from vcpud_simulator.laboratory.study.reality import Agreement
     from vcpud_simulator.laboratory.study.table import Table
 
 _FLOOR: Final = 1e-5

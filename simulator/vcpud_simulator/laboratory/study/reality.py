@@ -4,9 +4,7 @@ Problem: a simulator proves nothing about the world by agreeing with itself. App
 cell that the lab has measured (`python -m lab --only micro,grid`; tests/lab/grid.py) is simulated
 under emulation, platform `tcg`. What a thread computes and how long a section under a lock takes
 come from the lab's micro-benchmarks of one guest that has the host to itself, never from a cell.
-Two things are judged: the order of cells of one workload whose real intervals are disjoint, and
-each cell's ratio to the best of its workload, which must agree within a factor of 2 where the real
-ratio is 0.1 or more and of 5 below, both beyond the real interval.
+`agreement` judges what comes out.
 
 The two guests start at different instants, and the host has work of its own (1 % of each pCPU), as
 any real one: on a silent host slices align by accident. Of a section's time a fifth is taken to be
@@ -18,16 +16,15 @@ interval, so no order is judged by them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.errors import ConfigError
 from vcpud.units import NS_PER_MS, NS_PER_S
 from vcpud_simulator import runner
 from vcpud_simulator.guest.locks import QueuedLock, UnfairLock
-from vcpud_simulator.laboratory.statistics import Interval, disjoint, mean
+from vcpud_simulator.laboratory.statistics import Interval
 from vcpud_simulator.rng import Chance
 from vcpud_simulator.scenario import DomainPlan, Kind, NoisePlan, Pause, Scenario
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
@@ -50,9 +47,6 @@ ARRIVALS_NS: Final = 300 * NS_PER_MS
 WARMUP_NS: Final = NS_PER_S
 WINDOW_NS: Final = 3 * NS_PER_S
 """Each PAUSE of a spinning vCPU is an event: longer windows take minutes."""
-NEAR: Final = 2.0
-FAR: Final = 5.0
-SMALL_RATIO: Final = 0.1
 EEVDF_SINCE: Final = (6, 6)
 
 
@@ -278,7 +272,7 @@ def scenario(task: Task) -> Scenario:
 
 def simulate(task: Task) -> float:
     """Iterations per second of both guests."""
-    result = runner.run(scenario(task))
+    result = runner.run(scenario(task), hashed=False)
     return sum(domain.rate for domain in result.domains.values())
 
 
@@ -290,154 +284,3 @@ def tasks(lab: Lab, seeds: int) -> list[Task]:
         for name, cells in lab.cells.items()
         for active in cells
     ]
-
-
-# ---------------------------------------------------------------------- judging
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One cell, real and simulated.
-
-    Attributes:
-        name: The workload.
-        active: Active vCPUs.
-        real: Ratio to the best cell of the workload, with its interval.
-        simulated: Ratio to the best simulated one.
-        rate: Real iterations per second.
-        simulated_rate: Simulated ones.
-    """
-
-    name: str
-    active: int
-    real: Interval
-    simulated: float
-    rate: float
-    simulated_rate: float
-
-    @property
-    def factor(self) -> float:
-        """By how much the ratios may differ."""
-        return NEAR if self.real.value >= SMALL_RATIO else FAR
-
-    @property
-    def agrees(self) -> bool:
-        """Whether they do, the real interval allowed for."""
-        measured = self.real.low > 0.0
-        low = self.real.low if measured else self.real.value
-        high = self.real.high if measured else self.real.value
-        return low / self.factor <= self.simulated <= high * self.factor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """The comparison.
-
-    Attributes:
-        cells: One by one.
-        ordered: Pairs of cells whose order is the real one, of those judged.
-        disordered: Pairs whose order differs: workload and both counts.
-    """
-
-    cells: tuple[Compared, ...]
-    ordered: int
-    disordered: tuple[tuple[str, int, int], ...]
-
-    @property
-    def agrees(self) -> bool:
-        """Whether everything that could be judged agrees."""
-        return bool(self.cells) and not self.disordered and all(c.agrees for c in self.cells)
-
-
-def judge(lab: Lab, simulated: Mapping[Task, float]) -> Agreement:
-    """Compare real cells with simulated ones."""
-    cells: list[Compared] = []
-    ordered, disordered = 0, []
-    for name, row in lab.cells.items():
-        rates = {active: mean(_rates(simulated, name, active)).value for active in row}
-        best = max(cell.value for cell in row.values())
-        best_simulated = max(rates.values())
-        cells += [
-            Compared(
-                name=name,
-                active=active,
-                real=Interval(value=cell.value / best, low=cell.low / best, high=cell.high / best),
-                simulated=rates[active] / best_simulated if best_simulated else 0.0,
-                rate=cell.value,
-                simulated_rate=rates[active],
-            )
-            for active, cell in sorted(row.items())
-        ]
-        for (one, first), (two, second) in combinations(sorted(row.items()), 2):
-            if disjoint(first, second):
-                if (first.value - second.value) * (rates[one] - rates[two]) > 0:
-                    ordered += 1
-                else:
-                    disordered.append((name, one, two))
-    return Agreement(cells=tuple(cells), ordered=ordered, disordered=tuple(disordered))
-
-
-def _rates(simulated: Mapping[Task, float], name: str, active: int) -> Sequence[float]:
-    return [rate for task, rate in simulated.items() if (task.name, task.active) == (name, active)]
-
-
-# ---------------------------------------------------------------------- for people and machines
-
-
-def document(lab: Lab, found: Agreement) -> dict[str, Any]:
-    """The comparison for machines."""
-    return {
-        "lab_commit": lab.commit,
-        "host_kernel": lab.kernel,
-        "scheduler": lab.bench.scheduler,
-        "grain_ns": lab.bench.costs.grain_ns,
-        "section_ns": lab.bench.costs.section_ns,
-        "agrees": found.agrees,
-        "order_judged": found.ordered + len(found.disordered),
-        "order_differs": [list(pair) for pair in found.disordered],
-        "cells": [
-            {
-                "scenario": cell.name,
-                "active": cell.active,
-                "real_rate": cell.rate,
-                "real_ratio": cell.real.value,
-                "real_ratio_ci": cell.real.pair(),
-                "simulated_rate": cell.simulated_rate,
-                "simulated_ratio": cell.simulated,
-                "factor": cell.factor,
-                "agrees": cell.agrees,
-            }
-            for cell in found.cells
-        ],
-    }
-
-
-def text(lab: Lab, found: Agreement) -> str:
-    """The comparison for people."""
-    return "\n".join(_lines(lab, found))
-
-
-def _lines(lab: Lab, found: Agreement) -> Iterator[str]:
-    costs = lab.bench.costs
-    yield (
-        f"Real guests (Linux {lab.kernel}, lab {lab.commit[:12]}) beside simulated ones "
-        f"({lab.bench.scheduler}, grain {costs.grain_ns} ns, section {costs.section_ns} ns):"
-    )
-    yield (
-        f"{'workload':<24}{'active':>7}{'real /s':>12}{'simulated':>12}"
-        f"{'ratio':>8}{'simulated':>11}  agrees"
-    )
-    for cell in found.cells:
-        yield (
-            f"{cell.name:<24}{cell.active:>7}{cell.rate:>12,.1f}{cell.simulated_rate:>12,.1f}"
-            f"{cell.real.value:>8.3f}{cell.simulated:>11.3f}  "
-            f"{'yes' if cell.agrees else 'no'} (factor {cell.factor:g})"
-        )
-    agree = sum(cell.agrees for cell in found.cells)
-    yield (
-        f"{agree} of {len(found.cells)} ratios agree; of "
-        f"{found.ordered + len(found.disordered)} pairs with disjoint intervals "
-        f"{found.ordered} are in the real order"
-    )
-    for name, one, two in found.disordered:
-        yield f"  order differs: {name} at {one} and {two} active"

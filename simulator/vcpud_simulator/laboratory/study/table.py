@@ -113,6 +113,21 @@ class Table:
         return mean([gain / unit for gain in found])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a study took.
+
+    Attributes:
+        runs: Simulations.
+        simulated_s: Their simulated time.
+        cpu_s: Processor time, of all processes; that of runs of an interrupted study included.
+    """
+
+    runs: int = 0
+    simulated_s: float = 0.0
+    cpu_s: float = 0.0
+
+
 def _pairs(first: Iterable[float], second: Iterable[float]) -> list[tuple[float, float]]:
     return list(zip(first, second, strict=False))
 

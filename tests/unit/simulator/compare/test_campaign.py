@@ -13,7 +13,8 @@ from vcpud import cli
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.commands.compare import contestant, default_contestants
 from vcpud_simulator.laboratory.compare import document, runs, suite
-from vcpud_simulator.laboratory.compare.campaign import Campaign, Contestant, Plan, spread
+from vcpud_simulator.laboratory.compare.campaign import Campaign, spread
+from vcpud_simulator.laboratory.compare.entry import Contestant, Plan
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.reading import read_scenario
 

@@ -12,7 +12,8 @@ import pytest
 from fakes.material import EVIL, S, domain, journal, material, result
 from vcpud.errors import VcpudError
 from vcpud_simulator.laboratory import report
-from vcpud_simulator.laboratory.report.page import figure, gain_text, page, times
+from vcpud_simulator.laboratory.report.page import page
+from vcpud_simulator.laboratory.report.tables import figure, gain_text, times
 
 
 class Parts(HTMLParser):

@@ -41,4 +41,5 @@ def reading(rate: float, domains: int = 1) -> Reading:
         run_delay_pcpus=0.25,
         active_vcpus=4.0,
         changes=1,
+        cpu_s=0.25,
     )

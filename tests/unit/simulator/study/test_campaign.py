@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import takewhile
 
 import pytest
 
@@ -12,8 +13,8 @@ from vcpud_simulator.laboratory.study import campaign, document
 from vcpud_simulator.laboratory.study.campaign import SCREENING_SEED, Campaign
 from vcpud_simulator.laboratory.study.claims import Claim
 from vcpud_simulator.laboratory.study.grid import QUICK, Kind, System, Wait
-from vcpud_simulator.laboratory.study.runs import Reading, Run
-from vcpud_simulator.laboratory.study.table import Table
+from vcpud_simulator.laboratory.study.runs import Reading, Run, effort
+from vcpud_simulator.laboratory.study.table import Cost, Table
 
 PLAN = replace(QUICK, most_seeds=5)
 
@@ -26,6 +27,15 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run() -> tuple[Table, tuple[Claim, ...]]:
     return Campaign(plan=PLAN, policy="static", jobs=1).run()
+
+
+def test_what_a_study_took_is_added_up_over_all_its_runs() -> None:
+    one = Campaign(plan=PLAN, policy="static", jobs=1)
+    one.run()
+    assert one.cost.runs == len(DONE)
+    assert one.cost.cpu_s == pytest.approx(0.25 * len(DONE))
+    simulated_ns = sum(run.warmup_ns + run.window_ns for run in DONE)
+    assert one.cost.simulated_s == pytest.approx(simulated_ns / 1e9)
 
 
 def test_every_cell_gets_its_seeds_and_nothing_is_simulated_twice() -> None:
@@ -42,16 +52,24 @@ def test_first_seeds_of_all_cells_come_before_second_ones() -> None:
     assert grid == sorted(grid)
 
 
+def test_of_a_seed_the_longest_runs_come_first() -> None:
+    run()
+    efforts = [effort(one) for one in takewhile(lambda one: one.seed == 1, DONE)]
+    assert len(efforts) > 20
+    assert efforts == sorted(efforts, reverse=True)
+    assert efforts[0] > efforts[-1]
+
+
 def test_static_assignments_are_chosen_by_other_runs_than_they_are_measured_in() -> None:
     table, _ = run()
     assert table.statics
     for cell, static in table.statics.items():
-        assert set(static.counts) == {2}
+        assert set(static.counts) == {2 if cell.width > 2 else 1}
         assert len(static.shares) == len(table.rows[cell].shares)
         assert static.tried == cell.width
     tried = [one for one in DONE if one.seed == SCREENING_SEED]
     assert {one.window_ns for one in tried} == {PLAN.timing.screen_ns}
-    assert all(one.counts is not None for one in tried)
+    assert {len({*(one.counts or ())}) for one in tried} >= {0, 1}, "all vCPUs are tried too"
 
 
 def test_only_what_vcpud_is_judged_by_is_searched_for_static_assignments() -> None:
@@ -84,13 +102,22 @@ def test_a_cell_that_straddles_a_bound_gets_more_seeds_with_what_it_is_paired_wi
 
 def test_the_study_is_written_in_the_agreed_shape_and_every_cell_is_printed() -> None:
     table, claims = run()
-    outcome = document.Outcome(plan=PLAN, policy="static", table=table, claims=claims, wall_s=1.0)
+    outcome = document.Outcome(
+        plan=PLAN,
+        policy="static",
+        table=table,
+        claims=claims,
+        wall_s=1.0,
+        cost=Cost(runs=3, simulated_s=60.0, cpu_s=2.5),
+    )
     found = json.loads(json.dumps(document.document(outcome), allow_nan=False))
     assert {"claims", "cells"} <= set(found)
     assert len(found["cells"]) == len(table.rows)
     assert all(low is None or low <= cell["share_of_fair"] for cell in found["cells"]
                for low in cell["share_of_fair_ci"][:1])  # fmt: skip
     assert any("best_static" in cell for cell in found["cells"])
+    assert (found["runs"], found["simulated_s"], found["cpu_s"]) == (3, 60.0, 2.5)
+    assert found["resumed"] is False
     text = document.text(outcome)
     for word in ("gobmk-like", "ammp-like 10 ms active", "With host noise", "S5", "best 2"):
         assert word in text

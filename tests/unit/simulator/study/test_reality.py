@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from vcpud.errors import ConfigError
-from vcpud_simulator.laboratory.study import reality
-from vcpud_simulator.laboratory.study.reality import Lab, Task, judge, parse, read, tasks
+from vcpud_simulator.laboratory.study import agreement, reality
+from vcpud_simulator.laboratory.study.agreement import judge
+from vcpud_simulator.laboratory.study.reality import Lab, Task, parse, read, tasks
 
 
 def cell(median: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
@@ -78,8 +79,8 @@ def test_the_world_agrees_with_itself() -> None:
     found = judge(lab, rates(lab, real))
     assert found.agrees
     assert (found.ordered, found.disordered) == (3, ())
-    assert "9,000.0" in reality.text(lab, found)
-    document = json.loads(json.dumps(reality.document(lab, found), allow_nan=False))
+    assert "9,000.0" in agreement.text(lab, found)
+    document = json.loads(json.dumps(agreement.document(lab, found), allow_nan=False))
     assert document["order_judged"] == 3
 
 

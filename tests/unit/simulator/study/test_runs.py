@@ -23,6 +23,7 @@ from vcpud_simulator.laboratory.study.grid import (
 from vcpud_simulator.laboratory.study.runs import (
     Reading,
     Run,
+    effort,
     fair_rate,
     measure,
     run_of,
@@ -128,6 +129,24 @@ def test_vcpud_is_run_by_its_own_loop_and_a_policy_that_does_nothing_changes_not
     found = measure(short(chosen, policy="static"))
     assert found.changes == 0
     assert found.active_vcpus == pytest.approx(chosen.vcpus)
+
+
+def test_to_keep_all_vcpus_is_the_run_without_an_assignment() -> None:
+    timing = Timing()
+    plain = run_of(cell(), 1, timing, policy="static")
+    assert run_of(cell(), 1, timing, policy="static", counts=(4,) * 4) == plain
+    assert run_of(cell(), 1, timing, policy="static", counts=(4, 4, 4, 3)) != plain
+
+
+def test_dear_runs_are_known_to_be_so() -> None:
+    cheap, dear = (
+        short(cell(Job(kind=Kind.AMMP, grain_ms=grain, wait=wait), system))
+        for grain, wait, system in (
+            (100, Wait.ACTIVE, System.XEN),
+            (1, Wait.PASSIVE, System.ESX_STRICT),
+        )
+    )
+    assert effort(dear) > 5 * effort(cheap)
 
 
 def test_a_static_assignment_is_kept_from_the_first_instant_to_the_last() -> None:

@@ -1,0 +1,56 @@
+"""What the commands of the laboratory that run many simulations have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+MOST_SEEDS: Final = 30
+_MOST_JOBS: Final = 1024
+
+
+def number(fewest: int, most: int) -> Callable[[str], int]:
+    """For argparse: a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and fewest <= int(text[:6]) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"expected a number from {fewest} to {most}")
+
+    return parse
+
+
+def many_runs(parser: argparse.ArgumentParser, *, out: Path, what: str) -> None:
+    """Add the options on how many runs go on at a time, where results go, and going on later.
+
+    Args:
+        parser: To add them to.
+        out: Where results go by default.
+        what: What may be interrupted.
+    """
+    parser.add_argument(
+        "--jobs",
+        type=number(1, _MOST_JOBS),
+        metavar="N",
+        help="runs at a time (default: one a core)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=out, metavar="DIR", help=f"for results (default: {out})"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help=f"go on where an interrupted {what} stopped"
+    )
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Whoever interrupts it is told how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
+        raise
