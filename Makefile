@@ -7,6 +7,9 @@ SYSCONFDIR ?= /etc
 
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILED := build/compiled
+HOT := $(patsubst simulator/%,%,$(filter-out %/__init__.py %/guest/costs.py,$(wildcard \
+	$(patsubst %,simulator/vcpud_simulator/%.py,engine entities host pause rng trace guest/* schedulers/*))))
 PINS := requirements/dev.txt
 SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/guest/vcpud-lock-histogram \
 	deploy/guest/vcpud-xen-report \
@@ -82,9 +85,20 @@ prometheus-test: $(VENV)/.project ## rules, alerts and dashboard under Debian's 
 	tests/prometheus/fetch
 	VCPUD_NOTHING_SKIPPED=1 $(BIN)/python -m pytest -m prometheus tests/prometheus
 
-study: $(VENV)/.project ## the seed study and the comparison of all policies, hours of both: build/study, build/compare
-	$(BIN)/vcpud study --out build/study
-	$(BIN)/vcpud compare --out build/compare
+study: $(COMPILED)/.built ## the seed study and the comparison of all policies, hours of both: build/study, build/compare
+	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud study --out build/study
+	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud compare --out build/compare
+
+# A mirror of simulator/ made of links, with extension modules of the same sources beside those that are hot: whoever
+# has it on PYTHONPATH simulates three times as fast. It is never installed, and built anew when a source has changed.
+$(COMPILED)/.built: $(shell find simulator/vcpud_simulator -name '*.py') | $(VENV)/.project
+	rm -rf $(COMPILED)
+	@mkdir -p build
+	cp -rs "$(CURDIR)/simulator" $(COMPILED)
+	cd $(COMPILED) && MYPYC_OPT_LEVEL=2 MYPYC_DEBUG_LEVEL=0 MYPYPATH="$(CURDIR):$(CURDIR)/policies" \
+		"$(CURDIR)/$(BIN)/mypyc" --config-file= --explicit-package-bases $(HOT) >compiled.log 2>&1 || \
+		{ cat compiled.log >&2; exit 1; }
+	@touch $@
 
 study-quick: $(VENV)/.project ## the short forms of both, minutes
 	$(BIN)/vcpud study --quick --out build/study-quick
@@ -105,7 +119,7 @@ lab-quick: $(VENV)/.project ## the short form of it, at most 10 minutes
 	requirements/need-debian requirements/debian-lab.txt linux-image-cloud-amd64 </dev/null
 	cd tests && ../$(BIN)/python -m lab --quick
 
-bench: $(VENV)/.project ## time the simulator against SimPy; needs two packages more, figures of this machine only
+bench: $(COMPILED)/.built ## time the simulator against SimPy; needs two packages more, figures of this machine only
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements/bench.txt
 	$(VENV)/bin/python -m pytest tests/bench
 

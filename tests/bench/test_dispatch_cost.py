@@ -9,17 +9,22 @@ and what `simpy_cpu_ratio_pure` compares. In the foreknowing model the processor
 is left and never takes anything away, which is quicker and cannot be extended to guests that react
 to what happens to them; it is reported beside.
 
+The compiled build (`make` puts it into build/compiled) is the same source: it must come to the same
+trace, and is measured in processes of its own.
+
 Figures are ratios of CPU times taken in turns; what is asserted is far enough from what is measured
 that a busy machine does not fail it.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -258,6 +263,60 @@ def test_a_dispatch_on_a_large_host_costs_no_more_than_twice_as_much(
     figures[f"{key}_spread"] = [round(found[0], 2), round(found[-1], 2)]
     benchmark.pedantic(ours, args=(256, 2048, 2 * MS), rounds=1)
     assert median(found) <= 2
+
+
+COMPILED = Path(__file__).parents[2] / "build" / "compiled"
+needs_compiled = pytest.mark.skipif(
+    not list(COMPILED.glob("vcpud_simulator/engine.*.so")), reason="make bench builds it"
+)
+DISPATCHING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_dispatch_cost import cpu_s, ours
+print(cpu_s(lambda: ours(8, 32, int(sys.argv[2]))))
+"""
+TRACED = """
+from vcpud_simulator.laboratory.study.grid import QUICK
+from vcpud_simulator.laboratory.study.runs import Run, scenario
+from vcpud_simulator.runner import run
+for cell in QUICK.cells()[::7]:
+    if not cell.system.managed:
+        short = Run(cell=cell, seed=1, warmup_ns=1_100_000_000, window_ns=200_000_000)
+        print(cell, run(scenario(short)).trace_hash)
+"""
+
+
+def said(program: str, *words: str, compiled: bool) -> str:
+    """What a program prints that uses the compiled build, or the source."""
+    path = {"PYTHONPATH": str(COMPILED)} if compiled else {}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env=os.environ | path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+@needs_compiled
+def test_compiled_a_dispatch_costs_a_tenth_of_simpys(figures: Figures) -> None:
+    until_ns = 400 * MS
+    words = (str(Path(__file__).parent), str(until_ns))
+    found = ratios(
+        lambda: cpu_s(lambda: preemptive(8, 32, until_ns)),
+        lambda: float(said(DISPATCHING, *words, compiled=True)),
+    )
+    figures["simpy_cpu_ratio_compiled"] = round(median(found), 2)
+    figures["simpy_cpu_ratio_compiled_spread"] = [round(found[0], 2), round(found[-1], 2)]
+    assert median(found) >= 10
+
+
+@needs_compiled
+def test_compiled_the_same_happens_event_by_event() -> None:
+    source, compiled = (said(TRACED, compiled=word) for word in (False, True))
+    assert source == compiled
+    assert len(source.splitlines()) > 5
 
 
 CELL = """
