@@ -11,15 +11,16 @@ Problem
 Approach
     Progress of a domain on n vCPUs is min(n, E), divided by 1 + its cost while vCPUs of its pool
     are in excess; a domain on one vCPU has no sibling to wait for and pays nothing but what more
-    numerous vCPUs of others were seen to take of its share. Sensitive
-    domains start at their entitlement rounded to what the host can keep running; neighbours that
-    do not care are, where the rest does not fit, brought to their entitlement rounded up, largest
-    saving first. Then single vCPUs are given or taken where the weighted sum of log progress
-    gains most or loses least, until the sum fits. Where it cannot fit, each sensitive domain
-    takes the better of one vCPU and its entitlement for itself. Greedy is exact here: the
-    objective is separable and concave in each count. Threads that go in step have their turns in
-    rounds: four of them run no faster on three vCPUs than on two, so only numbers are considered
-    that are worth more than any smaller one; with such steps of several vCPUs greedy is a rule.
+    numerous vCPUs of others were seen to take of its share. Sensitive domains start at their
+    entitlement rounded to what the host can keep running; neighbours that do not care are, where
+    the rest does not fit, brought to their entitlement rounded up, largest saving first. Then
+    single vCPUs are given or taken where the weighted sum of log progress gains most or loses
+    least, until the sum fits. Where it cannot fit, each sensitive domain takes the better of one
+    vCPU and its entitlement for itself. Greedy is exact here: the objective is separable and
+    concave in each count.
+    Threads that go in step have their turns in rounds: four of them run no faster on three vCPUs
+    than on two, so only numbers are considered that are worth more than any smaller one; with
+    such steps of several vCPUs greedy is a rule.
 
 References:
     The step penalty follows the rotation law of docs/policies.md, apportionment by marginal gain
@@ -39,9 +40,9 @@ ROUNDING_PCPUS = 0.25
 """A host is never wholly free: 1.9 pCPUs can keep two vCPUs running, most of the time."""
 KEPT_RATIO = 0.97
 """No neighbour gets fewer vCPUs than this share of its entitlement."""
-HYSTERESIS_PCPUS = 0.02
-"""A neighbour is not brought to a number of vCPUs that its entitlement exceeds all but this: equal
-weights make whole numbers, which it must not stay above for ever, nor move about."""
+FOLLOW_RATIO = 1.02
+"""A neighbour is brought to a number of vCPUs that its entitlement exceeds by no more than this, and
+kept there until `KEPT_RATIO` says otherwise: what lies between is noise, and moves nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,11 @@ class Claim:
     @property
     def sensitive(self) -> bool:
         return self.movable and self.cost > 0
+
+    @property
+    def suffers(self) -> bool:
+        """Whether it is hurt by what others have: though it cannot be changed, they can."""
+        return self.sensitive or (self.cost > 0 and self.active == 1 and self.crowded < 1)
 
     def occupies(self, vcpus: int) -> float:
         """pCPUs it keeps busy or asks for on that many vCPUs."""
@@ -136,11 +142,10 @@ class Claim:
 
     @property
     def kept(self) -> int:
-        """Its entitlement in vCPUs, rounded up; the present number where that is near enough."""
-        exact = KEPT_RATIO * self.entitled
-        above = math.ceil(exact - 1e-9)
-        if above < self.active <= math.ceil(exact + HYSTERESIS_PCPUS):
-            above = self.active
+        """Its entitlement in vCPUs, rounded up but for noise."""
+        above = math.ceil(KEPT_RATIO * self.entitled - 1e-9)
+        if above < self.active and self.entitled > FOLLOW_RATIO * above:
+            above += 1
         return self.within(above)
 
     def within(self, vcpus: int) -> int:
@@ -173,9 +178,10 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
     room = math.floor(capacity + ROUNDING_PCPUS)
     hurt = sorted((c for c in claims if c.sensitive), key=lambda c: c.uuid)
     calm = sorted((c for c in claims if not c.sensitive), key=lambda c: c.uuid)
+    stuck = [c for c in calm if c.suffers]
     fragile = any(c.cost > 0 for c in claims)
     vcpus = {c.uuid: _calm(c, fragile=fragile) for c in calm}
-    if not hurt:
+    if not hurt and not stuck:
         return Allotment(vcpus=vcpus, fits=_busy(calm, vcpus) <= room, gain=0.0)
     shares = {c.uuid: c.share for c in hurt}
     left = room - sum(c.occupies(vcpus[c.uuid]) for c in calm)
@@ -184,28 +190,25 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
     fits = _busy(hurt, counts) <= left + ROUNDING_PCPUS
     if not fits:
         counts = {c.uuid: _alone(c, shares[c.uuid]) for c in hurt}
-    alone = all(count == 1 for count in counts.values())
-    best = _valued(hurt, calm, counts, vcpus, fits=fits)
-    if not fits or alone:
-        # Who has no sibling to wait for needs nothing of others but its share, if it gets that.
-        apart = {c.uuid: _calm(c, fragile=False) for c in calm}
-        other = _valued(hurt, calm, counts, apart, fits=False)
-        if not fits or best.gain <= other.gain + _TIE:
-            best = other
-    return best
+    found = vcpus | counts
+    won = _won([*hurt, *stuck], found, fits=fits)
+    if fits and any(count > 1 for count in counts.values()):
+        lost = sum(c.weight * c.loss(found[c.uuid]) for c in calm)
+        weight = sum(c.weight for c in (*hurt, *stuck))
+        return Allotment(vcpus=found, fits=True, gain=won + lost / weight)
+    # Who has no sibling to wait for needs nothing of others but its share. What they have beyond
+    # theirs is not theirs where it is missing there, so that they lose it does not count.
+    unspared = _won([*hurt, *stuck], found, fits=False)
+    if fits and won > unspared + _TIE:
+        return Allotment(vcpus=found, fits=True, gain=won)
+    apart = {c.uuid: _calm(c, fragile=False) for c in calm}
+    return Allotment(vcpus=apart | counts, fits=False, gain=unspared)
 
 
-def _valued(
-    hurt: Sequence[Claim],
-    calm: Sequence[Claim],
-    counts: Mapping[Uuid, int],
-    vcpus: Mapping[Uuid, int],
-    *,
-    fits: bool,
-) -> Allotment:
-    gain = sum(c.weight * c.gain(counts[c.uuid], fits=fits) for c in hurt)
-    gain += sum(c.weight * c.loss(vcpus[c.uuid]) for c in calm)
-    return Allotment(vcpus={**vcpus, **counts}, fits=fits, gain=gain / sum(c.weight for c in hurt))
+def _won(claims: Sequence[Claim], vcpus: Mapping[Uuid, int], *, fits: bool) -> float:
+    """Weighted mean of log gains."""
+    won = sum(c.weight * c.gain(vcpus[c.uuid], fits=fits) for c in claims)
+    return won / sum(c.weight for c in claims)
 
 
 _TIE = 1e-9

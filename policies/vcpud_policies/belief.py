@@ -40,6 +40,8 @@ CALM_DELAY_RATIO = 0.05
 """Run delay per active vCPU below which a host does not stand in the way."""
 LEAST_PCPUS = 1e-3
 """Progress below this cannot be told from none."""
+UNCROWDED_RATIO = 0.9
+"""Who gets so much of its share has it."""
 MOST_NOISE_RATIO = 1.0
 """Progress that differs by more is no noise: something else has begun."""
 RETRY_NS = 600 * NS_PER_S
@@ -60,8 +62,9 @@ class Belief:
         in_step: It was proven of a domain that does not wait for locks: its threads wait for each
             other in user space.
         seen: Whether it was ever told if its vCPUs wait for pCPUs.
-        crowded_ratio: What of its entitlement it gets, on fewer vCPUs than it came with, while its
+        crowded_ratio: What of its entitlement it got last, on fewer vCPUs than it came with, while its
             pool is overfull: schedulers share out pCPU by pCPU, and more vCPUs get more.
+        crowded_not_before_ns: Something else limits it, so that is not believed before this.
         failures: Moves in a row that did not help.
         locks_at_ns: The lock reading last learned from.
         progress_at_ns: The window of progress last learned from.
@@ -87,6 +90,7 @@ class Belief:
     in_step: bool = False
     seen: bool = False
     crowded_ratio: float = 1.0
+    crowded_not_before_ns: int = 0
     failures: int = 0
     locks_at_ns: int | None = None
     progress_at_ns: int | None = None
@@ -135,8 +139,10 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     seen = belief.seen or contended is not None
     if (home, since_ns, seen) != (belief.home_vcpus, belief.contended_since_ns, belief.seen):
         news = {"home_vcpus": home, "contended_since_ns": since_ns, "seen": seen}
-    if contended and domain.active_vcpus < home:
-        news["crowded_ratio"] = _crowded(belief, domain)
+    if contended and domain.active_vcpus < home and now_ns >= belief.crowded_not_before_ns:
+        crowded = _crowded(domain)
+        if crowded != belief.crowded_ratio:
+            news["crowded_ratio"] = crowded
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
         news |= _locks(belief, domain, contended=bool(contended))
     window = domain.progress
@@ -145,13 +151,13 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     return replace(belief, **news) if news else belief
 
 
-def _crowded(belief: Belief, domain: DomainDemand) -> float:
+def _crowded(domain: DomainDemand) -> float:
     used, delay, entitled = domain.used_pcpus, domain.run_delay_pcpus, domain.entitled_pcpus
     if used is None or delay is None or entitled is None:
-        return belief.crowded_ratio
+        return 1.0
     due = min(float(domain.active_vcpus), entitled, used + delay)
     got = min(used / max(due, LEAST_PCPUS), 1.0)
-    return belief.crowded_ratio + LEARN_RATIO * (got - belief.crowded_ratio)
+    return got if got < UNCROWDED_RATIO else 1.0
 
 
 def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
@@ -292,6 +298,13 @@ def judged(
         not_before_ns=now_ns + pause_ns,
         short_windows=0,
     )
+
+
+def relieved(belief: Belief, domain: DomainDemand, *, now_ns: int) -> Belief:
+    """Learn from a verdict on neighbours that made room: who still goes short is not crowded."""
+    if belief.crowded_ratio == 1 or _crowded(domain) == 1:
+        return belief
+    return replace(belief, crowded_ratio=1.0, crowded_not_before_ns=now_ns + RETRY_NS)
 
 
 def lent(belief: Belief, *, harmed: bool, now_ns: int) -> Belief:

@@ -2,7 +2,7 @@
 
 A verdict on an exchange teaches nothing: both domains were known before. One on a move made for a
 domain's own sake says what contention costs it, one on a neighbour that lent says whether that
-hurt it.
+hurt it, and whether those that went short do so no longer.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def heard(
             elif shrunk:
                 harmed = verdict.outcome is Outcome.HARMED
                 known[resize.uuid] = beliefs.lent(belief, harmed=harmed, now_ns=now_ns)
+                pool = {d.uuid: d for d in demand.domains if d.pool == domain.pool}
+                for uuid in pool.keys() & known.keys():
+                    known[uuid] = beliefs.relieved(known[uuid], pool[uuid], now_ns=now_ns)
     return known, sought
 
 

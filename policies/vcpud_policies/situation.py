@@ -98,6 +98,11 @@ class Situation:
         """Those whom contention hurts."""
         return [claim for claim in self.claims.values() if claim.sensitive]
 
+    @property
+    def suffering(self) -> list[Claim]:
+        """Those, and who gets too little of its share and cannot be changed now."""
+        return [claim for claim in self.claims.values() if claim.suffers]
+
     def due(self, domain: DomainDemand) -> float | None:
         """Progress a neighbour has a right to: its entitlement, at the worth of its use."""
         window = domain.progress

@@ -83,7 +83,7 @@ class Turn:
     def _bring_together(self) -> None:
         """One move to an allotment that spares the sensitive ones, where it is worth it."""
         seen, allotment, now_ns = self._seen, self._allotment, self._seen.now_ns
-        hurt = seen.sensitive
+        hurt = seen.suffering
         if (
             not any(allotment.vcpus[c.uuid] != c.active or c.contended for c in hurt)
             or not seen.settled
@@ -136,7 +136,7 @@ class Turn:
             since_ns = (belief.short_since_ns or now_ns) if uuid in growing else None
             if since_ns != belief.short_since_ns:
                 seen.believed[uuid] = replace(belief, short_since_ns=since_ns)
-        if not seen.settled or (shrinks and seen.sensitive):
+        if not seen.settled or (shrinks and seen.suffering):
             return
         for uuid, domain in growing.items():
             since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]

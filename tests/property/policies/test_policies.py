@@ -230,6 +230,8 @@ def claims(draw: st.DrawFn) -> list[Claim]:
                 want=draw(st.floats(0, 16)),
                 cost=draw(st.sampled_from([0.0, 0.2, 1.0, 9.0])),
                 contended=draw(st.booleans()),
+                in_step=draw(st.booleans()),
+                crowded=draw(st.sampled_from([1.0, 0.67])),
                 movable=draw(st.booleans()),
                 lends=draw(st.booleans()),
             )

@@ -83,15 +83,25 @@ def test_who_waits_on_few_vcpus_for_what_it_is_entitled_to_is_crowded(domain: Ma
     belief = Belief(home_vcpus=8)
     short = domain(active_vcpus=1, used_pcpus=0.67, run_delay_pcpus=0.33, entitled_pcpus=1.0)
     idle = domain(active_vcpus=1, used_pcpus=0.3, run_delay_pcpus=0.01, entitled_pcpus=1.0)
-    for second in range(20):
-        belief = looked(belief, short, second, contended=True)
+    belief = looked(belief, short, 0, contended=True)
     assert belief.crowded_ratio == pytest.approx(0.67, abs=0.01)
     assert looked(belief, short, 20, contended=False).crowded_ratio == belief.crowded_ratio
-    for second in range(20, 40):
-        belief = looked(belief, idle, second, contended=True)
-    assert belief.crowded_ratio > 0.9, "it is idle, not crowded"
+    belief = looked(belief, idle, 21, contended=True)
+    assert belief.crowded_ratio == 1, "it is idle, not crowded"
     whole = looked(Belief(home_vcpus=8), domain(), 0, contended=True)
     assert whole.crowded_ratio == 1, "it has all it came with"
+
+
+def test_who_goes_short_though_its_neighbours_made_room_is_limited_by_something_else(
+    domain: MakeDomain,
+) -> None:
+    short = domain(active_vcpus=1, used_pcpus=0.5, run_delay_pcpus=0.5, entitled_pcpus=1.0)
+    better = domain(active_vcpus=1, used_pcpus=1.0, run_delay_pcpus=0.0, entitled_pcpus=1.0)
+    belief = looked(Belief(home_vcpus=8), short, 0, contended=True)
+    assert beliefs.relieved(belief, better, now_ns=20 * S) == belief
+    capped = beliefs.relieved(belief, short, now_ns=20 * S)
+    assert looked(capped, short, 21, contended=True).crowded_ratio == 1
+    assert looked(capped, short, 1000, contended=True).crowded_ratio == 0.5
 
 
 def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
