@@ -8,7 +8,8 @@ counted, not what it wished. An *exchange*, one domain giving another what it ge
 and counts apart. After a step (somebody arrives, leaves, begins or ends to work) a domain has
 *settled* when no five seconds after that make less than 0.9 of the new steady state: the median
 of the last third of that stretch, or of an earlier one in the same state, whichever is more. A step
-is a *first encounter* for a domain of which nothing was changed before, else it is *learned*.
+is a *first encounter* for a domain of which nothing was changed before, the start of the run among
+them, else it is *learned*.
 
 The figures say how a policy moves, not how far it gets; a policy that does nothing is steady.
 
@@ -253,12 +254,12 @@ def settlings(
     found = []
     for domain, points in timeline.items():
         best: dict[states.State, float] = {}
-        for number, (from_ns, until_ns, state) in enumerate(stretches):
+        for from_ns, until_ns, state in stretches:
             rates = [point.rate for point in points if from_ns < point.t_ns <= until_ns]
             if len(rates) < 3 * SPAN:
                 continue
             best[state] = max(best.get(state, 0.0), median(rates[-len(rates) // 3 :]))
-            if number and best[state] > 0:
+            if best[state] > 0:
                 found.append(
                     Settling(
                         at_ns=from_ns,
