@@ -348,7 +348,7 @@ def test_a_weight_is_read_back(rig: Make) -> None:
     event = carry_out(one, SetWeight(uuid="a", weight=512))
     assert event.reason is None
     assert guest.weight == 512
-    one.until(lambda: only(one).weight == 512)
+    assert only(one).weight == 512
 
 
 def test_a_migration_is_not_raced(rig: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from vcpud.hypervisor.xen.gate import Route, refuse
 from vcpud.hypervisor.xen.remarks import remarks
 from vcpud.hypervisor.xen.reports import Listening
 from vcpud.hypervisor.xen.sampler import Sampler
-from vcpud.model import Change, Mode, Refused, SetLive
+from vcpud.model import Change, Mode, Refused, SetLive, SetWeight
 from vcpud.units import seconds
 
 if TYPE_CHECKING:
@@ -135,8 +136,13 @@ class XenHypervisor(LibvirtHost[XenBook]):
         )
 
     def _finished(self, book: XenBook, outcome: Outcome) -> None:
-        if isinstance(outcome.change, SetLive):
+        change = outcome.change
+        if isinstance(change, SetLive):
             self._roll.doubt(book.number)
+        elif isinstance(change, SetWeight) and outcome.reason is None:
+            book.facts = dataclasses.replace(
+                book.facts, weight=change.weight
+            )  # as it was read back
         self._poller.forget(book.uuid)
 
     def _remarks(self) -> tuple[str, ...]:

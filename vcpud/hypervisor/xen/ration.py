@@ -1,15 +1,14 @@
 """How often something may be done that costs processor time of dom0. Pure.
 
 Whoever asks measures how long each question took from the first instruction to the last. It asks one
-thing at a time, so this is the most that it and whoever answers can have used together, whatever
-they waited for besides: on a dom0 that has to wait for a pCPU itself, questions become rarer. Half a
-minute's worth may be spent at once, so that something is known soon after the start.
+thing at a time, so this is the most that it and whoever answers can have used together. Waiting for a
+pCPU only adds to it, so the lower quarter of what questions took is still no less than they cost. Half
+a minute's worth may be spent at once, so that something is known soon after the start.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from statistics import median
 from typing import Final
 
 from vcpud.units import NS_PER_S
@@ -40,12 +39,12 @@ class Ration:
     def spent(self, cost_ns: int) -> None:
         """One question took so long."""
         self._costs_ns.append(max(cost_ns, 0))
-        self._advance_ns = max(self._advance_ns - max(cost_ns, 0), 0.0)
+        self._advance_ns = max(self._advance_ns - (self.cost_ns or 0), 0.0)
 
     @property
     def cost_ns(self) -> int | None:
         """What one question costs, None while none was asked."""
-        return round(median(self._costs_ns)) if self._costs_ns else None
+        return sorted(self._costs_ns)[len(self._costs_ns) // 4] if self._costs_ns else None
 
     @property
     def spacing_ns(self) -> int:
