@@ -82,7 +82,7 @@ def test_l4_each_of_three_guests_gets_less_than_a_third() -> None:
     assert ratio(pairs).high < 1 / 3
 
 
-@pytest.mark.xfail(reason="no sibling is ever stacked here: CFS's wake_affine is not modelled")
+@pytest.mark.xfail(reason="CFS stacks none of the database's siblings on this host")
 def test_l3_keeping_siblings_apart_shortens_responses() -> None:
     pairs = []
     for seed in (1, 2, 3):
