@@ -24,6 +24,8 @@ def generator(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if str(DOCS) not in sys.path:  # as it is where the generator is run as a script
+        sys.path.append(str(DOCS))
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
