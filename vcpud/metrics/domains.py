@@ -114,7 +114,8 @@ def _wait_error(seen: _Seen) -> float | None:
     if earlier is None or earlier.incarnation != now.incarnation:
         return None
     window_ns = now.taken_at_ns - earlier.taken_at_ns
-    return wait_error(earlier.vcpus, now.vcpus, window_ns, len(now.active))
+    active = now.live_vcpus if now.online is None else len(now.online)
+    return wait_error(earlier.vcpus, now.vcpus, window_ns, active)
 
 
 def wait_error(
@@ -133,11 +134,16 @@ def wait_error(
     Returns:
         None where waiting is counted, or cannot be told.
     """
+    errors = [
+        (vcpu.index, vcpu.run_delay_error_ns)
+        for vcpu in now
+        if vcpu.run_delay_error_ns is not None
+    ]
+    if not errors:
+        return None
     were = {vcpu.index: vcpu.run_delay_error_ns for vcpu in earlier}
     squares = [
-        vcpu.run_delay_error_ns**2 - was**2
-        for vcpu in now
-        if vcpu.run_delay_error_ns is not None and (was := were.get(vcpu.index)) is not None
+        error_ns**2 - was**2 for index, error_ns in errors if (was := were.get(index)) is not None
     ]
     if window_ns <= 0 or active_vcpus < 1 or not squares:
         return None
