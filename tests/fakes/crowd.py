@@ -42,6 +42,7 @@ class Member:
         self.vcpus = random_.choice((1, 2, 2, 2, 4, 4, 4, 8))
         self.load = (0.0, 0.3, 0.3, 1.0)[number % 4]
         self.enforced = number % 4 == 3
+        self.terms = Terms(mode=Mode.ENFORCE if self.enforced else Mode.OBSERVE)
         self.uuid = str(uuid.UUID(int=random_.getrandbits(128)))
         self.name = f"crowd-{number:04d}"
         self.run_ns = [0] * self.vcpus
@@ -83,7 +84,7 @@ class Member:
             name=self.name,
             incarnation=f"{self.name}@1",
             taken_at_ns=now_ns,
-            terms=Terms(mode=Mode.ENFORCE if self.enforced else Mode.OBSERVE),
+            terms=self.terms,
             live_vcpus=self.vcpus,
             max_vcpus=self.vcpus,
             pool="host",
