@@ -14,7 +14,8 @@ PINS := requirements/dev.txt
 SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/guest/vcpud-lock-histogram \
 	deploy/guest/vcpud-xen-report \
 	deploy/debian/root deploy/debian/build deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm \
-	tests/lab/guest/init tests/lab/guest/online-new-cpu
+	tests/lab/guest/init tests/lab/guest/online-new-cpu tests/lab/xen/guest/init tests/lab/xen/dom0/initrd-init \
+	tests/lab/xen/dom0/lab-job
 UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service
 UNITDIR := $(PREFIX)/lib/systemd/system
 PROGRAM := $(PREFIX)/lib/vcpud
