@@ -172,12 +172,20 @@ class Prometheus(Process):
 
 
 def troubled(folder: Path) -> Path:
-    """A recording of a small crowd in which not everything is well."""
+    """A recording of a small crowd in which not everything is well, and one wait is estimated, as on Xen."""
     out = writer(folder)
     nothing = HostDemand(window_ns=0, pools=(), domains=())
     for number, sample in enumerate(crowd(8, 120)):
         hung = dataclasses.replace(
             sample.domains[0], troubles=frozenset({Trouble.HUNG, Trouble.JOB})
+        )
+        error_ns = (number + 1) * NS_PER_S // 100
+        unsure = dataclasses.replace(
+            sample.domains[1],
+            vcpus=tuple(
+                dataclasses.replace(vcpu, run_delay_error_ns=error_ns)
+                for vcpu in sample.domains[1].vcpus
+            ),
         )
         out.record(
             CycleRecord(
@@ -186,7 +194,7 @@ def troubled(folder: Path) -> Path:
                 ended_ns=sample.taken_at_ns + NS_PER_S // 1000,
                 period_ns=NS_PER_S,
                 policy_name="static",
-                sample=dataclasses.replace(sample, domains=(hung, *sample.domains[1:])),
+                sample=dataclasses.replace(sample, domains=(hung, unsure, *sample.domains[2:])),
                 demand=nothing,
                 proposed=Plan(),
             )
