@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from unit.hypervisor.stand_in import Guest, Rig
-
-# How long an example takes says something of the machine, nothing of the parser.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
 
 
 @pytest.fixture
