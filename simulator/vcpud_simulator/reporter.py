@@ -112,7 +112,8 @@ class Reporter:
             cpu.sleep(task)
 
     def _deliver(self, cpu: GuestCpu) -> None:
-        if self._asleep:
+        # What it announced may have been answered by then, when it was asked between two commands.
+        if self._asleep and self._questions:
             self._asleep = False
             self.kernel.wake(self._task, cpu)
 
