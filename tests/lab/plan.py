@@ -173,13 +173,13 @@ def quick(scenario: Scenario, bounds: tuple[Bound, ...]) -> Scenario:
 
 MIXED_S: Final = 120.0
 NEIGHBOUR_S: Final = 90.0
-COST_S: Final = 180.0
+COST_S: Final = 250.0
 FAULT_S: Final[Mapping[str, float]] = {
     "libvirtd_restart": 25.0,
     "agent_killed": 20.0,
-    "guest_rebooted": 30.0,
+    "guest_rebooted": 40.0,
     "qemu_stopped_60s": 85.0,
-    "sigterm": 10.0,
+    "sigterm": 35.0,
     "sigkill_restore": 15.0,
     "ledger_disk_full": 30.0,
     "domain_destroyed_between_decision_and_change": 20.0,
