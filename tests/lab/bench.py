@@ -39,12 +39,7 @@ class Bench:
         self.lab = PrivateLibvirt(self.image)
         self.guests: dict[str, Guest] = {}
         self.write_note()
-        try:
-            self.connection = libvirt.open(self.lab.uri)
-        except libvirt.libvirtError:
-            self.lab.stop()
-            self.lab.remove()
-            raise
+        self.connection = self.lab.connect()
 
     def __enter__(self) -> Self:
         """Return the bench."""

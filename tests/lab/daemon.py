@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import libvirt
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -216,6 +218,15 @@ class PrivateLibvirt:
                 message = f"libvirtd did not start: {self.log.read_text(errors='replace')[-800:]}"
                 raise DaemonError(message)
             time.sleep(0.05)
+
+    def connect(self) -> libvirt.virConnect:
+        """Return a connection of one's own to it; a libvirtd that nobody can reach is removed."""
+        try:
+            return libvirt.open(self.uri)
+        except libvirt.libvirtError:
+            self.stop()
+            self.remove()
+            raise
 
     def stop(self) -> None:
         """Stop libvirtd; its domains go on running, as they do on a real host."""

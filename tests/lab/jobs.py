@@ -51,12 +51,7 @@ class Elsewhere:
         write_note(self.lab, {})
         self._stage = stage
         self._vcpuds: list[Vcpud] = []
-        try:
-            self.connection = libvirt.open(self.lab.uri)
-        except libvirt.libvirtError:
-            self.lab.stop()
-            self.lab.remove()
-            raise
+        self.connection = self.lab.connect()
 
     def __enter__(self) -> Self:
         """Return it."""

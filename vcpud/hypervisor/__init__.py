@@ -6,37 +6,12 @@ from typing import TYPE_CHECKING
 
 from vcpud.hypervisor.connection import LibvirtLibrary
 from vcpud.hypervisor.kvm import KvmHypervisor
+from vcpud.hypervisor.opened import Opened
 from vcpud.hypervisor.options import LibvirtOptions, read_options
 from vcpud.hypervisor.proc import ProcFiles
 
 if TYPE_CHECKING:
     from vcpud.backend import Backend, BackendOptions
-    from vcpud.ports import Clock, Hypervisor
-    from vcpud.terms import TermsBook
-
-
-class LibvirtBackend:
-    """An opened libvirt backend."""
-
-    def __init__(self, options: BackendOptions) -> None:
-        section = read_options(options.options, options.argument, LibvirtOptions)
-        self._library = LibvirtLibrary(section.uri)
-        self._hypervisor = KvmHypervisor(self._library, ProcFiles(), options, section)
-
-    @property
-    def hypervisor(self) -> Hypervisor:
-        return self._hypervisor
-
-    @property
-    def clock(self) -> Clock | None:
-        return None
-
-    def adopt(self, terms: TermsBook) -> None:
-        self._hypervisor.adopt(terms)
-
-    def close(self) -> None:
-        self._hypervisor.close()
-        self._library.close()
 
 
 def open_backend(options: BackendOptions) -> Backend:
@@ -49,4 +24,6 @@ def open_backend(options: BackendOptions) -> Backend:
     Raises:
         ConfigError: A key of the section that does not exist.
     """
-    return LibvirtBackend(options)
+    section = read_options(options.options, options.argument, LibvirtOptions)
+    library = LibvirtLibrary(section.uri)
+    return Opened(KvmHypervisor(library, ProcFiles(), options, section), library)

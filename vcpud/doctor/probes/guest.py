@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from vcpud.doctor.findings import Findings, Severity, about
+from vcpud.doctor.findings import Finding, Findings, Severity, about
 from vcpud.hypervisor.agent import LOCK_HISTOGRAMS
 from vcpud.hypervisor.xml import format_cpuset
 
@@ -137,14 +137,19 @@ def _guest_files(facts: DomainFacts, _host: HostFacts) -> Findings:
         )
     looked = [path for path in LOCK_HISTOGRAMS if path in files]
     if looked and all(files[path] is None for path in looked):
-        yield about(
-            facts,
-            "lock-signal-missing",
-            Severity.WARNING,
-            "the guest does not report how long it waits for locks: vcpud has only the host's "
-            "signals, which cannot tell spinning from work",
-            "install /usr/share/vcpud/guest/vcpud-lock-histogram in the guest",
-        )
+        yield lock_signal_missing(facts)
+
+
+def lock_signal_missing(facts: DomainFacts) -> Finding:
+    """A guest's lock waits are told neither by its agent nor by its reporter."""
+    return about(
+        facts,
+        "lock-signal-missing",
+        Severity.WARNING,
+        "the guest does not report how long it waits for locks: vcpud has only the host's "
+        "signals, which cannot tell spinning from work",
+        "install /usr/share/vcpud/guest/vcpud-lock-histogram in the guest",
+    )
 
 
 def _guest_controllers(facts: DomainFacts, _host: HostFacts) -> Findings:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Findings, Severity, about, on_host
+from vcpud.doctor.probes.guest import lock_signal_missing
 from vcpud.doctor.probes.host import XEN
 from vcpud.hypervisor.xen.book import FULLY_VIRTUAL, PER_VCPU
 from vcpud.hypervisor.xen.gate import NO_WAY_BACK
@@ -194,14 +195,7 @@ def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
             "/usr/share/vcpud/guest/README.md",
         )
     elif not xen.reports_locks:
-        yield about(
-            facts,
-            "lock-signal-missing",
-            Severity.WARNING,
-            "the guest does not report how long it waits for locks: vcpud has only the host's "
-            "signals, which cannot tell spinning from work",
-            "install /usr/share/vcpud/guest/vcpud-lock-histogram in the guest",
-        )
+        yield lock_signal_missing(facts)
 
 
 XEN_DOMAIN_PROBES: Final[tuple[Callable[[DomainFacts, HostFacts], Findings], ...]] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vcpud.hypervisor.remarks import on_any
 from vcpud.hypervisor.xen.gate import NO_WAY_BACK
 from vcpud.model import Mode, ShareUnit
 
@@ -37,10 +38,7 @@ def remarks(
     notes = [NO_XL] if xl_missing else []
     for book in books:
         name = book.facts.name
-        if book.terms_error is not None:
-            notes.append(f"{name}: {book.terms_error}")
-        if book.hung:
-            notes.append(f"{name}: {why_hung(book.uuid)}")
+        notes.extend(on_any(book, why_hung))
         if book.terms.mode is not Mode.ENFORCE:
             continue
         notes.extend(f"{name}: guest reporter: {text}" for text in book.view.absurdities)
