@@ -30,7 +30,8 @@ class Played:
     """A `Hypervisor` whose samples were made beforehand, and which reads what libvirt would give.
 
     Its dictionaries are made anew for every sample, as libvirt's binding makes them, from JSON. That
-    is less than libvirt's own answer costs, so that a real cycle costs more than this.
+    is less than libvirt's own answer costs (2 us a vCPU; the lab's bare call 3 to 4, with fewer counters),
+    so that a real cycle costs more than this.
     """
 
     def __init__(self, samples: list[HostSample]) -> None:

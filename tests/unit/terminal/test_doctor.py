@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes.xen import FakeXenLibrary, XenGuest, XenWorld
 from unit.hypervisor.stand_in import Guest, StandIn, StandInLink
-from vcpud import config
-from vcpud.doctor.collect import Doctor
+from unit.terminal.examined import GOOD, GOOD_GUEST, GOOD_HOST, GOOD_XML, Room, codes
 from vcpud.doctor.facts import (
     DomainFacts,
     Features,
-    GuestFacts,
     HostFacts,
-    XenDomainFacts,
-    XenFacts,
 )
 from vcpud.doctor.features import parse_features
-from vcpud.doctor.findings import Examination, Finding, Severity
+from vcpud.doctor.findings import Severity
 from vcpud.doctor.probes import examine_domain, examine_host
 from vcpud.doctor.probes.guest import (
     CGROUPS,
@@ -33,64 +27,13 @@ from vcpud.doctor.probes.guest import (
     NEEDED,
     PREFERRED,
     UDEV_RULES,
-    WANTED,
 )
-from vcpud.doctor.xen import XenLook
 from vcpud.errors import UnreachableError, UsageError
 from vcpud.hypervisor.agent import LOCK_HISTOGRAMS, GuestVcpu
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.hypervisor.xen.roll import Roll
-from vcpud.hypervisor.xml import AgentPort, Description
+from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Mode, ShareUnit, Terms
-from vcpud.settings import Settings
 from vcpud.terms import TermsBook
-
-GOOD_HOST = HostFacts(
-    uri="qemu:///system",
-    driver="QEMU",
-    libvirt_version=11_003_000,
-    hypervisor_version=10_000_000,
-    daemon="",
-    cgroup_unified=True,
-    pcpus=frozenset(range(8)),
-    numa=(frozenset(range(8)),),
-    ple_gap=128,
-)
-GOOD_XML = Description(
-    name="db",
-    kvm=True,
-    max_vcpus=4,
-    live_vcpus=4,
-    unpluggable=frozenset(),
-    affinities=(None,) * 4,
-    agent=AgentPort.CONNECTED,
-    realtime=False,
-    shares=None,
-    quota_pcpus_per_vcpu=None,
-    wishes=None,
-    wishes_error=None,
-)
-GOOD_GUEST = GuestFacts(
-    version="8.2",
-    commands=dict.fromkeys((*NEEDED, *WANTED), True),
-    os_id="debian",
-    vcpus=(GuestVcpu(0, True, False), GuestVcpu(1, True, True)),
-    files={LOCK_HISTOGRAMS[0]: "# event histogram", CGROUPS: "0::/system.slice", CMDLINE: "ro"},
-)
-GOOD = DomainFacts(
-    name="db",
-    uuid="u",
-    terms=Terms(mode=Mode.ENFORCE, source="metadata"),
-    description=GOOD_XML,
-    features=Features(kind="kvm", os_type="hvm", pvspinlock=True),
-    share_unit=ShareUnit.DOMAIN,
-    realtime=False,
-    guest=GOOD_GUEST,
-)
-
-
-def codes(found: tuple[Finding, ...]) -> set[str]:
-    return {finding.code for finding in found}
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
@@ -262,49 +205,6 @@ def test_features_are_read_from_the_domain_s_description() -> None:
 # ------------------------------------------------------------------------------- collecting
 
 
-class Room:
-    """A doctor over a libvirt that misbehaves on request, and a root of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for path, text in {
-            "sys/devices/system/cpu/online": "0-1",
-            "sys/devices/system/cpu/isolated": "",
-            "sys/devices/system/node/node0/cpulist": "0-1",
-            "sys/fs/cgroup/cgroup.controllers": "cpu",
-            "proc/77/cmdline": "/usr/sbin/numad\0-i\0",
-            "proc/99/cmdline": "qemu\0-name\0guest=n-a\0-uuid\0a\0",
-            "proc/99/cgroup": "0::/machine.slice/machine-qemu-1.scope",
-            "proc/99/task/99/stat": "99 (CPU 0/KVM) S" + " 0" * 37 + " 2 0 0",
-        }.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(text)
-        self.settings: Settings = replace(
-            config.defaults(),
-            terms=TermsBook(default=Terms(mode=Mode.ENFORCE)),
-            state_dir=root / "state",
-            runtime_dir=root / "run",
-            kill_switch=root / "disabled",
-        )
-        self.guest = Guest("a")
-        self.library = StandIn(self.guest)
-
-    def examine(self, word: str | None = None, deadline_s: float = 5.0) -> Examination:
-        doctor = Doctor(
-            self.settings,
-            "qemu:///x",
-            lambda _: self.library,
-            root=self.root,
-            deadline_s=deadline_s,
-        )
-        return doctor.examine(word)
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
-
-
 def test_host_domain_and_guest_are_looked_at_and_nothing_is_changed(room: Room) -> None:
     (room.root / "disabled").touch()
     found = room.examine()
@@ -456,132 +356,3 @@ def test_interrupts_bound_to_one_cpu_are_found_in_the_guest(
     (finding,) = [one for one in found.findings if one.code == "guest-irqs-pinned"]
     assert "24 (eth0-TxRx-0) to 1" in finding.text
     assert "lock-signal-missing" in codes(found.findings)
-
-
-# ------------------------------------------------------------------------------------- Xen
-
-XEN_HOST = HostFacts(
-    uri="xen:///system",
-    backend="xen",
-    driver="Xen",
-    libvirt_version=9_000_000,
-    hypervisor_version=4_017_000,
-    daemon="",
-    cgroup_unified=True,
-    pcpus=frozenset(range(4)),
-    xen=XenFacts(scheduler="credit2", dom0_weight=10_000, dom0_vcpus=2, heaviest=256),
-)
-XEN_DOMAIN = replace(
-    GOOD,
-    description=replace(GOOD_XML, kvm=False, agent=AgentPort.ABSENT, os_type="linux"),
-    features=Features(kind="xen", os_type="linux"),
-    share_unit=None,
-    guest=None,
-    xen=XenDomainFacts(scheduler="credit2", asked=4, online=4, reports=True, reports_locks=True),
-)
-
-
-def xen_facts(**wrong: Any) -> dict[str, Any]:
-    assert XEN_HOST.xen is not None
-    return {"xen": replace(XEN_HOST.xen, **wrong)}
-
-
-def xen_domain(**wrong: Any) -> dict[str, Any]:
-    assert XEN_DOMAIN.xen is not None
-    return {"xen": replace(XEN_DOMAIN.xen, **wrong)}
-
-
-def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
-    assert codes(examine_host(XEN_HOST)) == {"xen-scheduler"}
-    assert codes(examine_domain(XEN_DOMAIN, XEN_HOST)) == {"xen-kind"}
-
-
-@pytest.mark.parametrize(
-    ("code", "severity", "wrong"),
-    [
-        ("backend-wrong", Severity.ERROR, {"backend": "libvirt"}),
-        ("xen-scheduler-unknown", Severity.ERROR, xen_facts(scheduler="null")),
-        ("dom0-weight", Severity.WARNING, xen_facts(dom0_weight=256)),
-        ("dom0-vcpus", Severity.NOTE, xen_facts(dom0_vcpus=4)),
-        ("xl-unusable", Severity.WARNING, xen_facts(xl="there is no xl here")),
-        ("xl-unusable", Severity.ERROR, xen_facts(xl="no", ignore_host=True)),
-        (
-            "ignore-host-unusable",
-            Severity.ERROR,
-            xen_facts(ignore_host=True, ignore_host_works=False),
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_xen_host(code: str, severity: Severity, wrong: Any) -> None:
-    found = examine_host(replace(XEN_HOST, **wrong))
-    assert (code, severity) in {(one.code, one.severity) for one in found}
-    assert all(one.remedy for one in found)
-
-
-@pytest.mark.parametrize(
-    ("code", "severity", "wrong"),
-    [
-        ("xen-hvm", Severity.WARNING, {"features": Features(kind="xen", os_type="hvm")}),
-        ("xen-cpus-not-online", Severity.WARNING, xen_domain(online=2)),
-        ("xen-count-ignored", Severity.WARNING, xen_domain(asked=2)),
-        ("xen-cap", Severity.NOTE, xen_domain(cap_pcpus=1.5)),
-        ("xen-report-missing", Severity.WARNING, xen_domain(reports=False)),
-        ("xen-report-absurd", Severity.ERROR, xen_domain(report_error="a report of 9 MB")),
-        ("lock-signal-missing", Severity.WARNING, xen_domain(reports_locks=False)),
-    ],
-)
-def test_what_is_wrong_with_a_domain_on_xen(code: str, severity: Severity, wrong: Any) -> None:
-    found = examine_domain(replace(XEN_DOMAIN, **wrong), XEN_HOST)
-    assert (code, severity) in {(one.code, one.severity) for one in found}
-    assert all(one.remedy for one in found)
-
-
-def test_a_guest_that_could_not_be_given_back_is_named_unless_the_way_was_tried_out() -> None:
-    small = replace(XEN_HOST, pcpus=frozenset({0, 1}))
-    assert "xen-no-way-back" in codes(examine_domain(XEN_DOMAIN, small))
-    untried = replace(small, **xen_facts(ignore_host=True, ignore_host_works=False))
-    assert "xen-no-way-back" in codes(examine_domain(XEN_DOMAIN, untried))
-    tried = replace(small, **xen_facts(ignore_host=True, ignore_host_works=True))
-    assert "xen-no-way-back" not in codes(examine_domain(XEN_DOMAIN, tried))
-
-
-def test_a_xen_host_is_looked_at_and_nothing_is_changed(room: Room) -> None:
-    guest = XenGuest("a", number=3, report=b"vcpud1 up=1 hz=100 run=1 lock=-")
-    silent = XenGuest("b", number=4, online={0, 1}, weight=512)
-    world = XenWorld(guest, silent, pcpus=2)
-    roll = Roll()
-    doctor = Doctor(
-        replace(room.settings, backend="xen"),
-        "xen:///system",
-        lambda _: FakeXenLibrary(world, roll),
-        root=room.root,
-        xen=XenLook(tools=world, roll=roll, ignore_host=False),
-    )
-    found = doctor.examine()
-    assert found.domains == ("n-a", "n-b")
-    by_domain = {(one.subject, one.code) for one in found.findings}
-    assert {
-        ("host", "xen-scheduler"),
-        ("host", "dom0-weight"),
-        ("n-a", "xen-kind"),
-        ("n-a", "xen-no-way-back"),
-        ("n-a", "xen-report-absurd"),
-        ("n-b", "xen-report-missing"),
-        ("n-b", "xen-cpus-not-online"),
-    } <= by_domain
-    assert guest.requests == silent.requests == []
-    assert "credit" in found.text()
-
-
-def test_without_xl_the_doctor_says_what_it_could_not_see(room: Room) -> None:
-    world = XenWorld(XenGuest("a"))
-    world.xl = False
-    roll = Roll()
-    doctor = Doctor(
-        replace(room.settings, backend="xen"),
-        "xen:///system",
-        lambda _: FakeXenLibrary(world, roll),
-        root=room.root,
-        xen=XenLook(tools=world, roll=roll, ignore_host=False),
-    )
-    assert ("host", "xl-unusable") in {(o.subject, o.code) for o in doctor.examine().findings}

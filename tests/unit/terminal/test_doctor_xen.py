@@ -1,0 +1,149 @@
+"""What `vcpud doctor` finds on a Xen host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fakes.xen import FakeXenLibrary, XenGuest, XenWorld
+from unit.terminal.examined import GOOD, GOOD_XML, Room, codes
+from vcpud.doctor.collect import Doctor
+from vcpud.doctor.facts import (
+    Features,
+    HostFacts,
+    XenDomainFacts,
+    XenFacts,
+)
+from vcpud.doctor.findings import Severity
+from vcpud.doctor.probes import examine_domain, examine_host
+from vcpud.doctor.xen import XenLook
+from vcpud.hypervisor.xen.roll import Roll
+from vcpud.hypervisor.xml import AgentPort
+
+XEN_HOST = HostFacts(
+    uri="xen:///system",
+    backend="xen",
+    driver="Xen",
+    libvirt_version=9_000_000,
+    hypervisor_version=4_017_000,
+    daemon="",
+    cgroup_unified=True,
+    pcpus=frozenset(range(4)),
+    xen=XenFacts(scheduler="credit2", dom0_weight=10_000, dom0_vcpus=2, heaviest=256),
+)
+XEN_DOMAIN = replace(
+    GOOD,
+    description=replace(GOOD_XML, kvm=False, agent=AgentPort.ABSENT, os_type="linux"),
+    features=Features(kind="xen", os_type="linux"),
+    share_unit=None,
+    guest=None,
+    xen=XenDomainFacts(scheduler="credit2", asked=4, online=4, reports=True, reports_locks=True),
+)
+
+
+def xen_facts(**wrong: Any) -> dict[str, Any]:
+    assert XEN_HOST.xen is not None
+    return {"xen": replace(XEN_HOST.xen, **wrong)}
+
+
+def xen_domain(**wrong: Any) -> dict[str, Any]:
+    assert XEN_DOMAIN.xen is not None
+    return {"xen": replace(XEN_DOMAIN.xen, **wrong)}
+
+
+def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
+    assert codes(examine_host(XEN_HOST)) == {"xen-scheduler"}
+    assert codes(examine_domain(XEN_DOMAIN, XEN_HOST)) == {"xen-kind"}
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "wrong"),
+    [
+        ("backend-wrong", Severity.ERROR, {"backend": "libvirt"}),
+        ("xen-scheduler-unknown", Severity.ERROR, xen_facts(scheduler="null")),
+        ("dom0-weight", Severity.WARNING, xen_facts(dom0_weight=256)),
+        ("dom0-vcpus", Severity.NOTE, xen_facts(dom0_vcpus=4)),
+        ("xl-unusable", Severity.WARNING, xen_facts(xl="there is no xl here")),
+        ("xl-unusable", Severity.ERROR, xen_facts(xl="no", ignore_host=True)),
+        (
+            "ignore-host-unusable",
+            Severity.ERROR,
+            xen_facts(ignore_host=True, ignore_host_works=False),
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_xen_host(code: str, severity: Severity, wrong: Any) -> None:
+    found = examine_host(replace(XEN_HOST, **wrong))
+    assert (code, severity) in {(one.code, one.severity) for one in found}
+    assert all(one.remedy for one in found)
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "wrong"),
+    [
+        ("xen-hvm", Severity.WARNING, {"features": Features(kind="xen", os_type="hvm")}),
+        ("xen-cpus-not-online", Severity.WARNING, xen_domain(online=2)),
+        ("xen-count-ignored", Severity.WARNING, xen_domain(asked=2)),
+        ("xen-cap", Severity.NOTE, xen_domain(cap_pcpus=1.5)),
+        ("xen-report-missing", Severity.WARNING, xen_domain(reports=False)),
+        ("xen-report-absurd", Severity.ERROR, xen_domain(report_error="a report of 9 MB")),
+        ("lock-signal-missing", Severity.WARNING, xen_domain(reports_locks=False)),
+    ],
+)
+def test_what_is_wrong_with_a_domain_on_xen(code: str, severity: Severity, wrong: Any) -> None:
+    found = examine_domain(replace(XEN_DOMAIN, **wrong), XEN_HOST)
+    assert (code, severity) in {(one.code, one.severity) for one in found}
+    assert all(one.remedy for one in found)
+
+
+def test_a_guest_that_could_not_be_given_back_is_named_unless_the_way_was_tried_out() -> None:
+    small = replace(XEN_HOST, pcpus=frozenset({0, 1}))
+    assert "xen-no-way-back" in codes(examine_domain(XEN_DOMAIN, small))
+    untried = replace(small, **xen_facts(ignore_host=True, ignore_host_works=False))
+    assert "xen-no-way-back" in codes(examine_domain(XEN_DOMAIN, untried))
+    tried = replace(small, **xen_facts(ignore_host=True, ignore_host_works=True))
+    assert "xen-no-way-back" not in codes(examine_domain(XEN_DOMAIN, tried))
+
+
+def test_a_xen_host_is_looked_at_and_nothing_is_changed(room: Room) -> None:
+    guest = XenGuest("a", number=3, report=b"vcpud1 up=1 hz=100 run=1 lock=-")
+    silent = XenGuest("b", number=4, online={0, 1}, weight=512)
+    world = XenWorld(guest, silent, pcpus=2)
+    roll = Roll()
+    doctor = Doctor(
+        replace(room.settings, backend="xen"),
+        "xen:///system",
+        lambda _: FakeXenLibrary(world, roll),
+        root=room.root,
+        xen=XenLook(tools=world, roll=roll, ignore_host=False),
+    )
+    found = doctor.examine()
+    assert found.domains == ("n-a", "n-b")
+    by_domain = {(one.subject, one.code) for one in found.findings}
+    assert {
+        ("host", "xen-scheduler"),
+        ("host", "dom0-weight"),
+        ("n-a", "xen-kind"),
+        ("n-a", "xen-no-way-back"),
+        ("n-a", "xen-report-absurd"),
+        ("n-b", "xen-report-missing"),
+        ("n-b", "xen-cpus-not-online"),
+    } <= by_domain
+    assert guest.requests == silent.requests == []
+    assert "credit" in found.text()
+
+
+def test_without_xl_the_doctor_says_what_it_could_not_see(room: Room) -> None:
+    world = XenWorld(XenGuest("a"))
+    world.xl = False
+    roll = Roll()
+    doctor = Doctor(
+        replace(room.settings, backend="xen"),
+        "xen:///system",
+        lambda _: FakeXenLibrary(world, roll),
+        root=room.root,
+        xen=XenLook(tools=world, roll=roll, ignore_host=False),
+    )
+    assert ("host", "xl-unusable") in {(o.subject, o.code) for o in doctor.examine().findings}

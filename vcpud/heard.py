@@ -1,0 +1,187 @@
+"""What follows from a guest's own word: rates between two answers of its agent.
+
+Pure. Each part of an answer has its own clock reading, and is held against the host's counters of that
+time, which are kept for it as points.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+from vcpud.demand import Progress
+from vcpud.model import CpuAccounting, GuestReading, LockWait, RunQueue
+from vcpud.swift import changer
+
+MOST_PER_CYCLE = 16
+"""No processor retires more instructions in a cycle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Host-side counters of one domain, summed over its vCPUs."""
+
+    at_ns: int
+    run_ns: int
+    delay_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What follows from a guest's own word: new every few seconds, and the same in between.
+
+    Attributes:
+        accounting: The last one taken in.
+        locks: The last lock waits taken in.
+        run_queue: The last run queues taken in.
+        perf: Cycles and instructions at the last accounting.
+    """
+
+    accounting: CpuAccounting | None = None
+    locks: LockWait | None = None
+    run_queue: RunQueue | None = None
+    lock_wait_ratio: float | None = None
+    queued_tasks: float | None = None
+    system_ratio: float | None = None
+    steal_ratio: float | None = None
+    progress: Progress | None = None
+    perf: tuple[int, int] | None = None
+
+
+NOTHING_HEARD = Heard()
+
+
+def hear(
+    heard: Heard,
+    guest: GuestReading | None,
+    points: tuple[Point, ...],
+    active_vcpus: int,
+    perf: tuple[int, int] | None,
+) -> Heard:
+    """Take in what a guest says; what is missing takes its rates away.
+
+    Args:
+        heard: What is known.
+        guest: Its latest answers, None where it says nothing.
+        points: The host's counters of it, oldest first.
+        active_vcpus: vCPUs its guest may schedule on, where no answer tells.
+        perf: Cycles and instructions so far, where the platform counts them.
+    """
+    if guest is None:
+        return replace(heard, lock_wait_ratio=None, queued_tasks=None)
+    heard = _accounting(heard, guest.accounting, points, perf)
+    now = guest.locks
+    if now is None:
+        heard = replace(heard, lock_wait_ratio=None)
+    elif now != heard.locks:
+        ratio = heard.lock_wait_ratio
+        if heard.locks is not None and now.taken_at_ns > heard.locks.taken_at_ns:
+            wait_ns = now.wait_ns - heard.locks.wait_ns
+            vcpu_ns = (now.taken_at_ns - heard.locks.taken_at_ns) * _counted(
+                heard, guest, active_vcpus
+            )
+            ratio = min(wait_ns / vcpu_ns, 1.0) if wait_ns >= 0 and vcpu_ns > 0 else None
+        heard = _with_locks(heard, now, ratio)
+    queue = guest.run_queue
+    if queue is None:
+        return replace(heard, queued_tasks=None)
+    if queue != heard.run_queue:
+        queued = heard.queued_tasks
+        if heard.run_queue is not None and queue.taken_at_ns > heard.run_queue.taken_at_ns:
+            window_ns = queue.taken_at_ns - heard.run_queue.taken_at_ns
+            old = {cpu.index: cpu.wait_ns for cpu in heard.run_queue.cpus}
+            grown = [cpu.wait_ns - old[cpu.index] for cpu in queue.cpus if cpu.index in old]
+            queued = sum(grown) / window_ns if grown and min(grown) >= 0 else None
+        heard = _with_queue(heard, queue, queued)
+    return heard
+
+
+def _accounting(
+    heard: Heard,
+    now: CpuAccounting | None,
+    points: tuple[Point, ...],
+    perf: tuple[int, int] | None,
+) -> Heard:
+    """User share of busy time, and with the host's run time the progress proxy J."""
+    last = heard.accounting
+    if now is None or now == last:
+        return heard
+    if last is None or now.taken_at_ns <= last.taken_at_ns:
+        return _with_accounting(heard, now, perf)
+    # The host's counters must cover the guest's window; if not yet, wait for the next sample.
+    if not points or points[-1].at_ns < now.taken_at_ns:
+        return heard
+    old = {cpu.index: cpu for cpu in last.cpus}
+    pairs = [(old[cpu.index], cpu) for cpu in now.cpus if cpu.index in old]
+    user_ns = sum(new.user_ns - was.user_ns for was, new in pairs)
+    system_ns = sum(new.system_ns - was.system_ns for was, new in pairs)
+    idle_ns = sum(new.idle_ns - was.idle_ns for was, new in pairs)
+    if not pairs or user_ns < 0 or system_ns < 0:
+        return replace(heard, accounting=now, perf=perf, system_ratio=None)
+    busy_ns = user_ns + system_ns
+    steals = [
+        new.steal_ns - was.steal_ns
+        for was, new in pairs
+        if new.steal_ns is not None and was.steal_ns is not None
+    ]
+    steal_ns = max(sum(steals), 0)
+    all_ns = busy_ns + max(idle_ns, 0) + steal_ns
+    worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(heard.perf, perf)
+    heard = _with_shares(
+        _with_accounting(heard, now, perf),
+        system_ns / busy_ns if busy_ns else 0.0,
+        steal_ns / all_ns if steals and all_ns else None,
+    )
+    began = _run_at(points, last.taken_at_ns)
+    ended = _run_at(points, now.taken_at_ns)
+    if began is None or ended is None:
+        return heard
+    window_ns = now.taken_at_ns - last.taken_at_ns
+    progress = Progress(
+        began_at_ns=last.taken_at_ns,
+        ended_at_ns=now.taken_at_ns,
+        rate_pcpus=max(ended - began, 0.0) / window_ns * worth,
+        active_vcpus=len(now.online) if now.online == last.online else None,
+        worth_ratio=worth,
+    )
+    return _with_progress(heard, progress)
+
+
+def _per_cycle(before: tuple[int, int] | None, now: tuple[int, int] | None) -> float:
+    """Instructions per cycle between two readings; 1 where that cannot be told."""
+    if before is None or now is None:
+        return 1.0
+    cycles, instructions = now[0] - before[0], now[1] - before[1]
+    if cycles <= 0 or not 0 <= instructions <= MOST_PER_CYCLE * cycles:
+        return 1.0
+    return instructions / cycles
+
+
+def _run_at(points: tuple[Point, ...], at_ns: int) -> float | None:
+    """Run time at an instant, linear between two host readings; None outside them."""
+    place = bisect_left(points, at_ns, key=_AT)
+    if place == len(points):
+        return None
+    after = points[place]
+    if at_ns == after.at_ns:
+        return float(after.run_ns)
+    if place == 0:
+        return None
+    before = points[place - 1]
+    share = (at_ns - before.at_ns) / (after.at_ns - before.at_ns)
+    return before.run_ns + share * (after.run_ns - before.run_ns)
+
+
+def _counted(heard: Heard, guest: GuestReading, active_vcpus: int) -> int:
+    """Active vCPUs to normalise by: the most that were online at either end of the window."""
+    sets = [part.online for part in (heard.accounting, guest.accounting) if part is not None]
+    return max((len(online) for online in sets), default=active_vcpus)
+
+
+_with_accounting = changer(Heard, "accounting", "perf")
+_with_shares = changer(Heard, "system_ratio", "steal_ratio")
+_with_progress = changer(Heard, "progress")
+_with_locks = changer(Heard, "locks", "lock_wait_ratio")
+_with_queue = changer(Heard, "run_queue", "queued_tasks")
+_AT = attrgetter("at_ns")
