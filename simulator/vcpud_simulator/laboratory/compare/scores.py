@@ -189,7 +189,7 @@ class Summary:
     Attributes:
         oracle_geomean: Geometric mean of `over_oracle`, scenarios tagged blind or stuck left out.
         oracle_min: Its least, over the same.
-        oracle_p5: Its 5th percentile, over the same.
+        oracle_p5: Its 5th percentile, over all.
         worst_domain_over_floor: The least of all scenarios, tagged ones too.
         floor_p1: Its 1st percentile.
         by_class: Geometric mean of `over_oracle` by class, tagged ones left out.
@@ -216,7 +216,7 @@ def summary(cards: Sequence[Card], policy: str) -> Summary:
     return Summary(
         oracle_geomean=geometric(shares),
         oracle_min=min(shares),
-        oracle_p5=percentile(shares, 0.05),
+        oracle_p5=percentile([one.over_oracle for _, one in every], 0.05),
         worst_domain_over_floor=min(one.worst_domain_over_floor for _, one in every),
         floor_p1=percentile([one.worst_domain_over_floor for _, one in every], 0.01),
         by_class={
