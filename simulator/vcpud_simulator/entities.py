@@ -63,18 +63,20 @@ class Vcpu:
         preemptions: Times the host took the pCPU away.
         migrations: Times it was dispatched on another pCPU than before.
         pause_exits: PAUSE-loop exits.
+        woken_on: The pCPU of the vCPU whose interrupt woke it last; None: woken from outside.
         sched: The scheduler's own data.
     """
 
     __slots__ = (
         "blocked_ns", "co_stopped_ns", "domain", "due_ns", "guest", "in_kernel", "index",
         "migrations", "number", "offline_ns", "pause_exits", "pcpu", "preemptions", "ran_on",
-        "run_ns", "runnable_ns", "sched", "since_ns", "spinning", "state",
+        "run_ns", "runnable_ns", "sched", "since_ns", "spinning", "state", "woken_on",
     )  # fmt: skip
 
     guest: VcpuGuest
     pcpu: Pcpu
     ran_on: Pcpu | None
+    woken_on: Pcpu | None
     sched: Any
 
     def __init__(self, number: int, index: int, domain: Domain, pcpu: Pcpu, now_ns: int) -> None:
@@ -92,6 +94,7 @@ class Vcpu:
         self.preemptions = 0
         self.migrations = 0
         self.pause_exits = 0
+        self.woken_on = None
         self.sched = None
 
     def __repr__(self) -> str:

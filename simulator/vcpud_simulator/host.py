@@ -189,6 +189,7 @@ class Host:
         vcpu.enter(BLOCKED, self.engine.now_ns)
         if self.trace is not None:
             self.trace.record(self.engine.now_ns, int(Kind.ONLINE), vcpu.number, vcpu.pcpu.index)
+        vcpu.woken_on = None
         self.wake(vcpu)
 
     def yield_(self, vcpu: Vcpu) -> None:

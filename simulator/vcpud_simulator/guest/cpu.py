@@ -344,10 +344,15 @@ class GuestCpu:
             self.charge_exit(self.config.ipi_receive_ns)
             interrupt(self)
 
-    def interrupt(self, interrupt: Interrupt) -> None:
-        """Send it an interrupt; a halted vCPU wakes, a preempted one takes it when it runs."""
+    def interrupt(self, interrupt: Interrupt, sender: GuestCpu | None = None) -> None:
+        """Send it an interrupt; a halted vCPU wakes, a preempted one takes it when it runs.
+
+        Args:
+            interrupt: What it does.
+            sender: The CPU of the guest that sends it; None: a timer or a device.
+        """
         if not self.online and not self.running:
-            self.kernel.cpus[0].interrupt(interrupt)
+            self.kernel.cpus[0].interrupt(interrupt, sender)
             return
         self.interrupts.append(interrupt)
         if self.running:
@@ -356,12 +361,14 @@ class GuestCpu:
             return
         self.vcpu.in_kernel = True  # what it will do first (kvm_arch_dy_has_pending_interrupt)
         if self.vcpu.state == BLOCKED and not self.in_line:
+            self.vcpu.woken_on = None if sender is None else sender.vcpu.pcpu
             self.host.wake(self.vcpu)
 
     # ------------------------------------------------------------------ ticks
 
     def _idle_tick(self) -> None:
         if not self.running and self.vcpu.state == BLOCKED and not self.in_line:
+            self.vcpu.woken_on = None
             self.host.wake(self.vcpu)
 
     def _tick(self, now_ns: int) -> None:

@@ -182,7 +182,7 @@ class GuestKernel:
         if waker is not cpu:
             if waker is not None:
                 waker.charge_exit(self.config.ipi_send_ns)
-            cpu.interrupt(reschedule)
+            cpu.interrupt(reschedule, waker)
 
     # ------------------------------------------------------------------ balancing
 
@@ -241,7 +241,7 @@ class GuestKernel:
         for cpu in self.cpus:
             if cpu.online and cpu.idle and not cpu.running:
                 busy.charge_exit(self.config.ipi_send_ns)
-                cpu.interrupt(reschedule)
+                cpu.interrupt(reschedule, busy)
                 return
 
 

@@ -214,7 +214,9 @@ class ParavirtualLock(Spinlock):
         elif first in self._halted:
             self._halted.discard(first)
             cpu.charge_exit(self.kernel.config.kick_ns)
-            self.kernel.host.wake(first.cpu.vcpu)
+            vcpu = first.cpu.vcpu
+            vcpu.woken_on = cpu.vcpu.pcpu
+            self.kernel.host.wake(vcpu)
 
     def resumed(self, cpu: GuestCpu, task: Task) -> None:  # noqa: ARG002
         self._halted.discard(task)

@@ -41,7 +41,7 @@ class Shootdown:
         self._left = len(others)
         for other in others:
             cpu.charge_exit(cpu.config.ipi_send_ns)
-            other.interrupt(self._flush)
+            other.interrupt(self._flush, cpu)
         task.preempt_count += 1
         cpu.spin(task, self, in_kernel=True)
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import Final
 
 from vcpud_simulator.entities import Vcpu
-from vcpud_simulator.schedulers.fair import UNIT_WEIGHT, Entity, FairQueue, FairScheduler
+from vcpud_simulator.schedulers.fair import FairScheduler
+from vcpud_simulator.schedulers.fair_queue import UNIT_WEIGHT, Entity, FairQueue
 
 LATENCY_NS: Final = 6_000_000
 """sysctl_sched_latency before scaling: 24 ms with 8 pCPUs or more."""

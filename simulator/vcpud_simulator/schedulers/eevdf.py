@@ -10,10 +10,10 @@ preempts only if it would be picked and the current one has had its slice or has
 (RUN_TO_PARITY). Lag survives sleep (PLACE_LAG), within a bound; a debt is worked off while V moves
 on (the effect of DELAY_DEQUEUE with DELAY_ZERO), credit is not spent by sleeping.
 
-Queues, groups, wake-up placement and balancing are those of `fair`. Not modelled: slices set per
-task (so PREEMPT_SHORT never applies), buddies other than a directed yield's (which counts while
-eligible: PICK_BUDDY, as of Linux 6.14; before, it was ignored), the weight that a
-delayed sleeper keeps in V.
+Queues and groups are those of `fair`, wake-up placement and balancing those of `fair_placement`. Not
+modelled: slices set per task (so PREEMPT_SHORT never applies), buddies other than a directed yield's
+(which counts while eligible: PICK_BUDDY, as of Linux 6.14; before, it was ignored), the weight that
+a delayed sleeper keeps in V.
 
 References: Linux 6.12 kernel/sched/fair.c: `pick_eevdf`, `entity_eligible`, `update_entity_lag`,
 `place_entity`, `update_deadline`; base slice 0.70 ms since 2025-02; Stoica and Abdel-Wahab, TR-95-22
@@ -25,13 +25,8 @@ from __future__ import annotations
 from typing import Final
 
 from vcpud_simulator.entities import Vcpu
-from vcpud_simulator.schedulers.fair import (
-    TICK_NS,
-    UNIT_WEIGHT,
-    Entity,
-    FairQueue,
-    FairScheduler,
-)
+from vcpud_simulator.schedulers.fair import TICK_NS, FairScheduler
+from vcpud_simulator.schedulers.fair_queue import UNIT_WEIGHT, Entity, FairQueue
 
 BASE_SLICE_NS: Final = 700_000
 """sysctl_sched_base_slice before scaling: 2.8 ms with 8 pCPUs or more."""
@@ -53,12 +48,18 @@ class Eevdf(FairScheduler):
         *,
         groups: bool = True,
         siblings_apart: bool = False,
+        wake_affine: bool = False,
         tick_ns: int = TICK_NS,
         base_slice_ns: int = BASE_SLICE_NS,
         run_to_parity: bool = True,
         place_lag: bool = True,
     ) -> None:
-        super().__init__(groups=groups, siblings_apart=siblings_apart, tick_ns=tick_ns)
+        super().__init__(
+            groups=groups,
+            siblings_apart=siblings_apart,
+            wake_affine=wake_affine,
+            tick_ns=tick_ns,
+        )
         self.base_slice_ns = base_slice_ns
         self.run_to_parity = run_to_parity
         self.place_lag = place_lag

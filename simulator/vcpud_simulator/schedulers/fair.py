@@ -1,16 +1,13 @@
-"""What CFS and EEVDF share: entities, queues per pCPU, groups per domain, placement, balancing.
+"""What CFS and EEVDF share: queues per pCPU, groups per domain, time, ticks, decisions.
 
 Without groups each vCPU thread is an entity of its domain's weight on its pCPU's queue. With
 groups (libvirt gives each domain a cgroup) a domain is an entity on each pCPU where it has runnable
 vCPUs; its weight there is the domain's weight times the part of its runnable vCPUs that are there
 (`calc_group_shares`), and its vCPUs share what the group gets.
 
-A sleeper goes back to where it was if that idles, else to an idle pCPU, else where it was. A pCPU
-that runs out of work pulls a waiting vCPU whose caches are cold; a tick with somebody waiting wakes
-an idle pCPU to do so; a periodic balance evens out loads, which are sums of weights. All pCPUs tick
-at the same instants (`tick_setup_sched_timer` without `skew_tick`). Balance scheduling (Sukwong and
-Kim, EuroSys 2011) never puts two siblings on one pCPU's queue, where that can be avoided. Not
-modelled: NUMA, caches, PELT's decaying averages (loads are those of the instant), bandwidth control.
+Where vCPUs go is chosen by `fair_placement`. A tick with somebody waiting wakes an idle pCPU, so that
+it pulls one. All pCPUs tick at the same instants (`tick_setup_sched_timer` without `skew_tick`). Not
+modelled: bandwidth control.
 
 References: Linux kernel/sched/fair.c, v6.1 (CFS) and v6.12 (EEVDF); kernel/time/tick-sched.c.
 """
@@ -22,6 +19,14 @@ from typing import TYPE_CHECKING, Final
 from vcpud_simulator.engine import NEVER
 from vcpud_simulator.entities import RUNNABLE, Dispatch, Domain, Pcpu, Vcpu
 from vcpud_simulator.schedulers.base import BaseScheduler
+from vcpud_simulator.schedulers.fair_placement import Placement
+from vcpud_simulator.schedulers.fair_queue import (
+    SHARES_PER_WEIGHT,
+    UNIT_WEIGHT,
+    Entity,
+    FairQueue,
+    threads,
+)
 
 if TYPE_CHECKING:
     from vcpud_simulator.host import Host
@@ -30,113 +35,7 @@ TICK_NS: Final = 4_000_000
 """CONFIG_HZ 250, as Debian and Ubuntu build it."""
 BALANCE_NS: Final = 32_000_000
 """Periodic balancing of a busy pCPU: sd->balance_interval x busy_factor 16, small domain."""
-IMBALANCE_PERCENT: Final = 117
-"""sd->imbalance_pct of pCPUs that share a cache: a load less than a sixth larger is no reason."""
-MIGRATION_COST_NS: Final = 500_000
-"""sysctl_sched_migration_cost: who ran so recently is not pulled."""
-UNIT_WEIGHT: Final = 1024
-"""NICE_0_LOAD: at this weight virtual time is real time."""
-SHARES_PER_WEIGHT: Final = 4
-"""The simulator's default weight, Xen's 256, is Linux's default, 1024 shares."""
 _MAX_SCALED: Final = 8
-
-
-class Entity:
-    """A vCPU, or a domain on one pCPU.
-
-    Attributes:
-        vcpu: The vCPU, None for a domain.
-        queue: The queue it is on or belongs to.
-        own: The queue of a domain's vCPUs on this pCPU.
-        weight: Its share among its neighbours.
-        vruntime_ns: Time it ran, in units of UNIT_WEIGHT.
-        deadline_ns: Virtual deadline of its request (EEVDF).
-        lag_ns: Virtual lag kept while it sleeps (EEVDF).
-        ran_ns: Time since it was picked.
-        stopped_ns: When it last stopped running.
-        waiting: Whether it is queued and not current.
-    """
-
-    __slots__ = (
-        "deadline_ns", "lag_ns", "own", "queue", "ran_ns", "stopped_ns", "vcpu", "vruntime_ns",
-        "waiting", "weight",
-    )  # fmt: skip
-
-    def __init__(self, queue: FairQueue, weight: int, vcpu: Vcpu | None) -> None:
-        self.queue = queue
-        self.vcpu = vcpu
-        self.own: FairQueue | None = None
-        self.weight = weight
-        self.vruntime_ns = 0
-        self.deadline_ns = 0
-        self.lag_ns = 0
-        self.ran_ns = 0
-        self.stopped_ns = -MIGRATION_COST_NS
-        self.waiting = False
-
-
-class FairQueue:
-    """Entities of one pCPU, or of one domain on it.
-
-    Attributes:
-        holder: The domain's entity on the pCPU, None for the pCPU's own queue.
-        entities: Those waiting.
-        current: The one that runs.
-        min_vruntime_ns: Never decreases.
-        load: Weights of those waiting and running.
-        buddy: Preferred until it is picked, by a directed yield, where that is fair (`set_next_buddy`).
-        skipped: Who yielded and has not been picked since (CFS, `set_skip_buddy`).
-        next_balance_ns: When the pCPU balances next.
-        balance_failures: Times in a row that it found nothing to take (`nr_balance_failed`).
-        groups: The domains' entities on the pCPU.
-    """
-
-    __slots__ = (
-        "balance_failures", "buddy", "current", "entities", "groups", "holder", "load", "min_vruntime_ns",
-        "next_balance_ns", "skipped", "updated_ns",
-    )  # fmt: skip
-
-    def __init__(self, holder: Entity | None) -> None:
-        self.holder = holder
-        self.entities: list[Entity] = []
-        self.current: Entity | None = None
-        self.min_vruntime_ns = 0
-        self.load = 0
-        self.buddy: Entity | None = None
-        self.skipped: Entity | None = None
-        self.next_balance_ns = 0
-        self.balance_failures = 0
-        self.updated_ns = 0
-        self.groups: dict[Domain, Entity] = {}
-
-    @property
-    def count(self) -> int:
-        """Entities waiting and running."""
-        return len(self.entities) + (self.current is not None)
-
-    def first(self) -> Entity:
-        """The one with the least virtual run time; there is one. The oldest of equals."""
-        return min(self.entities, key=_vruntime)
-
-    def forget_wishes(self, entity: Entity) -> None:
-        """It is picked or leaves: neither preferred nor passed over any more (`clear_buddies`)."""
-        if self.buddy is entity:
-            self.buddy = None
-        if self.skipped is entity:
-            self.skipped = None
-
-    def settle(self) -> None:
-        """Let `min_vruntime_ns` follow."""
-        least = self.current.vruntime_ns if self.current is not None else None
-        for entity in self.entities:
-            if least is None or entity.vruntime_ns < least:
-                least = entity.vruntime_ns
-        if least is not None and least > self.min_vruntime_ns:
-            self.min_vruntime_ns = least
-
-
-def _vruntime(entity: Entity) -> int:
-    return entity.vruntime_ns
 
 
 class FairScheduler(BaseScheduler):
@@ -144,17 +43,22 @@ class FairScheduler(BaseScheduler):
 
     Attributes:
         groups: Whether weights count per domain (a cgroup each) rather than per vCPU.
-        siblings_apart: Balance scheduling.
+        placement: Chooses where vCPUs go.
     """
 
     ticks_together = True
 
     def __init__(
-        self, *, groups: bool = True, siblings_apart: bool = False, tick_ns: int = TICK_NS
+        self,
+        *,
+        groups: bool = True,
+        siblings_apart: bool = False,
+        wake_affine: bool = False,
+        tick_ns: int = TICK_NS,
     ) -> None:
         super().__init__()
         self.groups = groups
-        self.siblings_apart = siblings_apart
+        self.placement = Placement(siblings_apart=siblings_apart, wake_affine=wake_affine)
         self.weight_per_domain = groups
         self.tick_ns = tick_ns
         self.balance_ns = 2 * tick_ns
@@ -189,7 +93,7 @@ class FairScheduler(BaseScheduler):
     # ------------------------------------------------------------------ set-up
 
     def attach(self, host: Host) -> None:
-        self.host = host
+        self.host = self.placement.host = host
         self.factor = min(len(host.pcpus), _MAX_SCALED).bit_length()
         for pcpu in host.pcpus:
             pcpu.sched = FairQueue(None)
@@ -234,7 +138,7 @@ class FairScheduler(BaseScheduler):
     # ------------------------------------------------------------------ queues
 
     def wake(self, vcpu: Vcpu, now_ns: int) -> None:
-        pcpu = self.pick(vcpu)
+        pcpu = self.placement.for_woken(vcpu)
         self._enqueue(vcpu, pcpu, now_ns, woken=True)
         current = pcpu.current
         if current is None or current.state > 0:
@@ -247,38 +151,6 @@ class FairScheduler(BaseScheduler):
             ours, theirs = ours.queue.holder or ours, theirs.queue.holder or theirs
         if self.preempts(theirs, ours):
             self.host.tickle(pcpu)
-
-    def pick(self, vcpu: Vcpu) -> Pcpu:
-        """Where a vCPU that wakes is queued."""
-        before, host = vcpu.pcpu, self.host
-        if self.siblings_apart:
-            return min(host.pcpus, key=lambda p: (self._siblings(vcpu, p), self._crowd(p, before)))
-        if not host.idle_mask or host.idle_mask >> before.index & 1:
-            return before
-        later = host.idle_mask & -(2 << before.index)
-        mask = later or host.idle_mask
-        return host.pcpus[(mask & -mask).bit_length() - 1]
-
-    @staticmethod
-    def _siblings(vcpu: Vcpu, pcpu: Pcpu) -> int:
-        return sum(
-            other is not vcpu
-            and other.pcpu is pcpu
-            and (other.sched.waiting or pcpu.current is other)
-            for other in vcpu.domain.vcpus
-        )
-
-    def _crowd(self, pcpu: Pcpu, before: Pcpu) -> tuple[int, bool]:
-        return self._threads(pcpu), pcpu is not before
-
-    @staticmethod
-    def _threads(pcpu: Pcpu) -> int:
-        root: FairQueue = pcpu.sched
-        waiting = sum(
-            len(entity.own.entities) if entity.own is not None else entity.waiting
-            for entity in (root.groups.values() if root.groups else root.entities)
-        )
-        return waiting + (pcpu.current is not None)
 
     def _enqueue(self, vcpu: Vcpu, pcpu: Pcpu, now_ns: int, *, woken: bool) -> None:
         self._charge(pcpu, now_ns)
@@ -442,7 +314,7 @@ class FairScheduler(BaseScheduler):
         entity: Entity = target.sched
         if not entity.waiting:
             return False
-        if self._threads(vcpu.pcpu) == 1 and self._threads(target.pcpu) == 1:
+        if threads(vcpu.pcpu) == 1 and threads(target.pcpu) == 1:
             return False
         entity.queue.buddy = entity
         holder = entity.queue.holder
@@ -455,58 +327,19 @@ class FairScheduler(BaseScheduler):
     # ------------------------------------------------------------------ balancing
 
     def _pull(self, pcpu: Pcpu, now_ns: int) -> bool:
-        """A pCPU without work takes a waiting vCPU from the most crowded one; whether it got one.
-
-        None that ran a moment ago: its caches are warm over there (`task_hot`).
-        """
-        busiest = max(self.host.pcpus, key=self._threads)
-        if busiest is pcpu or self._threads(busiest) < 2:  # noqa: PLR2004 - one runs
-            return False
-        for vcpu in self._waiting(busiest):
-            if now_ns - vcpu.sched.stopped_ns >= MIGRATION_COST_NS:
-                self._move(vcpu, pcpu, now_ns)
-                return True
-        return False
+        """A pCPU without work takes a waiting vCPU; whether it got one."""
+        vcpu = self.placement.to_pull(pcpu, now_ns)
+        if vcpu is not None:
+            self._move(vcpu, pcpu, now_ns)
+        return vcpu is not None
 
     def _balance(self, pcpu: Pcpu, now_ns: int) -> None:
-        """A busy pCPU takes a vCPU from the one with most load (`calculate_imbalance`).
-
-        It takes none whose load is more than what is out of balance, until it has found nothing
-        else several times: so nobody shares a pCPU for ever beside one who has his own.
-        """
-        root: FairQueue = pcpu.sched
-        loads = [other.sched.load for other in self.host.pcpus]
-        most = max(loads)
-        if 100 * most <= IMBALANCE_PERCENT * root.load:
-            return
-        mean = sum(loads) // len(loads)
-        imbalance = min(most - mean, mean - root.load)
-        busiest = self.host.pcpus[loads.index(most)]
-        for vcpu in self._waiting(busiest):
-            if self.siblings_apart and self._siblings(vcpu, pcpu):
-                continue
-            if self._load(vcpu) >> root.balance_failures <= imbalance:
-                root.balance_failures = 0
-                self._move(vcpu, pcpu, now_ns)
-                self.host.tickle(pcpu)
-                return
-        root.balance_failures += 1
+        """A busy pCPU takes a waiting vCPU."""
+        vcpu = self.placement.to_balance(pcpu)
+        if vcpu is not None:
+            self._move(vcpu, pcpu, now_ns)
+            self.host.tickle(pcpu)
 
     def _move(self, vcpu: Vcpu, pcpu: Pcpu, now_ns: int) -> None:
         self._dequeue(vcpu, now_ns, sleeps=False)
         self._enqueue(vcpu, pcpu, now_ns, woken=False)
-
-    @staticmethod
-    def _load(vcpu: Vcpu) -> int:
-        """Its part of its pCPU's load (`task_h_load`)."""
-        entity: Entity = vcpu.sched
-        holder = entity.queue.holder
-        return entity.weight if holder is None else holder.weight // entity.queue.count
-
-    @staticmethod
-    def _waiting(pcpu: Pcpu) -> list[Vcpu]:
-        """vCPUs waiting on a pCPU, those that have waited longest first."""
-        root: FairQueue = pcpu.sched
-        queues = [g.own for g in root.groups.values() if g.own is not None] or [root]
-        found = [e.vcpu for queue in queues for e in queue.entities if e.vcpu is not None]
-        return sorted(found, key=lambda vcpu: (vcpu.since_ns, vcpu.number))

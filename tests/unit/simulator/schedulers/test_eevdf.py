@@ -18,7 +18,7 @@ from fakes.guests import (
 from vcpud_simulator.entities import RUNNABLE, RUNNING, Vcpu
 from vcpud_simulator.host import Host
 from vcpud_simulator.schedulers.eevdf import Eevdf
-from vcpud_simulator.schedulers.fair import UNIT_WEIGHT, Entity, FairQueue
+from vcpud_simulator.schedulers.fair_queue import UNIT_WEIGHT, Entity, FairQueue
 
 
 def entity(queue: FairQueue, vruntime_ms: int, deadline_ms: int, weight: int = 1024) -> Entity:
