@@ -38,6 +38,7 @@ from vcpud_simulator.workloads.kernbench import KernbenchLike
 from vcpud_simulator.workloads.noise import Idle, Noise
 from vcpud_simulator.workloads.phased import Phased
 from vcpud_simulator.workloads.rogue import Rogue
+from vcpud_simulator.workloads.schbench import Schbench
 from vcpud_simulator.workloads.web import WebServer
 
 SCHEDULERS: Final[Mapping[str, Callable[..., Scheduler]]] = {
@@ -68,6 +69,7 @@ WORKLOADS: Final[Mapping[str, type[Workload]]] = {
     "noise": Noise,
     "phased": Phased,
     "rogue": Rogue,
+    "schbench": Schbench,
     "web": WebServer,
 }
 
