@@ -5,11 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+import libvirt
 from vcpud.backend import Backend, BackendOptions
 from vcpud.hypervisor import open_backend
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
@@ -64,6 +66,43 @@ def test_a_guest_suspended_to_memory_is_listed_and_one_shut_off_is_not(tmp_path:
         link.close()
         library.close()
     assert (only.uuid, only.raw["state.state"]) == (FIRST, 7)
+
+
+class Told:
+    """A connection that keeps what is to be called when something happens."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[int, Callable[..., None]] = {}
+
+    def setKeepAlive(self, *_: int) -> None:  # noqa: N802  libvirt's own name
+        return
+
+    def domainEventRegisterAny(  # noqa: N802  libvirt's own name
+        self, _domain: None, number: int, callback: Callable[..., None], _opaque: None
+    ) -> int:
+        self.callbacks[number] = callback
+        return number
+
+    def registerCloseCallback(self, *_: object) -> None:  # noqa: N802  libvirt's own name
+        return
+
+
+@pytest.mark.parametrize(
+    ("event", "happening"),
+    [
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED, Happening.STOPPED),
+        (libvirt.VIR_DOMAIN_EVENT_CRASHED, Happening.STATE),
+    ],
+)
+def test_a_guest_that_panics_has_not_stopped_its_qemu_may_run_it_anew(
+    link: LibvirtLink, event: int, happening: Happening
+) -> None:
+    told = Told()
+    heard: list[RawEvent] = []
+    LibvirtLink(cast("libvirt.virConnect", told)).listen(heard.append)
+    domain = link._domain(FIRST)
+    told.callbacks[libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE](told, domain, event, 0, None)
+    assert [(one.happening, one.uuid) for one in heard] == [(happening, FIRST)]
 
 
 def test_a_live_description_is_understood(link: LibvirtLink) -> None:

@@ -46,7 +46,8 @@ _BULK_FLAGS: Final = (
 )
 """By state, one suspended to memory would not be listed: libvirt files it under "other"."""
 _STARTED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STARTED})
-_STOPPED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED})
+_STOPPED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STOPPED})
+"""Not CRASHED: a panic of the guest, after which its QEMU may stay, or run it anew (`on_crash`)."""
 _JOBS: Final = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
     libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",

@@ -308,7 +308,8 @@ class LibvirtHost(ABC, Generic[BookT]):
             self._disconnected("libvirt closed the connection", at_ns)
         elif happening is Happening.STOPPED:
             self._stopped_at_ns[event.uuid] = at_ns
-            if book is not None:
+            self._poller.forget(event.uuid)
+            if book is not None and book.facts.taken_at_ns <= at_ns:  # else of an earlier run
                 self._drop(book, at_ns)
         else:
             if happening in _DESCRIBED_ANEW:
@@ -368,8 +369,8 @@ class LibvirtHost(ABC, Generic[BookT]):
         self._judge(poll)
         for uuid, facts in poll.facts.items():
             self._learn(uuid, facts, poll, tell=not first)
-        self._count(poll)
-        self._close_books(poll)
+        if not self._count(poll):
+            self._close_books(poll)
         # Only a poll that was under way when a domain stopped can still tell of it.
         later = {
             uuid: at_ns for uuid, at_ns in self._stopped_at_ns.items() if at_ns > poll.began_ns
@@ -384,7 +385,9 @@ class LibvirtHost(ABC, Generic[BookT]):
             self._redivide = True
             return
         if self._stopped_at_ns.get(uuid, -1) > poll.began_ns:
-            return  # it stopped while it was being described
+            # It stopped while it was being described, or is that run's successor already.
+            self._poller.forget(uuid)
+            return
         if known is not None:
             self._drop(known, poll.taken_at_ns)
         book = self._open_book(uuid, facts)
@@ -396,29 +399,36 @@ class LibvirtHost(ABC, Generic[BookT]):
         if tell:
             self._tell(EventKind.STARTED, book)
 
-    def _count(self, poll: Poll) -> None:
-        """Take in the counters; a paused domain that has not moved costs one comparison."""
+    def _count(self, poll: Poll) -> bool:
+        """Take in the counters; a paused domain that has not moved costs one comparison.
+
+        Returns:
+            Whether every run that is listed has its book, and every book is of such a run.
+        """
         books = self._books
+        found = 0
         for uuid, number, raw in poll.rows:
             book = books.get(uuid)
-            if book is None or book.number != number or (raw == book.raw and not book.running):
+            if book is None or book.number != number:
+                continue
+            found += 1
+            if raw == book.raw and not book.running:
                 continue
             book.slow = self._slow
             book.count(raw, poll.taken_at_ns)
             if poll.taken_at_ns - book.facts.taken_at_ns > self._options.resync_ns:
                 self._poller.forget(uuid)
         self._running = {book for book in self._touched if book.running}
+        self._undescribed = frozenset()
+        return found == len(poll.rows) == len(books)
 
     def _close_books(self, poll: Poll) -> None:
         """Drop who is gone; who is there and has no book is named, so as not to count as gone."""
-        self._undescribed = frozenset()
-        if len(poll.rows) == len(self._books):
-            return
-        listed = frozenset(row.uuid for row in poll.rows)
+        listed = {row.uuid: row.number for row in poll.rows}
         for book in tuple(self._books.values()):
-            if book.uuid not in listed:
+            if listed.get(book.uuid) != book.number:
                 self._drop(book, poll.taken_at_ns)
-        self._undescribed = listed - self._books.keys()
+        self._undescribed = frozenset(listed.keys() - self._books.keys())
 
     def _judge(self, poll: Poll) -> None:
         """Hold back calls for domains whose QEMU hangs, and no longer than it does."""

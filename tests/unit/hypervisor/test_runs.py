@@ -71,6 +71,57 @@ def test_when_a_domain_stopped_is_forgotten_after_the_next_poll(rig: Make) -> No
     assert one.hypervisor._stopped_at_ns == {}
 
 
+def test_word_of_an_earlier_run_that_comes_late_ends_no_later_one(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest, writable=False)
+    one.hypervisor.sample()
+    kinds(one)
+    one.library.tell(RawEvent(Happening.STOPPED, "a"))
+    one.clock.pass_s(1)
+    guest.number = 2  # described in this very poll, before the loop has heard of the stop
+    one.hypervisor._receive(0.0)
+    one.hypervisor._poller.ask()
+    one.hypervisor._receive(5.0)
+    one.hypervisor._absorb()
+    assert kinds(one) == [EventKind.GONE, EventKind.STARTED]
+
+
+def test_who_is_said_to_have_stopped_and_is_listed_all_the_same_is_described_anew(
+    rig: Make,
+) -> None:
+    one = rig(Guest("a"), writable=False)
+    one.hypervisor.sample()
+    one.library.tell(RawEvent(Happening.STOPPED, "a"))
+    one.clock.pass_s(1)
+    assert only(one.hypervisor.sample()).uuid == "a"
+
+
+def test_a_successor_described_before_its_predecessors_end_was_heard_of_is_not_missed(
+    rig: Make,
+) -> None:
+    guest = Guest("a")
+    one = rig(guest, writable=False)
+    one.hypervisor.sample()
+    guest.number = 2
+    one.hypervisor._poller.ask()
+    one.hypervisor._poller.wait(5.0)  # described, and not taken in yet
+    one.clock.pass_s(1)
+    one.library.tell(RawEvent(Happening.STOPPED, "a"))
+    one.hypervisor._absorb()
+    one.hypervisor.sample()
+    assert only(one.hypervisor.sample()).incarnation.startswith("2:")
+
+
+def test_as_many_as_before_are_not_the_same_as_before(rig: Make) -> None:
+    one = rig(Guest("a"), writable=False)
+    one.hypervisor.sample()
+    one.library.guests = {"b": Guest("b")}
+    one.hypervisor._poller._described["b"] = 1  # as where it cannot be described
+    sample = one.hypervisor.sample()
+    assert sample.domains == ()
+    assert sample.undescribed == {"b"}
+
+
 def test_a_process_that_is_not_found_once_makes_no_new_incarnation(
     rig: Make, tmp_path: Path
 ) -> None:

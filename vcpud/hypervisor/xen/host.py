@@ -178,13 +178,13 @@ class XenHypervisor(LibvirtHost[XenBook]):
         if tell and book is not None and book.sample is None:
             book.booted_at_ns = facts.taken_at_ns
 
-    def _count(self, poll: Poll) -> None:
+    def _count(self, poll: Poll) -> bool:
         """Looks first: they were taken before the counters were read."""
         for look in self._sampler.fetch():
             book = self._books.get(look.uuid)
             if book is not None:
                 book.looked(look.states, look.at_ns)
-        super()._count(poll)
+        complete = super()._count(poll)
         self._sampler.watch(
             {
                 uuid: book.max_vcpus
@@ -192,6 +192,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
                 if book.running and book.terms.mode is not Mode.OFF
             }
         )
+        return complete
 
     def _look_at_host(self) -> None:
         self._busy_ns = self._proc.busy_ns()
