@@ -181,7 +181,7 @@ def _there(course: Course, sample: DomainSample) -> bool:
         if course.restoring:
             return sample.live_vcpus >= course.home_live_vcpus
         return sample.live_vcpus == course.to_vcpus
-    if sample.online is None:
+    if sample.online is None or sample.online_taken_at_ns is None:
         return False
     if course.restoring:
         return is_whole(sample, course.home)

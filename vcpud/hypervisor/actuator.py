@@ -202,29 +202,36 @@ class Actuation(Undertaking):
     # ------------------------------------------------------------------ in the guest
 
     def _set_online(self, hand: Hand, wanted: frozenset[int]) -> Outcome:
-        """First what is believed to be missing, then, if need be, what a look back shows."""
-        believed = self._believed()
-        failure: CallFailed | None = None
-        online: frozenset[int] | None = None
-        for _ in range(_ATTEMPTS):
-            steps = _steps(believed, wanted)
+        """First what is believed to be missing, then, if need be, what a look back shows.
+
+        The guest stops at the first CPU that it cannot change. One that cannot be brought online
+        must not keep those behind it offline: it is passed over. One that cannot be taken offline
+        ends it.
+        """
+        gives = self._situation.online is None or self._gives()
+        believed, why = self._believed(), ""
+        unable: set[int] = set()
+        for _ in range(_ATTEMPTS + len(wanted)):
+            steps = [step for step in _steps(believed, wanted) if step[0] not in unable]
             if steps:
                 try:
                     self._send(hand, steps)
                 except CallFailed as error:
                     if error.meaning is not Meaning.AGENT_FAILED:
                         raise
-                    failure = error  # the guest refused the first of the list: look what is
+                    why = f": {error.message}"  # the first of the list: look what is
             online = self._conversation.look(hand)
-            if self._situation.online is None:
-                wanted |= online  # asked for blindly, so to give back: nothing goes offline
+            # Who brings CPUs back takes none away, nor the other way round, whatever somebody else
+            # has done meanwhile; what is asked for blindly is to be given back.
+            wanted = wanted | online if gives else wanted & online
             if online == wanted:
                 return self._outcome(None, f"online {sorted(online)}")
-            if failure is not None:
-                break
+            if online == believed:
+                if not steps or not steps[0][1]:
+                    break
+                unable.add(steps[0][0])
             believed = online
-        why = f": {failure.message}" if failure is not None else ""
-        seen = sorted(online) if online is not None else "unknown"
+        seen = sorted(believed or ())
         return self._outcome(Reason.FAILED, f"online {seen}, wanted {sorted(wanted)}{why}")
 
     def _believed(self) -> frozenset[int] | None:
@@ -236,6 +243,7 @@ class Actuation(Undertaking):
     def _send(self, hand: Hand, steps: list[tuple[int, bool]]) -> None:
         vcpus = [{"logical-id": index, "online": online} for index, online in steps]
         text = agent.command("guest-set-vcpus", vcpus=vcpus)
+        self._conversation.unsettled()
         # Each CPU takes a while in a guest that hardly runs; the limit still is explicit.
         try:
             answer, _, _ = self._conversation.ask(

@@ -217,6 +217,14 @@ class Conversation:
         self._saw(online, (began_ns + ended_ns) // 2)
         return online
 
+    def unsettled(self) -> None:
+        """CPUs are about to be set: until the next look nobody can say when they were read last.
+
+        A command that is given up may still be carried out, and no answer from before tells.
+        """
+        self._online_taken_at_ns = None
+        self._publish()
+
     def lacks(self, command: str) -> None:
         """The agent does not carry out this command: do not count on it again."""
         self._reader.lacks(command)

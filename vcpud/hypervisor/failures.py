@@ -125,6 +125,8 @@ _BY_WORDS: Final[tuple[tuple[int | None, str, Meaning], ...]] = (
     (None, "guest agent is not connected", Meaning.AGENT_SILENT),
     (None, "guest agent is not available", Meaning.AGENT_SILENT),
     (None, "guest agent command timed out", Meaning.AGENT_SILENT),
+    # Every command is switched off while a backup has the file systems frozen, and no longer.
+    (None, "is in frozen state", Meaning.AGENT_SILENT),
 )
 
 _AGENT_COMMAND: Final = "agent command"

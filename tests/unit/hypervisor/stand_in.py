@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vcpud.backend import BackendOptions
-from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.failures import CallFailed, Meaning, meaning_of
 from vcpud.hypervisor.kvm import KvmHypervisor
 from vcpud.hypervisor.link import (
     Control,
@@ -63,6 +63,9 @@ class Guest:
     metadata: str = ""
     job: str | None = None
     blocked: frozenset[str] = frozenset()
+    frozen: bool = False
+    late: bool = False
+    owed: list[dict[str, Any]] = field(default_factory=list)
     silent: bool = False
     refuses: frozenset[int] = frozenset()
     unplug_error: CallFailed | None = None
@@ -105,8 +108,19 @@ class Guest:
         self.commands.append(name)
         if name in self.blocked:
             raise CallFailed(Meaning.AGENT_BLOCKED, f"{name} has been disabled")
+        if self.frozen:
+            text = (
+                f"unable to execute QEMU agent command '{name}': Command {name} has been disabled"
+            )
+            text += ": the agent is in frozen state"
+            raise CallFailed(meaning_of(1, 10, text), text)
         if self.silent:
             raise CallFailed(Meaning.AGENT_SILENT, "not available for now")
+        if self.late and name == "guest-set-vcpus":
+            self.owed.append(arguments)
+            self.silent = True
+            raise CallFailed(Meaning.AGENT_SILENT, "Guest agent command timed out")
+        self.catch_up()
         handler: Callable[[dict[str, Any]], Any] = {
             "guest-get-cpustats": lambda _: [
                 {"cpu": n, "user": 5, "system": 5, "idle": 5} for n in sorted(self.online)
@@ -124,10 +138,17 @@ class Guest:
         }[name]
         return json.dumps({"return": handler(arguments)})
 
+    def catch_up(self) -> None:
+        """The agent carries out one command after the other, also those that were given up."""
+        while self.owed:
+            self._set(self.owed.pop(0))
+
     def _set(self, arguments: dict[str, Any]) -> int:
         done = 0
         for wanted in arguments["vcpus"]:
             if wanted["logical-id"] in self.refuses:
+                if not done:
+                    raise CallFailed(Meaning.AGENT_FAILED, "failed to write to online")
                 break
             (self.online.add if wanted["online"] else self.online.discard)(wanted["logical-id"])
             done += 1

@@ -37,6 +37,8 @@ SEEN = [
      "guest-file-open has been disabled"), Meaning.AGENT_BLOCKED),
     (1, 10, ("internal error: unable to execute QEMU agent command 'guest-get-cpustats': The "
      "command guest-get-cpustats has not been found"), Meaning.AGENT_BLOCKED),
+    (1, 10, ("internal error: unable to execute QEMU agent command 'guest-set-vcpus': Command "
+     "guest-set-vcpus has been disabled: the agent is in frozen state"), Meaning.AGENT_SILENT),
     (1, 10, ("internal error: unable to execute QEMU agent command 'guest-file-open': failed to "
      "open file '/nowhere' (mode: 'r'): No such file or directory"), Meaning.AGENT_FAILED),
     (38, 7, "Cannot recv data: Connection reset by peer", Meaning.LOST),
