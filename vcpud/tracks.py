@@ -142,7 +142,8 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
     terms, guest = sample.terms, sample.guest
     active = sample.live_vcpus if sample.online is None else len(sample.online)
     # Where weight counts per vCPU, a domain's share is that of all of them together.
-    weight = sample.weight * active if sample.share_unit is ShareUnit.VCPU else sample.weight
+    counted = max(active, 1) if sample.share_unit is ShareUnit.VCPU else 1
+    weight = sample.weight * counted
     most = sample.max_vcpus
     if terms.max_vcpus is not None:
         most = min(most, terms.max_vcpus)

@@ -135,6 +135,8 @@ def parse_vcpus(text: str, *, max_vcpus: int) -> tuple[GuestVcpu, ...]:
             raise AbsurdError("a CPU neither online nor offline")
         index = _amount(entry, "logical-id", max_vcpus)
         found.append(GuestVcpu(index, online, can_offline))
+    if not any(vcpu.online for vcpu in found):
+        raise AbsurdError("no CPU online")
     found.sort()
     _distinct([vcpu.number for vcpu in found])
     return tuple(found)

@@ -33,6 +33,8 @@ NO_VIEW: Final = View()
 UNPLUG_PENDING_NS: Final = 60 * NS_PER_S
 """An unplug the guest has not carried out by then will not come any more."""
 ONE_RESET_NS: Final = 3 * NS_PER_S
+STALE_NS: Final = 30 * NS_PER_S
+"""Three of the longest periods: counters older than that say nothing of a guest that runs."""
 AGENT_EXPECTED_NS: Final = 60 * NS_PER_S
 """A guest that has a channel for its agent starts it within so long after booting."""
 
@@ -331,7 +333,8 @@ class Book:
             booted_for_ns=booted_for_ns,
             vcpus=self.vcpus,
             guest=view.reading,
-            troubles=self._troubles(view, method, booted_for_ns, boot_grace_ns),
+            troubles=self._troubles(view, method, booted_for_ns, boot_grace_ns)
+            | self._staleness(now_ns),
             handed_over=self.handed_over(boot_id),
         )
         return self.sample
@@ -359,6 +362,11 @@ class Book:
         }
         found.update(trouble for trouble, present in conditions.items() if present)
         return frozenset(found)
+
+    def _staleness(self, now_ns: int) -> frozenset[Trouble]:
+        """Polls may stop coming although nothing says that libvirt is gone."""
+        stale = self.running and now_ns - self.taken_at_ns > STALE_NS
+        return frozenset({Trouble.STALE}) if stale else frozenset()
 
 
 def _started_at_ns(facts: Facts) -> int | None:

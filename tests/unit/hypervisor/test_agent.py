@@ -139,6 +139,12 @@ def test_a_histogram_that_cannot_be_is_absurd(line: str) -> None:
         agent.parse_lock_histogram(f"{line}\n    Dropped: 0\n", taken_at_ns=0, max_vcpus=4)
 
 
+def test_a_guest_without_any_cpu_online_is_absurd() -> None:
+    text = returned([{"logical-id": n, "online": False, "can-offline": True} for n in range(4)])
+    with pytest.raises(agent.AbsurdError):
+        agent.parse_vcpus(text, max_vcpus=4)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(

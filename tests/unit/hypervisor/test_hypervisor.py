@@ -385,6 +385,18 @@ def test_a_verdict_that_comes_too_late_for_one_sample_holds_for_the_next(rig: Ma
     until(one, lambda s: any(Trouble.HUNG in d.troubles for d in s.domains), step_s=0.5)
 
 
+def test_counters_that_no_longer_come_hold_the_domain_though_libvirt_is_there(rig: Make) -> None:
+    one = rig(Guest("a"), Guest("b", state=3), writable=False)
+    one.hypervisor.sample()
+    one.hypervisor._poller.ask = lambda: None  # type: ignore[method-assign]  every thread is lost
+    one.clock.pass_s(29)
+    assert not any(Trouble.STALE in d.troubles for d in one.hypervisor.sample().domains)
+    one.clock.pass_s(2)
+    running, paused = one.hypervisor.sample().domains
+    assert Trouble.STALE in running.troubles
+    assert Trouble.STALE not in paused.troubles
+
+
 def test_a_hung_domain_is_refused_at_once_and_recovers_by_itself(rig: Make) -> None:
     one = rig(Guest("a"), period_ms=200)
     until(one, lambda s: len(s.domains) == 1)

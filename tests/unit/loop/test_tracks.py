@@ -16,6 +16,7 @@ from vcpud.model import (
     Pool,
     RunQueue,
     RunQueueWait,
+    ShareUnit,
     Terms,
     Trouble,
     VcpuSample,
@@ -236,3 +237,9 @@ def test_an_unchanged_sample_object_costs_no_new_track() -> None:
     first, _ = fold(host(0, paused))
     second, _ = estimate(first, host(1, paused))
     assert second.domains["u"] is first.domains["u"]
+
+
+def test_a_guest_that_says_none_of_its_cpus_is_online_breaks_nothing() -> None:
+    liar = domain(0, 0, online=frozenset(), share_unit=ShareUnit.VCPU)
+    _, demand = fold(host(0, liar, domain(0, 0, uuid="other")))
+    assert len(demand.domains) == 2  # type: ignore[attr-defined]
