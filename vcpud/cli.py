@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             entry.load()(subparsers, parent)
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             _complain(f"the command {entry.name} cannot be loaded: {error}")
     return parser
 

@@ -27,6 +27,7 @@ from vcpud.requests import (
     Restore,
     Resume,
 )
+from vcpud.text import raised
 from vcpud.tracks import Tracks, estimate
 from vcpud.units import NS_PER_MS, NS_PER_S
 
@@ -334,7 +335,7 @@ class ControlLoop:
             )
             plan, blocked = guard.constrain(proposed, self._settings.limits, situation)
         except Exception as error:  # noqa: BLE001 - the loop's single catch: policies plug in
-            self._policy_error = f"{type(error).__name__}: {error}"
+            self._policy_error = raised(error)
             self._policy_state = policy.initial()
             return Plan(), ()
         finally:

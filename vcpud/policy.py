@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vcpud.errors import ConfigError
+from vcpud.text import meant, raised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,15 +56,25 @@ def load(name: str, options: Mapping[str, Any]) -> Policy[Any]:
         options: Keyword arguments for it: the fields of its dataclass.
 
     Raises:
-        ConfigError: No such policy, or an option it does not have or accept.
+        ConfigError: No such policy, one that cannot be loaded, or an option it does not have or
+            accept.
     """
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
-        raise ConfigError(f"policy.name: there is no policy {name!r}{_meant(name, found)}")
-    factory = found[name].load()
-    known = {field.name for field in dataclasses.fields(factory)}
+        raise ConfigError(f"policy.name: there is no policy {name!r}{meant(name, found)}")
+    try:
+        factory = found[name].load()
+    except Exception as error:
+        # Somebody else's module: anything may happen in it.
+        where = f"{name} ({found[name].value})"
+        raise ConfigError(f"policy.name: {where} cannot be loaded: {raised(error)}") from error
+    try:
+        known = {field.name for field in dataclasses.fields(factory)}
+    except TypeError as error:
+        where = f"{name} ({found[name].value})"
+        raise ConfigError(f"policy.name: {where} is no dataclass") from error
     mistakes = [
-        f"policy.{key}: {name} has no such option{_meant(key, known)}"
+        f"policy.{key}: {name} has no such option{meant(key, known)}"
         for key in options
         if key not in known
     ]
@@ -75,10 +85,3 @@ def load(name: str, options: Mapping[str, Any]) -> Policy[Any]:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"policy: {name}: {error}") from error
     return policy
-
-
-def _meant(word: str, known: Mapping[str, object] | set[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are: {', '.join(sorted(known))}" if known else ""

@@ -22,6 +22,15 @@ def meant(word: str, known: Collection[str]) -> str:
     return ""
 
 
+def raised(error: Exception) -> str:
+    """What somebody else's code has raised, and where: `TypeError: what (file.py:12)`."""
+    where, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
+        where, trace = f" ({name}:{trace.tb_lineno})", trace.tb_next
+    return f"{type(error).__name__}: {error}{where}"
+
+
 def printable(text: str, limit: int = _SHORT) -> str:
     """A foreign text (a domain's name, an agent's words): one line, bounded, no controls."""
     if len(text) <= limit and text.isprintable():

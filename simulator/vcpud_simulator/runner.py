@@ -61,6 +61,7 @@ class RunResult:
         changes: In order.
         verdicts: In order.
         timeline: Second by second from the start of the run, warm-up included, by domain.
+        policy_errors: What the policy raised, and in how many cycles; nothing was decided in those.
         vcpus: Whose each vCPU is, as "DOMAIN.INDEX", by its number in traces.
         events: Events of the simulation; 0 where they were not hashed.
         trace_hash: Of every event: same seed, same hash; empty where they were not hashed.
@@ -75,9 +76,18 @@ class RunResult:
     changes: tuple[Decided, ...]
     verdicts: tuple[Verdict, ...]
     timeline: Mapping[str, tuple[Point, ...]]
+    policy_errors: Mapping[str, int]
     vcpus: tuple[str, ...]
     events: int
     trace_hash: str
+
+    @property
+    def policy_failed(self) -> str:
+        """What the policy raised, a line for each error; empty where it did not."""
+        return "\n".join(
+            f"the policy failed in {count} cycles: {error}"
+            for error, count in self.policy_errors.items()
+        )
 
 
 def run(  # noqa: PLR0913 - a run has these parts
@@ -156,6 +166,7 @@ def run(  # noqa: PLR0913 - a run has these parts
         changes=tuple(notes.changes),
         verdicts=tuple(notes.verdicts),
         timeline={name: tuple(points) for name, points in meter.timeline.items()},
+        policy_errors=notes.policy_errors,
         vcpus=tuple(repr(vcpu) for vcpu in world.lab.host.vcpus),
         events=digest.events,
         trace_hash=digest.hexdigest() if hashed else "",
@@ -163,16 +174,20 @@ def run(  # noqa: PLR0913 - a run has these parts
 
 
 class Notes:
-    """A `Recorder` that keeps what was changed and judged, and passes every cycle on."""
+    """A `Recorder` that keeps what was changed, judged and raised, and passes every cycle on."""
 
     def __init__(self, recorder: Recorder | None) -> None:
         self.changes: list[Decided] = []
         self.verdicts: list[Verdict] = []
+        self.policy_errors: dict[str, int] = {}
         self._recorder = recorder
 
     def record(self, record: CycleRecord) -> None:
         self.changes += (Decided(at_ns=record.began_ns, record=one) for one in record.changes)
         self.verdicts += record.verdicts
+        if record.policy_error is not None:
+            error = record.policy_error
+            self.policy_errors[error] = self.policy_errors.get(error, 0) + 1
         if self._recorder is not None:
             self._recorder.record(record)
 

@@ -45,7 +45,12 @@ def points(before: float, after: float) -> tuple[Point, ...]:
     )
 
 
-def result(names: tuple[str, ...], rate: float = 588.0, policy: str = "adaptive") -> RunResult:
+def result(
+    names: tuple[str, ...],
+    rate: float = 588.0,
+    policy: str = "adaptive",
+    policy_errors: dict[str, int] | None = None,
+) -> RunResult:
     return RunResult(
         scenario="made_up",
         seed=7,
@@ -56,6 +61,7 @@ def result(names: tuple[str, ...], rate: float = 588.0, policy: str = "adaptive"
         changes=(),
         verdicts=(),
         timeline={name: points(2.0, rate) for name in names},
+        policy_errors=policy_errors or {},
         vcpus=tuple(f"{name}.{index}" for name in names for index in range(4)),
         events=1_000,
         trace_hash="0123456789abcdef" * 2,
@@ -98,7 +104,6 @@ def journal(names: tuple[str, ...], reason: str) -> Journal:
         )
         kept.blocks[name, "pace"] = Block(name=name, guard="pace", detail=reason, cycles=7)
         kept.entitled[name] = [(at * S, 1.0) for at in range(20, 60)]
-    kept.policy_errors[f"ValueError: {reason}"] = 3
     return kept
 
 
@@ -113,7 +118,7 @@ def material(names: tuple[str, ...] = ("mail", "build"), reason: str = "lock wai
     )
     return Material(
         scenario=scenario,
-        result=result(names),
+        result=result(names, policy_errors={f"ValueError: {reason}": 3}),
         windows=[window()],
         journal=journal(names, reason),
         baseline=result(names, 2.0, "none"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud import policy as policies
 from vcpud.commands.common import say, say_json
-from vcpud.errors import ConfigError, UsageError
+from vcpud.errors import ConfigError, UsageError, VcpudError
 from vcpud.model import Refused
 from vcpud.status import columns
 from vcpud.text import printable
@@ -41,6 +41,7 @@ def simulate(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: The scenario is wrong.
         UsageError: What is asked of it makes no sense.
+        VcpudError: The policy raised errors; what came of the run has been said.
     """
     scenario = _scenario(options)
     policy = _policy(options)
@@ -69,6 +70,8 @@ def simulate(options: argparse.Namespace) -> None:
         say(text(result, scenario, took_s))
         if options.report is not None:
             say(f"report: {options.report}")
+    if result.policy_failed:
+        raise VcpudError(result.policy_failed)
 
 
 def list_scenarios(options: argparse.Namespace) -> None:
@@ -261,6 +264,7 @@ def document(result: RunResult, scenario: Scenario, took_s: float) -> dict[str, 
             }
             for one in result.verdicts
         ],
+        "policy_errors": dict(result.policy_errors),
         "timeline": {
             name: [_plain(point) for point in points] for name, points in result.timeline.items()
         },

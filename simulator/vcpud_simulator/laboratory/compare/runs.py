@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vcpud import policy as policies
+from vcpud.errors import VcpudError
 from vcpud.limits import Limits
 from vcpud.record import Purpose
 from vcpud_simulator import runner
@@ -102,7 +103,11 @@ def digest(scenario: Scenario) -> str:
 
 
 def perform(task: Task) -> Outcome:
-    """Run a task, in whatever process this is."""
+    """Run a task, in whatever process this is.
+
+    Raises:
+        VcpudError: The policy failed: whatever came of the run is not its doing.
+    """
     scenario = suite.load(task.key)
     if task.state is not None:
         scenario = states.frozen(scenario, task.state)
@@ -119,6 +124,8 @@ def perform(task: Task) -> Outcome:
         assignment=None if task.counts is None else dict(task.counts),
         hashed=False,
     )
+    if result.policy_failed:
+        raise VcpudError(f"{task.policy} on {scenario.name}: {result.policy_failed}")
     return _outcome(scenario, result)
 
 

@@ -79,7 +79,6 @@ class Journal:
         blocks: Guards that stood in the way, by domain and guard.
         entitled: Instant and entitled pCPUs, by domain's name.
         cycles: How many cycles there were.
-        policy_errors: What the policy raised, each text once.
     """
 
     def __init__(self) -> None:
@@ -87,7 +86,6 @@ class Journal:
         self.blocks: dict[tuple[Uuid, str], Block] = {}
         self.entitled: dict[str, list[tuple[int, float | None]]] = {}
         self.cycles = 0
-        self.policy_errors: dict[str, int] = {}
         self._known: dict[tuple[str, Purpose], Decision] = {}
 
     def record(self, record: CycleRecord) -> None:
@@ -117,9 +115,6 @@ class Journal:
             )
             block.detail = blocked.detail
             block.cycles += 1
-        if record.policy_error:
-            error = record.policy_error
-            self.policy_errors[error] = self.policy_errors.get(error, 0) + 1
 
     def _change(self, change: ChangeRecord, at_ns: int) -> None:
         key = (change.decision_id, change.purpose)

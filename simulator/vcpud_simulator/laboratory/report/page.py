@@ -146,10 +146,7 @@ def page(material: Material) -> Page:
         decisions=tables.decisions(decisions, colours),
         blocks=tables.blocks([] if journal is None else list(journal.blocks.values())),
         no_decisions=_no_decisions(material),
-        errors=tuple(
-            f"The policy failed in {count} cycles: {printable(error, 300)}"
-            for error, count in ({} if journal is None else journal.policy_errors).items()
-        ),
+        errors=tuple(printable(line, 300) for line in result.policy_failed.splitlines()),
         figures=_figures(result, shown, span),
         trace_hash=result.trace_hash,
         version=material.version,

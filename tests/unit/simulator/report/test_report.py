@@ -95,7 +95,7 @@ def test_decisions_are_listed_with_their_reasons_and_how_they_ended() -> None:
 def test_guards_and_faults_of_the_policy_are_told() -> None:
     shown = page(material())
     assert shown.blocks.rows[0].cells == ("mail", "pace", "lock wait", "7")
-    assert shown.errors == ("The policy failed in 3 cycles: ValueError: lock wait",)
+    assert shown.errors == ("the policy failed in 3 cycles: ValueError: lock wait",)
 
 
 def test_a_run_without_vcpud_says_so() -> None:
