@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import subprocess
+from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
+from vcpud import policy
 from vcpud.version import version
 from vcpud_simulator.engine import Engine
 
@@ -16,23 +19,27 @@ HERE = Path(__file__).resolve()
 """This file in its checkout, also where it is reached through the mirror that is compiled."""
 
 
-def _folders() -> list[Path]:
-    found = []
-    for package in PACKAGES:
+def _sources() -> Iterator[tuple[str, Path]]:
+    """Every source file and its name; policies plug in, so a site's own code decides as well."""
+    plugged = {entry.module.partition(".")[0] for entry in entry_points(group=policy.GROUP)}
+    for package in sorted({*PACKAGES, *plugged}):
         spec = importlib.util.find_spec(package)
-        if spec is not None and spec.submodule_search_locations:
-            found.append(Path(spec.submodule_search_locations[0]))
-    return found
+        if spec is None:
+            continue
+        for place in spec.submodule_search_locations or ():
+            for path in sorted(Path(place).rglob("*.py")):
+                yield f"{package}/{path.relative_to(place)}", path
+        if not spec.submodule_search_locations and spec.origin is not None:
+            yield package, Path(spec.origin)
 
 
 @cache
 def code_digest() -> str:
     """Hash of every source file that could change a result, committed or not."""
     digest = hashlib.sha256()
-    for folder in _folders():
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{folder.name}/{path.relative_to(folder)}\0".encode())
-            digest.update(path.read_bytes())
+    for name, path in _sources():
+        digest.update(f"{name}\0".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

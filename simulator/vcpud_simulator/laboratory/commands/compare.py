@@ -32,8 +32,8 @@ Runs every policy on every scenario of a suite, beside the host that nobody mana
 that knows the best constant assignment, and says how near each came, whether some domain was left
 below its floor, and which changes did harm. Writes compare.json and compare.png.
 
-SUITE is a folder of YAML files, one file, the name of a scenario or a part of such names; without
-it all of vcpud's own comparisons are run.
+SUITE is a folder of YAML files, one file, the name of a scenario or a part of such names, and may
+be repeated; without it all of vcpud's own comparisons are run.
 """
 
 
@@ -46,7 +46,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", nargs="?", metavar="SUITE", help="which scenarios")
+    parser.add_argument("suite", nargs="*", metavar="SUITE", help="which scenarios")
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter runs, at most 5 minutes on 2 cores"
     )
@@ -137,7 +137,7 @@ def _stability(options: argparse.Namespace) -> int:
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
 
-    if options.suite is not None or options.quick or options.random is not None:
+    if options.suite or options.quick or options.random is not None:
         raise UsageError("--stability has scenarios of its own: no SUITE, --quick or --random")
     out: Path = options.out
     watches = {
@@ -179,10 +179,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.entry import Plan  # noqa: PLC0415
 
-    if options.random is not None and options.suite is not None:
+    if options.random is not None and options.suite:
         raise UsageError("SUITE and --random: one or the other")
     keys = (
-        suite.keys(options.suite, quick=options.quick)
+        suite.keys(*options.suite, quick=options.quick)
         if options.random is None
         else suite.drawn_keys(options.random, options.seed)
     )

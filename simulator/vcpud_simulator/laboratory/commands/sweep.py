@@ -59,8 +59,10 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--suite",
+        action="append",
+        default=[],
         metavar="SUITE",
-        help="which scenarios, as for compare (default: those of compare --quick)",
+        help="which scenarios, as for compare; may be repeated (default: those of compare --quick)",
     )
     parser.add_argument(
         "--seeds",
@@ -147,7 +149,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     from vcpud_simulator.laboratory import sweep  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
 
-    keys = suite.keys(options.suite, quick=True)
+    keys = suite.keys(*options.suite, quick=True)
     most = options.most
     try:
         space = dict(options.range) or sweep.default_space(options.policy)

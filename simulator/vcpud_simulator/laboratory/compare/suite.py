@@ -16,22 +16,28 @@ QUICK: Final = "quick"
 _DRAWN: Final = "drawn:"
 
 
-def keys(suite: str | None, *, quick: bool = False) -> tuple[str, ...]:
-    """The scenarios of a suite.
+def keys(*suites: str, quick: bool = False) -> tuple[str, ...]:
+    """The scenarios of some suites, each once.
 
     Args:
-        suite: A folder of YAML files, a file, the name of one of vcpud's scenarios (without the
-            prefix too), a part of such names, or None for all of vcpud's own comparisons.
-        quick: Only those tagged for the short form.
+        suites: Each a folder of YAML files, a file, the name of one of vcpud's scenarios (without
+            the prefix too), or a part of such names; none for all of vcpud's own comparisons.
+        quick: Only those tagged for the short form, where no suite is named.
 
     Raises:
         UsageError: There are none.
         ConfigError: One cannot be read.
     """
+    found = [key for suite in suites or ("",) for key in _keys(suite)]
+    scenarios = {key: load(key) for key in found}
+    if quick and not suites:
+        return tuple(key for key in scenarios if QUICK in scenarios[key].tags)
+    return tuple(scenarios)
+
+
+def _keys(suite: str) -> list[str]:
     own = [name for name in scenario_names() if name.startswith(PREFIX)]
-    if suite is None:
-        found = own
-    elif Path(suite).is_dir():
+    if suite and Path(suite).is_dir():
         found = sorted(str(path) for path in Path(suite).glob("*.yaml"))
     elif "/" in suite or suite.endswith(".yaml") or suite in scenario_names():
         found = [suite]
@@ -39,10 +45,7 @@ def keys(suite: str | None, *, quick: bool = False) -> tuple[str, ...]:
         found = [name for name in own if suite in name.removeprefix(PREFIX)]
     if not found:
         raise UsageError(f"there are no scenarios called {suite!r}")
-    scenarios = {key: load(key) for key in found}
-    if quick and suite is None:
-        found = [key for key in found if QUICK in scenarios[key].tags]
-    return tuple(found)
+    return found
 
 
 def drawn_keys(count: int, seed: int) -> tuple[str, ...]:

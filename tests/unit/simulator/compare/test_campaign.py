@@ -321,3 +321,4 @@ def test_policies_enter_with_the_parameters_of_their_sources_and_vcpuds_own_last
 def test_keys_name_scenarios_by_part_of_their_names() -> None:
     assert "compare_kernel_lock_pair" in suite.keys("lock_pair")
     assert suite.keys("demo") == ("demo",)
+    assert suite.keys("demo", "lock_pair", "demo") == ("demo", "compare_kernel_lock_pair")

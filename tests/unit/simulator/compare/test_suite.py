@@ -27,7 +27,7 @@ CLASSES = (
 
 @pytest.fixture(scope="module")
 def scenarios() -> dict[str, Scenario]:
-    return {key: suite.load(key) for key in suite.keys(None)}
+    return {key: suite.load(key) for key in suite.keys(quick=False)}
 
 
 def test_there_are_thirty_and_six_of_each_class(scenarios: dict[str, Scenario]) -> None:
@@ -98,7 +98,7 @@ def test_spinning_that_nothing_shows_is_called_blind(scenarios: dict[str, Scenar
 
 
 def test_the_short_form_has_every_class() -> None:
-    quick = [suite.load(key) for key in suite.keys(None, quick=True)]
+    quick = [suite.load(key) for key in suite.keys(quick=True)]
     assert {one.kind for one in quick} == set(CLASSES)
     assert len(quick) <= 10
 
