@@ -72,7 +72,7 @@ def test_a_configuration_that_is_shown_is_accepted(page: str, text: str, tmp_pat
     ],
 )
 def test_a_command_that_is_shown_is_one(page: str, line: str) -> None:
-    options = cli._parser().parse_args(shlex.split(line)[1:])
+    options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
     assert callable(options.handler), page
 
 
