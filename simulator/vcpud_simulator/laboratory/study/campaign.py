@@ -4,7 +4,7 @@
    study has something to say of every cell; of a seed the longest first, so that cores end together.
 2. Where a cell is slowed and vcpud is judged: every static joint assignment for a short window,
    then the best one over all seeds, in runs of its own.
-3. More seeds where an interval straddles a bound.
+3. More seeds where an interval straddles a bound, and static assignments for what they show slowed.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Campaign:
             partnered = {one for cell in unsure for one in partners(cell)}
             self.seeds = dict.fromkeys(partnered & table.rows.keys(), self.plan.most_seeds)
             self._simulate(self._runs(cells), "more seeds")
+            # With them a cell may be slowed that did not seem to be.
+            self._choose(self._table())
             table = self._table()
         return table, claims(table)
 
@@ -129,7 +131,7 @@ class Campaign:
             for row in table
             if row.cell.system.managed and visible(row.cell)
             for before in (table.unmanaged(row.cell),)
-            if slowed(table.rows[before])
+            if slowed(table.rows[before]) and before not in self.choices
         ]
         tries = {
             cell: [

@@ -100,6 +100,26 @@ def test_a_cell_that_straddles_a_bound_gets_more_seeds_with_what_it_is_paired_wi
     assert len(chosen) < len(table.rows) / 2
 
 
+def test_a_cell_that_only_more_seeds_show_slowed_is_searched_for_static_assignments_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(run: Run) -> Reading:
+        cell = run.cell
+        found = measured(run)
+        if cell.job.wait is not Wait.PASSIVE or cell.overcommit == 1 or run.counts is not None:
+            return found
+        if run.seed > PLAN.seeds:
+            return replace(found, rate=found.rate / 2)
+        return replace(found, rate=found.rate * (1 - 0.03 * cell.system.managed * run.seed))
+
+    monkeypatch.setattr(campaign, "measure", late)
+    table, claims = run()
+    slowed = [cell for cell in table.statics if cell.job.wait is Wait.PASSIVE]
+    assert slowed
+    assert {len(table.statics[cell].shares) for cell in slowed} == {PLAN.most_seeds}
+    assert claims[-1].id == "S5"
+
+
 def test_the_study_is_written_in_the_agreed_shape_and_every_cell_is_printed() -> None:
     table, claims = run()
     outcome = document.Outcome(
