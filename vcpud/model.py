@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from vcpud.counters import NO_COUNTERS, VcpuCounters
+
 Uuid: TypeAlias = str
 """A domain's UUID as libvirt prints it; the only key that survives a rename."""
 
@@ -69,31 +71,6 @@ class Trouble(StrEnum):
 
 
 # ---------------------------------------------------------------------------- what is sampled
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VcpuSample:
-    """Host-side counters of one vCPU.
-
-    Attributes:
-        index: libvirt's vCPU id; ids may be sparse.
-        run_ns: Time on a pCPU, 10 ms granularity on KVM (`vcpu.N.time`).
-        run_delay_ns: Time runnable but not on a pCPU (`vcpu.N.delay`); what the guest calls steal.
-        halt_poll_ns: Part of run_ns burnt by halt polling while the guest was idle.
-        preemptions: Times the host took the pCPU away (`preemption_reported + _other`).
-        directed_yields: Yield hypercalls attempted; a *proxy* for lock and IPI waits.
-        run_delay_error_ns: Standard error of run_delay_ns where that is estimated (Xen), None where
-            it is counted. Errors add in squares, so that of the difference of two samples is
-            the square root of the difference of their squares.
-    """
-
-    index: int
-    run_ns: int | None
-    run_delay_ns: int | None
-    halt_poll_ns: int | None = None
-    preemptions: int | None = None
-    directed_yields: int | None = None
-    run_delay_error_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +224,7 @@ class DomainSample:
     job: str | None = None
     in_flight: Change | None = None
     booted_for_ns: int | None = None
-    vcpus: tuple[VcpuSample, ...] = ()
+    vcpus: VcpuCounters = NO_COUNTERS
     cycles: int | None = None
     instructions: int | None = None
     guest: GuestReading | None = None

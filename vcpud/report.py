@@ -233,14 +233,10 @@ _HEAD: tuple[str, ...] = (
 
 
 def _delay_ns(last: DomainSample, now: DomainSample) -> int | None:
-    if len(last.vcpus) != len(now.vcpus):
+    (_, was_ns), (_, now_ns) = last.vcpus.totals(), now.vcpus.totals()
+    if len(last.vcpus) != len(now.vcpus) or was_ns is None or now_ns is None:
         return None
-    delay_ns = 0
-    for was, vcpu in zip(last.vcpus, now.vcpus, strict=True):
-        if was.run_delay_ns is None or vcpu.run_delay_ns is None:
-            return None
-        delay_ns += vcpu.run_delay_ns - was.run_delay_ns
-    return delay_ns if delay_ns >= 0 else None
+    return now_ns - was_ns if now_ns >= was_ns else None
 
 
 def _hours(amount_ns: float) -> float:

@@ -26,7 +26,6 @@ from vcpud.model import (
     ShareUnit,
     Trouble,
     Uuid,
-    VcpuSample,
 )
 from vcpud.swift import maker
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -181,10 +180,11 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
         # The very same counters: nothing ran and nothing waited.
         point = _make_point(now_ns, points[-1].run_ns, points[-1].delay_ns)
     else:
-        summed = _summed(old, vcpus, now_ns)
-        if summed is None:
+        total_ns, waited_ns = vcpus.totals()
+        if total_ns is None:
             return points, used, delay_pcpus, False
-        point, replugged = summed
+        point = _make_point(now_ns, total_ns, waited_ns)
+        replugged = vcpus.indices != old.indices
     if not points:
         return (point,), used, delay_pcpus, False
     last = points[-1]
@@ -205,31 +205,6 @@ def _host_side(track: Track, sample: DomainSample) -> _HostSide:
     elif points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
         points = tuple(one for one in points if one.at_ns >= now_ns - KEPT_NS)
     return (*points, point), _smooth(used, run_ns / window_ns, keep), delay_pcpus, False
-
-
-def _summed(
-    was: tuple[VcpuSample, ...], now: tuple[VcpuSample, ...], at_ns: int
-) -> tuple[Point, bool] | None:
-    """Counters of all vCPUs together, and whether they are of other vCPUs than before.
-
-    None where a vCPU does not tell its run time. One pass: this is done for each domain and cycle.
-    """
-    if not now:
-        return None
-    replugged = len(was) != len(now)
-    run_ns, delay_ns, delays_known = 0, 0, True
-    for before, vcpu in zip(now if replugged else was, now, strict=True):
-        ran, waited = vcpu.run_ns, vcpu.run_delay_ns
-        if ran is None:
-            return None
-        run_ns += ran
-        if waited is None:
-            delays_known = False
-        else:
-            delay_ns += waited
-        if before.index != vcpu.index:
-            replugged = True
-    return _make_point(at_ns, run_ns, delay_ns if delays_known else None), replugged
 
 
 def _perf(sample: DomainSample) -> tuple[int, int] | None:

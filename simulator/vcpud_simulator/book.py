@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
+from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.model import (
     Change,
     CpuAccounting,
@@ -26,7 +27,6 @@ from vcpud.model import (
     Terms,
     Trouble,
     Uuid,
-    VcpuSample,
 )
 from vcpud.terms import TermsBook, Wishes
 from vcpud.units import NS_PER_S
@@ -233,7 +233,7 @@ class Book:
             method=self.method,
             in_flight=self.in_flight,
             booted_for_ns=now_ns - self._booted_at_ns,
-            vcpus=tuple(
+            vcpus=VcpuCounters.of(
                 VcpuSample(
                     index=vcpu.index,
                     run_ns=None if runs is None else runs[vcpu.index],

@@ -10,6 +10,7 @@ import random
 import uuid
 from collections.abc import Iterator
 
+from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.model import (
     CpuAccounting,
     CpuTimes,
@@ -25,7 +26,6 @@ from vcpud.model import (
     RunQueueWait,
     ShareUnit,
     Terms,
-    VcpuSample,
 )
 from vcpud.units import NS_PER_MS, NS_PER_S
 
@@ -54,7 +54,7 @@ class Member:
         self.times = [[0, 0, 0, 0] for _ in range(self.vcpus)]
         self.waits = self.wait_ns = 0
         self.guest: GuestReading | None = None
-        self.seen = tuple(self._vcpu(at) for at in range(self.vcpus))
+        self.seen = VcpuCounters.of(map(self._vcpu, range(self.vcpus)))
 
     def pass_on(self, cycle: int, now_ns: int) -> DomainSample:
         """One second goes by."""
@@ -76,7 +76,7 @@ class Member:
             for place, part in enumerate((user_ns, run_ns - user_ns, NS_PER_S - run_ns, 0)):
                 self.times[at][place] += part
         if changed:
-            self.seen = tuple(self._vcpu(at) for at in range(self.vcpus))
+            self.seen = VcpuCounters.of(map(self._vcpu, range(self.vcpus)))
         if self.enforced and (cycle + self.vcpus) % GUEST_EVERY == 0:
             self.guest = self._speak(now_ns)
         return DomainSample(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from fakes.ports import SimulatedClock
 from vcpud.backend import BackendOptions
+from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.model import (
     Accepted,
     Change,
@@ -40,7 +41,6 @@ from vcpud.model import (
     Terms,
     Trouble,
     Uuid,
-    VcpuSample,
 )
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -329,7 +329,7 @@ class FakeHost:
             in_flight=domain.in_flight,
             handed_over=domain.handed_over,
             booted_for_ns=now_ns - domain.booted_at_ns,
-            vcpus=tuple(
+            vcpus=VcpuCounters.of(
                 VcpuSample(
                     index=index,
                     run_ns=round(domain.run_ns[index]),

@@ -21,6 +21,7 @@ import yaml
 
 from fakes.crowd import crowd
 from fakes.runs import writer
+from vcpud.counters import VcpuCounters
 from vcpud.demand import HostDemand
 from vcpud.model import Trouble
 from vcpud.plan import Plan
@@ -182,7 +183,7 @@ def troubled(folder: Path) -> Path:
         error_ns = (number + 1) * NS_PER_S // 100
         unsure = dataclasses.replace(
             sample.domains[1],
-            vcpus=tuple(
+            vcpus=VcpuCounters.of(
                 dataclasses.replace(vcpu, run_delay_error_ns=error_ns)
                 for vcpu in sample.domains[1].vcpus
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from vcpud.counters import NO_COUNTERS
 from vcpud.hypervisor.conversation import Conversation, View
 from vcpud.hypervisor.stats import Counters, RunState, parse_counters
 from vcpud.hypervisor.xml import AgentPort, Note
@@ -18,7 +19,6 @@ from vcpud.model import (
     ShareUnit,
     Terms,
     Trouble,
-    VcpuSample,
     same_run,
 )
 from vcpud.units import NS_PER_S
@@ -92,7 +92,7 @@ class Book:
         self.facts = facts
         self.raw: dict[str, Any] | None = None
         self.counters: Counters | None = None
-        self.vcpus: tuple[VcpuSample, ...] = ()
+        self.vcpus = NO_COUNTERS
         self.taken_at_ns = facts.taken_at_ns
         self.terms = Terms()
         self.terms_error: str | None = None

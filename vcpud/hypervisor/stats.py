@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from vcpud.model import Trouble, VcpuSample
+from vcpud.counters import VcpuCounters
+from vcpud.model import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,7 @@ class Counters:
         state: Running, paused, or on its way out.
         live_vcpus: vCPUs present, None when not reported.
         max_vcpus: The domain's maximum, None when not reported.
-        vcpus: Counters by vCPU id, ascending; ids may be sparse.
+        vcpus: Counters of the vCPUs; ids may be sparse.
         complete: False when counters that only QEMU itself can give were left out.
         troubles: COUNTER_ABSURD where a value was unusable.
     """
@@ -50,7 +51,7 @@ class Counters:
     state: RunState
     live_vcpus: int | None
     max_vcpus: int | None
-    vcpus: tuple[VcpuSample, ...]
+    vcpus: VcpuCounters
     complete: bool
     troubles: frozenset[Trouble]
 
@@ -87,7 +88,7 @@ def parse_counters(raw: Mapping[Any, Any]) -> Counters:
     """
     reader = _Reader(raw)
     state = reader.number("state.state")
-    vcpus = tuple(_vcpu(reader, index) for index in _indices(reader))
+    vcpus = _vcpus(reader)
     return Counters(
         state=_run_state(state),
         live_vcpus=reader.number("vcpu.current", VCPU_LIMIT + 1),
@@ -121,17 +122,18 @@ def _indices(reader: _Reader) -> list[int]:
     return sorted(found)
 
 
-def _vcpu(reader: _Reader, index: int) -> VcpuSample:
-    prefix = f"vcpu.{index}."
-    return VcpuSample(
-        index=index,
-        run_ns=reader.number(prefix + "time"),
-        run_delay_ns=reader.number(prefix + "delay"),
-        halt_poll_ns=reader.total(
-            prefix + "halt_poll_success_ns.sum", prefix + "halt_poll_fail_ns.sum"
-        ),
-        preemptions=reader.total(
-            prefix + "preemption_reported.sum", prefix + "preemption_other.sum"
-        ),
-        directed_yields=reader.number(prefix + "directed_yield_attempted.sum"),
+def _vcpus(reader: _Reader) -> VcpuCounters:
+    indices = _indices(reader)
+    rows = [_row(reader, f"vcpu.{index}.") for index in indices]
+    return VcpuCounters.of_columns(tuple(indices), list(zip(*rows, strict=True)))
+
+
+def _row(reader: _Reader, prefix: str) -> tuple[int | None, ...]:
+    """One vCPU's counters, in the order of `COUNTERS`."""
+    return (
+        reader.number(prefix + "time"),
+        reader.number(prefix + "delay"),
+        reader.total(prefix + "halt_poll_success_ns.sum", prefix + "halt_poll_fail_ns.sum"),
+        reader.total(prefix + "preemption_reported.sum", prefix + "preemption_other.sum"),
+        reader.number(prefix + "directed_yield_attempted.sum"),
     )

@@ -8,18 +8,19 @@ labels of a domain are escaped once and kept while it lives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from vcpud.metrics import catalogue
-from vcpud.model import DomainSample, Trouble, Uuid, VcpuSample
+from vcpud.model import DomainSample, Trouble, Uuid
 from vcpud.record import Phase, Why
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from vcpud.counters import VcpuCounters
     from vcpud.demand import DomainDemand
     from vcpud.metrics.catalogue import Family
     from vcpud.metrics.counts import DomainCounts
@@ -69,9 +70,7 @@ def _hazard(seen: _Seen) -> float | None:
     return concurrency_hazard(earlier.vcpus, now.vcpus, now.taken_at_ns - earlier.taken_at_ns)
 
 
-def concurrency_hazard(
-    earlier: Sequence[VcpuSample], now: Sequence[VcpuSample], window_ns: int
-) -> float | None:
+def concurrency_hazard(earlier: VcpuCounters, now: VcpuCounters, window_ns: int) -> float | None:
     """Share of a window in which some vCPUs of a domain ran while others waited for a pCPU.
 
     Estimated from how long each vCPU ran and waited, as if they took turns independently:
@@ -86,20 +85,17 @@ def concurrency_hazard(
     Returns:
         A ratio from 0 to 1, or None where it cannot be told.
     """
-    if window_ns <= 0 or len(earlier) != len(now) or not now:
+    if window_ns <= 0 or earlier.indices != now.indices or not now:
         return None
     none_runs = none_waits = neither = 1.0
-    for was, vcpu in zip(earlier, now, strict=True):
-        if was.index != vcpu.index:
+    counts = zip(earlier.run_ns, now.run_ns, earlier.run_delay_ns, now.run_delay_ns, strict=True)
+    for was_run_ns, run_ns, was_delay_ns, delay_ns in counts:
+        if was_run_ns is None or run_ns is None or was_delay_ns is None or delay_ns is None:
             return None
-        if was.run_ns is None or was.run_delay_ns is None:
-            return None
-        if vcpu is was:
+        if run_ns == was_run_ns and delay_ns == was_delay_ns:
             continue
-        if vcpu.run_ns is None or vcpu.run_delay_ns is None:
-            return None
-        runs = (vcpu.run_ns - was.run_ns) / window_ns
-        waits = (vcpu.run_delay_ns - was.run_delay_ns) / window_ns
+        runs = (run_ns - was_run_ns) / window_ns
+        waits = (delay_ns - was_delay_ns) / window_ns
         if runs < 0 or waits < 0 or runs + waits > 1:  # ticks, and waits booked at their end
             runs = min(max(runs, 0.0), 1.0)
             waits = min(max(waits, 0.0), 1.0 - runs)
@@ -119,7 +115,7 @@ def _wait_error(seen: _Seen) -> float | None:
 
 
 def wait_error(
-    earlier: Sequence[VcpuSample], now: Sequence[VcpuSample], window_ns: int, active_vcpus: int
+    earlier: VcpuCounters, now: VcpuCounters, window_ns: int, active_vcpus: int
 ) -> float | None:
     """Standard error of a domain's run-queue wait, per active vCPU and unit of time.
 
@@ -134,16 +130,13 @@ def wait_error(
     Returns:
         None where waiting is counted, or cannot be told.
     """
-    errors = [
-        (vcpu.index, vcpu.run_delay_error_ns)
-        for vcpu in now
-        if vcpu.run_delay_error_ns is not None
-    ]
-    if not errors:
+    if not now.errors_ns:
         return None
-    were = {vcpu.index: vcpu.run_delay_error_ns for vcpu in earlier}
+    were = dict(zip(earlier.indices, earlier.errors_ns, strict=False))  # it may have none at all
     squares = [
-        error_ns**2 - was**2 for index, error_ns in errors if (was := were.get(index)) is not None
+        error_ns**2 - was**2
+        for index, error_ns in zip(now.indices, now.errors_ns, strict=True)
+        if error_ns is not None and (was := were.get(index)) is not None
     ]
     if window_ns <= 0 or active_vcpus < 1 or not squares:
         return None
@@ -151,9 +144,7 @@ def wait_error(
 
 
 def _yields(seen: _Seen) -> int | None:
-    counts: list[Any] = [vcpu.directed_yields for vcpu in seen.sample.vcpus]
-    if None in counts:
-        counts = [count for count in counts if count is not None]
+    counts = [count for count in seen.sample.vcpus.directed_yields if count is not None]
     return sum(counts) if counts else None
 
 

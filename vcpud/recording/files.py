@@ -20,7 +20,7 @@ from vcpud.errors import PartialError, UsageError, VcpudError
 from vcpud.limits import Foreign, Limits
 from vcpud.model import HostSample
 from vcpud.record import CycleRecord
-from vcpud.recording import samples
+from vcpud.recording import older, samples
 from vcpud.recording.codec import CycleReader, CycleWriter, UnreadableError, plain, read
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from vcpud.requests import LoopSettings
     from vcpud.settings import Recordings
 
-FORMAT = 1
 ENDING = ".vcpud.gz"
+_FORMATS = (older.FORMAT, samples.FORMAT)
 _GZIP = 31
 _LEVEL = 1
 """Digits of differences hardly compress; trying harder costs more than the cycle it records."""
@@ -180,7 +180,7 @@ class _Out:
         self._flushed_ns = heading.began_ns
         self.size = 0
         try:
-            self._put({"vcpud recording": FORMAT, **plain(heading)})
+            self._put({"vcpud recording": samples.FORMAT, **plain(heading)})
             self._sync()
         except BaseException:
             self.abandon()
@@ -260,13 +260,15 @@ class Recording:
         try:
             data = json.loads(line or b"")
             number = data.pop("vcpud recording")
-            if number == FORMAT:
+            if number in _FORMATS:
+                self._form: int = number
                 heading: Heading = read(Heading, data)
                 return heading
         except _WRONG as error:
             raise RecordingError(f"{self.path}: not a recording of vcpud") from error
         raise RecordingError(
-            f"{self.path}: written in format {printable(str(number))}, this vcpud reads {FORMAT}"
+            f"{self.path}: written in format {printable(str(number))}, this vcpud reads "
+            f"{_FORMATS[0]} to {_FORMATS[-1]}"
         )
 
     def cycles(self, shift_ns: int = 0, life: str = "") -> Iterator[CycleRecord]:
@@ -282,7 +284,7 @@ class Recording:
             RecordingError: A line is not what vcpud writes.
         """
         reader = CycleReader()
-        sample_of = samples.SampleReader(shift_ns, life)
+        sample_of = samples.SampleReader(shift_ns, life, form=self._form)
         cycle = 0
         try:
             for line in self._lines:

@@ -6,19 +6,21 @@ the last cycle (the same domains in the same order, the same vCPUs with the same
 short list of integers; all else is written in full. JSON reads such lists in C.
 
 A domain that only counted on is
-    [taken, booted_for, online_taken, guest, perf, counter, counter, ...]
-each the difference to the sample before; counters are left out where none has changed. `guest` is
-0 where nothing new was read, else its parts in order, each 0, a list of differences, or in full;
-`perf` is 0, or the differences of cycles and instructions.
+    [counter, counter, ...] or [[taken, booted_for, online_taken, guest, perf], counter, ...]
+each the difference to the sample before, or to it and the step of the whole sample where that is
+time. The list in front is left out where it is all zeros, counters where none has changed. `guest`
+is 0 where nothing new was read, else its parts in order, each 0, a list of differences, or in
+full; `perf` is 0, or the differences of cycles and instructions. Counters stand as in
+`VcpuCounters`, column after column, errors last, without those that are not reported.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any
 
+from vcpud.counters import VcpuCounters, make_counters
 from vcpud.model import (
     CpuAccounting,
     CpuTimes,
@@ -29,13 +31,12 @@ from vcpud.model import (
     RunnableTasks,
     RunQueue,
     RunQueueWait,
-    VcpuSample,
 )
+from vcpud.recording import older
 from vcpud.recording.codec import UnreadableError, plain, read
 from vcpud.swift import changer, maker
 
-COUNTERS = ("run_ns", "run_delay_ns", "halt_poll_ns", "preemptions", "directed_yields")
-"""Those that every vCPU of a modern KVM host has."""
+FORMAT = 2
 _HOT = (
     "taken_at_ns",
     "booted_for_ns",
@@ -54,10 +55,10 @@ _HOST = attrgetter(
         if field.name not in ("taken_at_ns", "busy_ns", "domains")
     )
 )
-_COUNTS = attrgetter(*COUNTERS, "run_delay_error_ns")
 
+_sample = changer(HostSample, "taken_at_ns", "busy_ns", "domains")
 _domain = changer(DomainSample, *_HOT)
-_vcpu = maker(VcpuSample)
+_counted = changer(DomainSample, "taken_at_ns", "booted_for_ns", "vcpus")
 _guest = maker(GuestReading)
 _accounting = maker(CpuAccounting)
 _times = maker(CpuTimes)
@@ -90,18 +91,16 @@ def difference(was: HostSample, now: HostSample) -> list[Any] | None:
         [
             0
             if after is before
-            else _domain_difference(before, after, was.taken_at_ns, now.taken_at_ns)
-            or plain(after)
+            else _domain_difference(before, after, now.taken_at_ns - was.taken_at_ns)
             for before, after in zip(was.domains, now.domains, strict=True)
         ],
     ]
 
 
-def _domain_difference(
-    was: DomainSample, now: DomainSample, was_ns: int, now_ns: int
-) -> list[Any] | None:
+def _domain_difference(was: DomainSample, now: DomainSample, step_ns: int) -> Any:
+    """A list where it only counted on, else the domain in full."""
     if _SLOW(was) != _SLOW(now):
-        return None
+        return plain(now)
     booted = _change(was.booted_for_ns, now.booted_for_ns)
     online = _change(was.online_taken_at_ns, now.online_taken_at_ns)
     guest = _guest_difference(was.guest, now.guest)
@@ -109,31 +108,30 @@ def _domain_difference(
     instructions = _change(was.instructions, now.instructions)
     counters = _counter_differences(was.vcpus, now.vcpus)
     if None in (booted, online, guest, cycles, instructions) or counters is None:
-        return None
-    step_ns = now_ns - was_ns
+        return plain(now)
     # Time passes by the step of the whole sample almost always, and zeros are short.
     taken = now.taken_at_ns - was.taken_at_ns - step_ns
     booted = 0 if now.booted_for_ns is None else (booted or 0) - step_ns
     perf = [cycles, instructions] if cycles or instructions else 0
-    return [taken, booted, online, guest, perf, *(counters if any(counters) else ())]
+    head = [taken, booted, online, guest, perf]
+    return [*([head] if any(head) else ()), *(counters if any(counters) else ())]
 
 
-def _counter_differences(
-    was: tuple[VcpuSample, ...], now: tuple[VcpuSample, ...]
-) -> list[int] | None:
-    if len(was) != len(now):
+def _counter_differences(was: VcpuCounters, now: VcpuCounters) -> list[int] | None:
+    """Those of what both tell; None where they do not tell the same of the same vCPUs."""
+    if was is now:
+        return []
+    if was.indices != now.indices or len(was.counts) != len(now.counts):
         return None
-    changes = []
-    for before, after in zip(was, now, strict=True):
-        if before.index != after.index:
-            return None
-        for old, new in zip(_COUNTS(before), _COUNTS(after), strict=True):
-            if old is None or new is None:
-                if old is not new:
-                    return None
-            else:
-                changes.append(new - old)
-    return changes
+    old, new = _counts(was), _counts(now)
+    if [count is None for count in old] != [count is None for count in new]:
+        return None
+    pairs = zip(old, new, strict=True)
+    return [after - before for before, after in pairs if before is not None and after is not None]
+
+
+def _counts(counters: VcpuCounters) -> tuple[int | None, ...]:
+    return counters.counts + counters.errors_ns
 
 
 def _change(was: int | None, now: int | None) -> int | None:
@@ -200,9 +198,10 @@ class SampleReader:
     the sample before, so only that is ever shifted.
     """
 
-    def __init__(self, shift_ns: int = 0, life: str = "") -> None:
+    def __init__(self, shift_ns: int = 0, life: str = "", *, form: int = FORMAT) -> None:
         self._shift_ns = shift_ns
         self._life = life
+        self._older = form == older.FORMAT
         self._now: HostSample | None = None
 
     def next(self, seen: Any) -> HostSample:
@@ -215,6 +214,8 @@ class SampleReader:
             UnreadableError: It does not fit what came before.
         """
         if type(seen) is dict:
+            if self._older:
+                seen = seen | {"domains": list(map(older.in_full, seen["domains"]))}
             sample: HostSample = read(HostSample, seen)
             if self._shift_ns or self._life:
                 sample = dataclasses.replace(
@@ -233,6 +234,9 @@ class SampleReader:
         step_ns, busy_ns, changes = change
         if type(step_ns) is not int or type(busy_ns) is not int:
             raise UnreadableError("times must be whole")
+        if self._older:
+            pairs = zip(was.domains, changes, strict=True)
+            changes = [older.told(before.vcpus, entry) for before, entry in pairs]
         domains = [
             before
             if entry == 0
@@ -241,15 +245,23 @@ class SampleReader:
             else self._later(read(DomainSample, entry))
             for before, entry in zip(was.domains, changes, strict=True)
         ]
-        return dataclasses.replace(
+        return _sample(
             was,
-            taken_at_ns=was.taken_at_ns + step_ns,
-            busy_ns=None if was.busy_ns is None else was.busy_ns + busy_ns,
-            domains=tuple(domains),
+            was.taken_at_ns + step_ns,
+            None if was.busy_ns is None else was.busy_ns + busy_ns,
+            tuple(domains),
         )
 
     def _domain(self, was: DomainSample, entry: list[Any], step_ns: int) -> DomainSample:
-        taken, up, online_taken, said, perf, *counters = entry
+        if not entry or type(entry[0]) is not list:
+            booted = was.booted_for_ns
+            return _counted(
+                was,
+                was.taken_at_ns + step_ns,
+                None if booted is None else booted + step_ns,
+                _applied(was.vcpus, entry) if entry else was.vcpus,
+            )
+        (taken, up, online_taken, said, perf), *counters = entry
         booted, online, guest = was.booted_for_ns, was.online_taken_at_ns, was.guest
         cycles, instructions = was.cycles, was.instructions
         if booted is not None:
@@ -266,7 +278,7 @@ class SampleReader:
             was.taken_at_ns + taken + step_ns,
             booted,
             online,
-            _vcpus_applied(was.vcpus, counters) if counters else was.vcpus,
+            _applied(was.vcpus, counters) if counters else was.vcpus,
             guest,
             cycles,
             instructions,
@@ -307,46 +319,15 @@ class SampleReader:
         )
 
 
-def _vcpus_applied(was: tuple[Any, ...], counters: list[int]) -> tuple[VcpuSample, ...]:
-    if len(counters) == len(COUNTERS) * len(was):
-        try:
-            return _all_counters_applied(was, iter(counters))
-        except TypeError:
-            pass  # as many by chance: one vCPU has a counter more, another one fewer
-    left = counters[::-1]
-    now = tuple(
-        [
-            _vcpu(
-                vcpu.index,
-                *[None if count is None else count + left.pop() for count in _COUNTS(vcpu)],
-            )
-            for vcpu in was
-        ]
-    )
+def _applied(was: VcpuCounters, changes: list[int]) -> VcpuCounters:
+    counts: tuple[Any, ...] = was.counts
+    if len(changes) == len(counts) and not was.errors_ns:
+        return make_counters(was.indices, tuple(map(add, counts, changes)), ())
+    left = changes[::-1]
+    now = tuple([None if count is None else count + left.pop() for count in _counts(was)])
     if left:
         raise UnreadableError("counters of other vCPUs")
-    return now
-
-
-def _all_counters_applied(was: tuple[Any, ...], changes: Iterator[int]) -> tuple[VcpuSample, ...]:
-    return tuple(
-        [
-            _vcpu(
-                vcpu.index,
-                vcpu.run_ns + run,
-                vcpu.run_delay_ns + delay,
-                vcpu.halt_poll_ns + poll,
-                vcpu.preemptions + preempted,
-                vcpu.directed_yields + yields,
-                vcpu.run_delay_error_ns,
-            )
-            if run or delay or poll or preempted or yields
-            else vcpu
-            for vcpu, run, delay, poll, preempted, yields in zip(
-                was, changes, changes, changes, changes, changes, strict=True
-            )
-        ]
-    )
+    return make_counters(was.indices, now[: len(counts)], now[len(counts) :])
 
 
 def _part_applied(was: Any, change: list[int]) -> Any:

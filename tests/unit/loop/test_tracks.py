@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.model import (
     CpuAccounting,
     CpuTimes,
@@ -19,7 +20,6 @@ from vcpud.model import (
     ShareUnit,
     Terms,
     Trouble,
-    VcpuSample,
 )
 from vcpud.tracks import Tracks, estimate
 from vcpud.units import NS_PER_S
@@ -38,7 +38,7 @@ def domain(at_s: float, run_s: float, delay_s: float | None = 0.0, **more: objec
         live_vcpus=2,
         max_vcpus=2,
         online=frozenset({0, 1}),
-        vcpus=tuple(
+        vcpus=VcpuCounters.of(
             VcpuSample(
                 index=index,
                 run_ns=round(run_s * S / 2),
@@ -114,7 +114,9 @@ def test_more_run_time_than_there_was_time_holds_the_domain() -> None:
 def test_a_vcpu_that_is_plugged_starts_the_window_over_without_a_hold() -> None:
     grown = domain(1, 0.5)
     grown = replace(
-        grown, vcpus=(*grown.vcpus, VcpuSample(index=2, run_ns=0, run_delay_ns=0)), live_vcpus=3
+        grown,
+        vcpus=VcpuCounters.of((*grown.vcpus, VcpuSample(index=2, run_ns=0, run_delay_ns=0))),
+        live_vcpus=3,
     )
     _, demand = fold(host(0, domain(0, 5)), host(1, grown))
     assert demand.domains[0].hold is None  # type: ignore[attr-defined]

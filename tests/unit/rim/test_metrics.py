@@ -14,11 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes.crowd import crowd
 from fakes.runs import Kept, collapse
+from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.demand import HostDemand
 from vcpud.metrics import Metrics
 from vcpud.metrics.catalogue import CATALOGUE
 from vcpud.metrics.domains import concurrency_hazard, wait_error
-from vcpud.model import HostSample, Trouble, VcpuSample
+from vcpud.model import HostSample, Trouble
 from vcpud.plan import Plan
 from vcpud.record import CycleRecord, DomainStatus, Phase, Why
 from vcpud.tracks import Tracks, estimate
@@ -271,8 +272,8 @@ def vcpu(index: int, run_s: float | None, delay_s: float | None) -> VcpuSample:
 
 
 def hazard(*after_: tuple[float | None, float | None]) -> float | None:
-    before = [vcpu(at, 0.0, 0.0) for at in range(len(after_))]
-    now = [vcpu(at, run, delay) for at, (run, delay) in enumerate(after_)]
+    before = VcpuCounters.of(vcpu(at, 0.0, 0.0) for at in range(len(after_)))
+    now = VcpuCounters.of(vcpu(at, run, delay) for at, (run, delay) in enumerate(after_))
     return concurrency_hazard(before, now, NS_PER_S)
 
 
@@ -295,14 +296,14 @@ def test_concurrency_hazard_is_some_running_while_some_wait(
 
 
 def test_errors_of_an_estimated_wait_add_in_squares() -> None:
-    def estimated(*errors_s: float | None) -> list[VcpuSample]:
-        return [
+    def estimated(*errors_s: float | None) -> VcpuCounters:
+        return VcpuCounters.of(
             dataclasses.replace(
                 vcpu(at, 0.0, 1.0),
                 run_delay_error_ns=None if error_s is None else round(error_s * NS_PER_S),
             )
             for at, error_s in enumerate(errors_s)
-        ]
+        )
 
     window_ns = 10 * NS_PER_S
     before, now = estimated(0.3, 0.0), estimated(0.5, 0.3)
@@ -315,8 +316,11 @@ def test_errors_of_an_estimated_wait_add_in_squares() -> None:
 def test_concurrency_hazard_is_not_guessed() -> None:
     assert hazard((0.5, None)) is None
     assert hazard() is None
-    assert concurrency_hazard([vcpu(0, 0, 0)], [vcpu(1, 1, 1)], NS_PER_S) is None
-    assert concurrency_hazard([vcpu(0, 0, 0)], [vcpu(0, 1, 1)], 0) is None
+    one, other, later = (
+        VcpuCounters.of([vcpu(*row)]) for row in ((0, 0, 0), (1, 1, 1), (0, 1, 1))
+    )
+    assert concurrency_hazard(one, other, NS_PER_S) is None
+    assert concurrency_hazard(one, later, 0) is None
 
 
 def test_lock_holder_preemption_takes_both_waits() -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from fakes.crowd import crowd
 from fakes.runs import SETTINGS, Kept, collapse, recorded, writer
 from vcpud import log, model
+from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.demand import HostDemand
 from vcpud.model import HostSample, Reason, Refused, SetLive, SetOnline, Trouble
 from vcpud.plan import Plan
@@ -31,6 +32,8 @@ from vcpud.requests import Asked, Pause, Reload
 from vcpud.service import Recorded
 from vcpud.swift import changer, maker
 from vcpud.units import NS_PER_S
+
+DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 def cycles(seen: list[HostSample]) -> list[CycleRecord]:
@@ -77,7 +80,7 @@ def test_samples_of_a_crowd_come_back(tmp_path: Path) -> None:
         seen[40].domains[3],
         troubles=frozenset({Trouble.HUNG, Trouble.JOB}),
         in_flight=SetOnline(uuid="x", online=frozenset({0, 2})),
-        vcpus=(model.VcpuSample(index=7, run_ns=None, run_delay_ns=5),),
+        vcpus=VcpuCounters.of([VcpuSample(index=7, run_ns=None, run_delay_ns=5)]),
         guest=None,
         quota_pcpus_per_vcpu=0.5,
     )
@@ -92,6 +95,61 @@ def test_samples_of_a_crowd_come_back(tmp_path: Path) -> None:
     out.close()
     assert out.path is not None
     assert [cycle.sample for cycle in Recording(out.path).cycles()] == seen
+
+
+def unlike(sample: HostSample, cycle: int) -> HostSample:
+    """Two of its domains report what others do not: estimated waits, and not all counters."""
+    first, second, *rest = sample.domains
+    estimated = VcpuCounters.of(
+        VcpuSample(
+            index=vcpu.index,
+            run_ns=vcpu.run_ns,
+            run_delay_ns=vcpu.run_delay_ns,
+            run_delay_error_ns=100 * cycle + vcpu.index,
+        )
+        for vcpu in first.vcpus
+    )
+    in_part = VcpuCounters.of(
+        dataclasses.replace(
+            vcpu, run_delay_ns=None if vcpu.index % 2 else vcpu.run_delay_ns, preemptions=None
+        )
+        for vcpu in second.vcpus
+    )
+    changed = (
+        dataclasses.replace(first, vcpus=estimated),
+        dataclasses.replace(second, vcpus=in_part),
+    )
+    return dataclasses.replace(sample, domains=(*changed, *rest))
+
+
+def test_counters_that_only_some_report_come_back(tmp_path: Path) -> None:
+    seen = [unlike(sample, cycle) for cycle, sample in enumerate(crowd(6, 12))]
+    assert isinstance((samples.difference(*seen[1:3]) or [])[2][1], list)
+    out = writer(tmp_path)
+    list(map(out.record, cycles(seen)))
+    out.close()
+    assert out.path is not None
+    assert [cycle.sample for cycle in Recording(out.path).cycles()] == seen
+
+
+def test_a_recording_of_format_1_is_read() -> None:
+    """It was made by the last version that wrote it, of the same crowd."""
+    seen = [unlike(sample, cycle) for cycle, sample in enumerate(crowd(6, 12))]
+    older = Recording(DATA / "recording" / "format-1.vcpud.gz")
+    assert [cycle.sample for cycle in older.cycles()] == seen
+
+
+@pytest.mark.parametrize("entry", [[], [0] * 5 + [1], [0] * 5 + ["x"] * 40, "x", {"vcpus": 3}])
+def test_damage_in_format_1_is_named(tmp_path: Path, entry: Any) -> None:
+    older = (DATA / "recording" / "format-1.vcpud.gz").read_bytes()
+    lines = zlib.decompress(older, 31).splitlines()
+    line = json.loads(lines[2])
+    line[3][2][-1] = entry
+    lines[2] = json.dumps(line).encode()
+    path = tmp_path / "x.vcpud.gz"
+    path.write_bytes(gzip.compress(b"\n".join(lines) + b"\n"))
+    with pytest.raises(RecordingError, match="damaged after cycle"):
+        list(Recording(path).cycles())
 
 
 def test_cycles_and_instructions_are_counted_on(tmp_path: Path) -> None:
@@ -297,7 +355,7 @@ def test_damage_of_the_lines_is_named_and_never_a_crash(whole: bytes, data: st.D
         line = json.loads(lines[place])
         entry = line[3][2][0]
         if isinstance(entry, list) and data.draw(st.booleans()):
-            shorter = data.draw(st.integers(0, len(entry) - 1))
+            shorter = data.draw(st.integers(0, max(len(entry) - 1, 0)))
             line[3][2][0] = entry[:shorter] if data.draw(st.booleans()) else [*entry, 7]
         else:
             line[3][2][0] = junk
@@ -374,11 +432,11 @@ def test_a_sample_that_only_counted_on_is_a_short_list() -> None:
 
 
 def test_values_made_swiftly_are_the_same_and_as_frozen() -> None:
-    make = maker(model.VcpuSample)
+    make = maker(VcpuSample)
     made = make(1, 2, 3)
-    assert made == model.VcpuSample(index=1, run_ns=2, run_delay_ns=3)
-    assert type(made) is model.VcpuSample
-    assert hash(made) == hash(model.VcpuSample(index=1, run_ns=2, run_delay_ns=3))
+    assert made == VcpuSample(index=1, run_ns=2, run_delay_ns=3)
+    assert type(made) is VcpuSample
+    assert hash(made) == hash(VcpuSample(index=1, run_ns=2, run_delay_ns=3))
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.index = 5  # type: ignore[misc]
     with pytest.raises(TypeError, match="not a plain frozen dataclass"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
+from vcpud.counters import VcpuCounters
 from vcpud.hypervisor.book import NO_VIEW, Book
 from vcpud.hypervisor.link import VcpuWord
 from vcpud.hypervisor.xen.estimate import Wait, counted, sampled, told_at
@@ -15,13 +16,14 @@ from vcpud.model import Method, Mode, ShareUnit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vcpud.counters import VcpuSample
     from vcpud.hypervisor.conversation import View
     from vcpud.hypervisor.link import VcpuState
     from vcpud.hypervisor.poller import Facts
     from vcpud.hypervisor.xen.gate import Route
     from vcpud.hypervisor.xen.reports import Listening
     from vcpud.hypervisor.xen.roll import Roll
-    from vcpud.model import DomainSample, Uuid, VcpuSample
+    from vcpud.model import DomainSample, Uuid
 
 PER_VCPU: Final = frozenset({"credit", "credit2"})
 """Schedulers whose weight counts for each vCPU, credit since Xen 4.1."""
@@ -67,7 +69,7 @@ class XenBook(Book):
         if self.counters is None or self.counters.vcpus is not self.vcpus:
             return
         online = self._roll.online(self.number)
-        self.vcpus = tuple(
+        self.vcpus = VcpuCounters.of(
             self._waited(vcpu, at_ns, online=self.running and vcpu.index in online)
             for vcpu in self.counters.vcpus
         )
