@@ -86,7 +86,7 @@ def test_l4_each_of_three_guests_gets_less_than_a_third() -> None:
 def test_l3_keeping_siblings_apart_shortens_responses() -> None:
     pairs = []
     for seed in (1, 2, 3):
-        balance = domain(scenario("l3_balance", 100, 300), seed, "database")
-        cfs = domain(scenario("l3_cfs", 100, 300), seed, "database")
+        balance = domain(scenario("l3_balance", 100, 300), seed, "server")
+        cfs = domain(scenario("l3_cfs", 100, 300), seed, "server")
         pairs.append((balance.responses_ns[95], cfs.responses_ns[95]))
     assert ratio(pairs).high < 1
