@@ -5,7 +5,8 @@ and go on where it was stopped.
 
 Approach: joblib does the work. Each result is written, as soon as it is there, to a file named by
 a hash of function, task and code; with `resume` what is on disk is not run again. Changed code is
-another name, so a result of older code is never taken for one of today's. The backend is joblib's
+another name, so a result of older code is never taken for one of today's; where it is known which
+modules make a result, only a change of those or of what they import counts. The backend is joblib's
 current one: `joblib.parallel_config("dask")` around a call is how it leaves one machine.
 
 References: joblib.readthedocs.io, "Embarrassingly parallel for loops".
@@ -40,14 +41,20 @@ class Cache:
 
     Attributes:
         folder: Where they are.
+        modules: Which modules make the result of a task beside that of the function; None where
+            that is not known: then any of vcpud's may.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, modules: Callable[[Any], tuple[str, ...]] | None = None
+    ) -> None:
         self.folder = folder
+        self.modules = modules
 
     def path(self, function: Callable[[Any], Any], task: object) -> Path:
         """Where the result of `function(task)` is kept; `repr(task)` must say all there is to it."""
-        words = (function.__module__, function.__qualname__, code_digest(), repr(task))
+        roots = () if self.modules is None else (function.__module__, *self.modules(task))
+        words = (function.__module__, function.__qualname__, code_digest(*roots), repr(task))
         name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]
         return self.folder / f"{name}.pickle"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -33,11 +34,68 @@ def _sources() -> Iterator[tuple[str, Path]]:
             yield package, Path(spec.origin)
 
 
+def _reached(roots: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Modules and all that they import, in functions too, of vcpud's and of the roots' packages."""
+    waiting, seen = set(roots), set[str]()
+    tops = {*PACKAGES, *(root.partition(".")[0] for root in roots)}
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        path = _source(module) if module.partition(".")[0] in tops else None
+        if path is not None:
+            yield module, path
+            # Whoever imports a module runs the packages that it is in.
+            waiting |= ({module.rpartition(".")[0]} - {""} | _imports(module, path)) - seen
+
+
 @cache
-def code_digest() -> str:
-    """Hash of every source file that could change a result, committed or not."""
+def _place(top: str) -> Path | None:
+    """The folder of a package, the file of a module that is in none."""
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    origin = Path(spec.origin)
+    return origin.parent if spec.submodule_search_locations else origin
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found by its name: one that is compiled would name another."""
+    top, *rest = module.split(".")
+    place = _place(top)
+    if place is None or place.is_file():
+        return None if rest else place
+    found = place.joinpath(*rest)
+    choices = (found / "__init__.py", found.with_name(f"{found.name}.py"))
+    return next((path for path in choices if path.is_file()), None)
+
+
+@cache
+def _imports(module: str, path: Path) -> frozenset[str]:
+    """Names in a file's imports, each of a module or of something in one."""
+    here = module.split(".")
+    if path.name != "__init__.py":
+        here.pop()
+    found = set[str]()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            found |= {base, *(f"{base}.{one.name}" for one in node.names)}
+    return frozenset(found)
+
+
+@cache
+def code_digest(*roots: str) -> str:
+    """Hash of every source file that could change a result, committed or not.
+
+    Args:
+        roots: Modules that make the result: only they count, and what they import. None of them
+            where that is not known.
+    """
     digest = hashlib.sha256()
-    for name, path in _sources():
+    for name, path in sorted(_reached(roots)) if roots else _sources():
         digest.update(f"{name}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

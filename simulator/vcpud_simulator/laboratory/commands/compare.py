@@ -91,13 +91,13 @@ def _compare(options: argparse.Namespace) -> int:
         return _stability(options)
     from vcpud_simulator.laboratory.compare import document, picture  # noqa: PLC0415 - slow to load
     from vcpud_simulator.laboratory.compare.campaign import Campaign  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.runs import perform  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.runs import modules, perform  # noqa: PLC0415
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
 
     plan = plan_of(options)
     out: Path = options.out
-    cache = Cache(out / "cache")
+    cache = Cache(out / "cache", modules)
     campaign = Campaign(
         plan,
         lambda tasks, label: run_all(
@@ -134,6 +134,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _stability(options: argparse.Namespace) -> int:
     from vcpud_simulator.laboratory.compare import stability  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.runs import modules  # noqa: PLC0415
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
 
@@ -150,7 +151,7 @@ def _stability(options: argparse.Namespace) -> int:
         stability.observe,
         [watch for wanted in watches.values() for watch in wanted],
         jobs=options.jobs,
-        cache=Cache(out / "cache"),
+        cache=Cache(out / "cache", modules),
         resume=options.resume,
         label="stability",
     )

@@ -104,13 +104,13 @@ def _range(text: str) -> tuple[str, tuple[Any, ...]]:
 
 def _sweep(options: argparse.Namespace) -> None:
     from vcpud_simulator.laboratory import sweep  # noqa: PLC0415 - slow to load
-    from vcpud_simulator.laboratory.compare.runs import perform  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.runs import modules, perform  # noqa: PLC0415
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
 
     plan = plan_of(options)
     out: Path = options.out
-    cache = Cache(out / "cache")
+    cache = Cache(out / "cache", modules)
     began_s = time.monotonic()
     with resumable(), sweep.cluster(options.dask) as away:
         results = sweep.run(

@@ -1,7 +1,7 @@
 """A comparison from its first run to its scores: which runs, in which order, and what of them.
 
 Stages, each as wide as it can be so that all cores have work:
-    runs        the unmanaged host and every policy, on every scenario and seed
+    runs        the unmanaged host and every policy, vcpud's own first, on every scenario and seed
     search      the oracle's: for every state of every scenario, in batches side by side
     finals      the best that came of the searches, as long as the policies ran and as often
     what if     every decision (or some, evenly chosen, where there are many) taken out again
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vcpud_simulator.laboratory.compare import scores
+from vcpud_simulator.laboratory.compare.claims import OWN
 from vcpud_simulator.laboratory.compare.entry import Contestant, Entry, Plan
 from vcpud_simulator.laboratory.compare.oracle import Found, search
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
@@ -39,15 +40,13 @@ class Campaign:
     def run(self) -> list[Card]:
         """All of it."""
         entries, contestants = self._entries, self.plan.contestants
+        in_turn = (None, *sorted(contestants, key=lambda one: one.policy != OWN))
         runs = self._execute(
             [
-                task
+                entry.task(seed) if one is None else entry.managed(seed, one)
+                for one in in_turn
                 for entry in entries
                 for seed in entry.seeds
-                for task in (
-                    entry.task(seed),
-                    *(entry.managed(seed, one) for one in contestants),
-                )
             ],
             "policies and unmanaged",
         )

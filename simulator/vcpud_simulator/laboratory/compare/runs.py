@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
 
 from vcpud import policy as policies
 from vcpud.errors import VcpudError
@@ -100,6 +102,28 @@ class Outcome:
 def digest(scenario: Scenario) -> str:
     """What tells scenarios apart that have the same name."""
     return hashlib.sha256(repr(scenario).encode()).hexdigest()[:16]
+
+
+class Managed(Protocol):
+    """A run of a policy, or of none."""
+
+    @property
+    def policy(self) -> str:
+        """Entry point; empty for none."""
+
+
+def modules(run: Managed) -> tuple[str, ...]:
+    """Which modules make a run beside the simulator's and the loop's: those of its policy.
+
+    A change of a policy leaves runs of others, of the unmanaged host and of the oracle what they were.
+    """
+    return (_module(run.policy),) if run.policy else ()
+
+
+@cache
+def _module(policy: str) -> str:
+    [entry] = entry_points(group=policies.GROUP, name=policy)
+    return entry.module
 
 
 def perform(task: Task) -> Outcome:

@@ -137,6 +137,25 @@ def test_seeds_are_paired_across_policies(key: str) -> None:
     assert all(seeds == {1, 2, 3} for seeds in by_policy.values())
 
 
+def test_what_says_most_is_run_first_the_unmanaged_host_and_then_vcpuds_own_policy(
+    key: str,
+) -> None:
+    contestants = [Contestant(label=name, policy=name) for name in ("static", "adaptive")]
+    executor = Executor(world)
+    Campaign(Plan(keys=(key,), contestants=tuple(contestants), seeds=2), executor).run()
+    assert [task.policy for task in executor.tasks[:6]] == [
+        *["", ""], *["adaptive", "adaptive"], *["static", "static"]
+    ]  # fmt: skip
+
+
+def test_a_run_is_made_by_the_module_of_its_policy(key: str) -> None:
+    executor = Executor(world)
+    Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=1), executor).run()
+    [static] = {runs.modules(task) for task in executor.tasks if task.policy == "static"}
+    assert static == ("vcpud_policies.static",)
+    assert {runs.modules(task) for task in executor.tasks if not task.policy} == {()}
+
+
 def test_an_oracle_that_a_policy_beats_is_too_weak(key: str) -> None:
     def stronger(task: Task) -> Outcome:
         return steady(task, {"db": 500.0, "mail": 500.0}) if task.policy == "good" else world(task)

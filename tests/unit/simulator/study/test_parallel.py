@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +70,27 @@ def test_changed_code_finds_no_result_of_the_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_all(add, TASKS, jobs=1, cache=Cache(tmp_path))
-    monkeypatch.setattr(parallel, "code_digest", lambda: "other")
+    monkeypatch.setattr(parallel, "code_digest", lambda *_: "other")
     run_all(add, TASKS, jobs=1, cache=Cache(tmp_path), resume=True)
     assert DONE == TASKS + TASKS
+
+
+def test_where_it_is_known_what_makes_a_result_a_change_of_other_code_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(*roots: str) -> str:
+        return f"{changed} has changed" if changed in roots else "as before"
+
+    monkeypatch.setattr(parallel, "code_digest", digest)
+    cache = Cache(tmp_path, lambda task: (f"module_{task.second}",))
+    changed = ""
+    run_all(add, TASKS, jobs=1, cache=cache)
+    changed = "module_3"
+    run_all(add, TASKS, jobs=1, cache=cache, resume=True)
+    assert [*TASKS, TASKS[3]] == DONE
+    changed = add.__module__
+    run_all(add, TASKS, jobs=1, cache=cache, resume=True)
+    assert [*TASKS, TASKS[3], *TASKS] == DONE
 
 
 def test_a_damaged_result_is_run_again(tmp_path: Path) -> None:
@@ -80,6 +99,57 @@ def test_a_damaged_result_is_run_again(tmp_path: Path) -> None:
     cache.path(add, TASKS[0]).write_bytes(b"")
     assert run_all(add, TASKS[:1], jobs=1, cache=cache, resume=True) == {TASKS[0]: 1}
     assert [TASKS[0], TASKS[0]] == DONE
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package that is nobody else's, and no memory of what was read before or is now."""
+    folder = tmp_path / "vcpud_site_of_tests"
+    (folder / "inner").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "",
+        "inner/__init__.py": "",
+        "inner/deep.py": "from .. import aside",
+        "aside.py": "import os",
+        "other.py": "",
+        "policy.py": "def late():\n    from vcpud_site_of_tests.inner.deep import x",
+    }.items():
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    caches = (provenance.code_digest, provenance._imports, provenance._place)
+    for one in caches:
+        one.cache_clear()
+    yield folder
+    for one in caches:
+        one.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("policy.py", True),
+        ("inner/deep.py", True),
+        ("inner/__init__.py", True),
+        ("aside.py", True),
+        ("__init__.py", True),
+        ("other.py", False),
+    ],
+)
+def test_of_a_module_counts_what_it_imports_to_the_last_and_nothing_else(
+    site: Path, name: str, *, counts: bool
+) -> None:
+    before = provenance.code_digest("vcpud_site_of_tests.policy")
+    provenance.code_digest.cache_clear()
+    provenance._imports.cache_clear()
+    path = site / name
+    path.write_text(f"{path.read_text()}\n# changed\n")
+    assert (provenance.code_digest("vcpud_site_of_tests.policy") != before) is counts
+
+
+def test_a_policy_is_made_by_what_it_imports_and_not_by_its_rivals() -> None:
+    reached = {name for name, _ in provenance._reached(("vcpud_policies.adaptive",))}
+    assert {"vcpud_policies.belief", "vcpud_policies.apportion", "vcpud.plan"} <= reached
+    assert "vcpud_policies.folding" not in reached
 
 
 def test_every_result_can_say_which_code_it_is_of() -> None:
