@@ -50,10 +50,12 @@ class Situation:
     Attributes:
         online: Guest CPUs online, None when not known.
         online_taken_at_ns: When that was read.
+        live_vcpus: vCPUs present.
     """
 
     online: frozenset[int] | None
     online_taken_at_ns: int | None
+    live_vcpus: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,11 +263,17 @@ class Actuation(Undertaking):
     # ------------------------------------------------------------------ as devices
 
     def _set_live(self, hand: Hand, wanted: int) -> Outcome:
-        """One vCPU per call, each verified: libvirt undoes nothing when a later one fails."""
+        """One vCPU per call, each verified: libvirt undoes nothing when a later one fails.
+
+        Only towards where it was to go from what was seen: who has meanwhile taken or brought more
+        has the last word.
+        """
         uuid = self._uuid
+        seen = self._situation.live_vcpus
+        step = (wanted > seen) - (wanted < seen)
         live = self._live(hand)
-        while live != wanted:
-            target = live + 1 if wanted > live else live - 1
+        while step * (wanted - live) > 0:
+            target = live + step
             try:
                 hand.call(
                     self._patience.call_s + UNPLUG_S,

@@ -34,7 +34,11 @@ class KvmHypervisor(LibvirtHost[Book]):
         view = book.view
         actuation = Actuation(
             change,
-            Situation(online=view.online, online_taken_at_ns=view.online_taken_at_ns),
+            Situation(
+                online=view.online,
+                online_taken_at_ns=view.online_taken_at_ns,
+                live_vcpus=book.live_vcpus,
+            ),
             self._conversation(book),
             patience=self._patience,
             now_ns=self._now_ns,

@@ -303,6 +303,30 @@ def test_without_an_agent_vcpus_go_one_by_one_as_devices(rig: Make) -> None:
     assert guest.live == 2
 
 
+@pytest.mark.parametrize(("seen", "by_others"), [(4, 2), (2, 4)])
+def test_a_device_goes_only_where_it_was_to_go_whatever_others_did_meanwhile(
+    rig: Make, seen: int, by_others: int
+) -> None:
+    guest = Guest("a", agent="", live=seen)
+    one = rig(guest)
+    one.hypervisor.sample()
+    guest.live = by_others
+    assert carry_out(one, SetLive(uuid="a", count=3)).reason is Reason.FAILED
+    assert guest.live == by_others
+
+
+@pytest.mark.parametrize(("seen", "by_others"), [({0, 1, 2, 3}, {0}), ({0}, {0, 1, 2, 3})])
+def test_a_cpu_goes_only_where_it_was_to_go_whatever_others_did_meanwhile(
+    rig: Make, seen: set[int], by_others: set[int]
+) -> None:
+    guest = Guest("a", online=seen)
+    one = rig(guest)
+    until(one, lambda s: only(s).online == seen)
+    guest.online = set(by_others)
+    carry_out(one, SetOnline(uuid="a", online=frozenset({0, 1})))
+    assert guest.online == by_others
+
+
 def test_an_unplug_that_timed_out_is_answered_by_a_plug_only_to_give_back(rig: Make) -> None:
     pending = CallFailed(Meaning.UNPLUG_PENDING, "vcpu unplug request timed out")
     owed = Original(
