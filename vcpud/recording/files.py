@@ -333,7 +333,7 @@ def _lines(path: Path, source: Any) -> Generator[bytes]:
             if unzip.eof:
                 break
     if not unzip.eof or rest:
-        raise CutError("the end is missing, as after a crash or a copy of a file being written")
+        raise CutError("the end is missing: it is still being written, or vcpud died")
 
 
 def found(paths: Iterable[Path]) -> list[Path]:
