@@ -94,13 +94,14 @@ class Actuation:
             return original.online
         return sample.active
 
-    def forget(self, uuid: Uuid) -> None:
-        """A domain owes nothing any more."""
-        self._unplugs.forget(uuid)
-        if uuid not in self.originals():
+    def forget(self, *uuids: Uuid) -> None:
+        """Domains are owed nothing any more; the disk is waited for once, however many they are."""
+        for uuid in uuids:
+            self._unplugs.forget(uuid)
+        if self.originals().keys().isdisjoint(uuids):
             return
         try:
-            self._ledger.forget(uuid)
+            self._ledger.forget(*uuids)
         except LedgerError as error:
             self.acts.ledger_error = str(error)
 
@@ -235,18 +236,21 @@ class Actuation:
         if not outstanding:
             return
         running = {domain.uuid: domain for domain in sample.domains}
+        stale: list[Original] = []
         for original in outstanding:
             uuid, domain = original.uuid, running.get(original.uuid)
             other = domain is not None and not same_run(domain.incarnation, original.incarnation)
             gone = domain is None and uuid in absent and uuid not in sample.undescribed
             if original.boot_id != sample.boot_id or other or gone:
-                self.acts.lost.append(original)
-                self._agenda.forget(original.uuid)
-                self.forget(original.uuid)
+                stale.append(original)
+                self._agenda.forget(uuid)
+        self.acts.lost += stale
+        self.forget(*(original.uuid for original in stale))
 
     def forget_restored(self, sample: HostSample) -> None:
         """A domain that is back at its original, and on no course, owes nothing."""
         originals = self.originals()
+        restored: list[Uuid] = []
         for domain in sample.domains if originals else ():
             original = originals.get(domain.uuid)
             if original is None or domain.uuid in self._agenda.courses:
@@ -254,7 +258,8 @@ class Actuation:
             if not steer.settled(domain, self._agenda.touched_at_ns.get(domain.uuid)):
                 continue
             if owed.is_back(domain, original) and self._unplugs.settled(domain, original):
-                self.forget(domain.uuid)
+                restored.append(domain.uuid)
+        self.forget(*restored)
 
     # ----------------------------------------------------------------------------- courses
 

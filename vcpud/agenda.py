@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from vcpud import owed
+from vcpud import owed, steer
 from vcpud.judge import Docket
 from vcpud.limits import Foreign
 from vcpud.model import DomainSample, Method, Original, Trouble, Uuid
@@ -181,12 +181,17 @@ class Agenda:
                 self.resumed_at_ns[uuid] = now_ns
 
     def look(
-        self, samples: Iterable[DomainSample], now_ns: int, foreign: Foreign
+        self,
+        samples: Iterable[DomainSample],
+        originals: Mapping[Uuid, Original],
+        now_ns: int,
+        foreign: Foreign,
     ) -> tuple[ForeignChange, ...]:
         """Notice what the samples say: silence, foreign changes, and bars that have run out.
 
         Args:
             samples: What there is.
+            originals: What domains are owed.
             now_ns: The instant.
             foreign: What follows on a change that somebody else made.
 
@@ -206,7 +211,23 @@ class Agenda:
                 change = self._foreign(sample, now_ns, foreign)
                 if change is not None:
                     found.append(change)
+            elif sample.uuid in originals:
+                self._expect(sample, originals[sample.uuid])
         return tuple(found)
+
+    def _expect(self, sample: DomainSample, original: Original) -> None:
+        """Whoever is owed CPUs is to stay as it is found: taken over, or after a refused step.
+
+        Its agent answers one after the other, so what it says is not on the point of changing.
+        Devices may be: one that vcpud has asked for could still come, or go.
+        """
+        settled = steer.settled(sample, self.touched_at_ns.get(sample.uuid))
+        if original.online is None or sample.uuid in self.courses or not settled:
+            return
+        if sample.online is not None:
+            self.expected[sample.uuid] = Expected(
+                online=sample.online, live_vcpus=sample.live_vcpus, heading=-1
+            )
 
     def _silence(self, sample: DomainSample, now_ns: int) -> None:
         uuid = sample.uuid

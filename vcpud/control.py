@@ -106,18 +106,24 @@ class ControlLoop:
             return ()
         return self.restore(now_ns + RESTORE_NS)
 
-    def restore(self, deadline_ns: int, *, settle: bool = False) -> tuple[Original, ...]:
+    def restore(
+        self, deadline_ns: int, *, settle: bool = False, forget_absent: bool = True
+    ) -> tuple[Original, ...]:
         """Bring every domain back to its original, all at once; also the way of `vcpud restore`.
 
         Args:
             deadline_ns: When to give up waiting.
             settle: Also wait for unplugs that a guest may still carry out; else they merely stay
                 in the ledger.
+            forget_absent: Take it that who does not run is gone: not where it is uncertain whether
+                this is the host that was meant.
 
         Returns:
             What could not be restored by then; it stays in the ledger.
         """
         self._stopping = True
+        if not forget_absent:
+            self._unmet = frozenset()
         while True:
             sample = self.cycle()
             now_ns = self._clock.now_ns()
@@ -133,12 +139,16 @@ class ControlLoop:
         """One pass from sample to record; returns what was there."""
         now_ns = self._clock.now_ns()
         self._actuation.acts = Acts()
-        events = self._hypervisor.events()
         sample = self._hypervisor.sample()
+        # After the sample: that a change has failed must not be heard later than that it is over.
+        events = self._hypervisor.events()
         self._running = {domain.uuid: domain for domain in sample.domains}
         self._renew(sample, now_ns)
         self._tracks, demand = estimate(self._tracks, sample)
-        for foreign in self._agenda.look(sample.domains, now_ns, self._settings.foreign):
+        originals = self._actuation.originals()
+        for foreign in self._agenda.look(
+            sample.domains, originals, now_ns, self._settings.foreign
+        ):
             self._yield_to(foreign, now_ns)
         self._actuation.hear(events, now_ns)
         requests = self._inbox.drain()
@@ -197,6 +207,7 @@ class ControlLoop:
 
         A reboot plugs no device and sets no weight: those are still owed.
         """
+        ended: list[Uuid] = []
         for uuid, track in self._tracks.domains.items():
             domain = self._running.get(uuid)
             if domain is None and not sample.connected:
@@ -212,9 +223,10 @@ class ControlLoop:
             self._docket = judge.forgiven(self._docket, uuid)
             self._call_off(uuid, now_ns)
             if domain is None or domain.incarnation != was.incarnation:
-                self._actuation.forget(uuid)
+                ended.append(uuid)
             elif self._actuation.rebooted(domain):
                 self._give_back(domain, now_ns)
+        self._actuation.forget(*ended)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
         """Give back what can no longer be kept; when first met and at a stop, everything."""

@@ -41,7 +41,7 @@ class BlankLedger:
     def amend(self, original: Original) -> None:
         """Nothing is owed."""
 
-    def forget(self, uuid: Uuid) -> None:
+    def forget(self, *uuids: Uuid) -> None:
         """Nothing was remembered."""
 
     def outstanding(self) -> tuple[Original, ...]:

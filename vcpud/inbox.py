@@ -380,8 +380,8 @@ def _outstanding(record: CycleRecord, uuid: Uuid | None) -> tuple[list[str], lis
 def _uuid(word: object, record: CycleRecord) -> Uuid:
     if not isinstance(word, str):
         raise UsageError("domain: expected a name or a UUID")
-    known = {domain.name: domain.uuid for domain in record.sample.domains}
-    known |= {original.name: original.uuid for original in record.outstanding}
+    known = {original.name: original.uuid for original in record.outstanding}
+    known |= {domain.name: domain.uuid for domain in record.sample.domains}
     if word in known:
         return known[word]
     if word.lower() in known.values():

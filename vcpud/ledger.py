@@ -88,11 +88,12 @@ class FileLedger:
         if self._originals.get(original.uuid) != original:
             self._replace({**self._originals, original.uuid: original})
 
-    def forget(self, uuid: Uuid) -> None:
-        if uuid in self._originals:
+    def forget(self, *uuids: Uuid) -> None:
+        done = self._originals.keys() & frozenset(uuids)
+        if done:
             if fault := self.fault:
                 raise LedgerError(fault)
-            self._replace({key: kept for key, kept in self._originals.items() if key != uuid})
+            self._replace({key: kept for key, kept in self._originals.items() if key not in done})
 
     def outstanding(self) -> tuple[Original, ...]:
         return tuple(self._originals.values())

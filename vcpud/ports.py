@@ -66,8 +66,8 @@ class Ledger(Protocol):
             LedgerError: It could not be made durable; what was owed still is.
         """
 
-    def forget(self, uuid: Uuid) -> None:
-        """The domain is back at its original, or gone.
+    def forget(self, *uuids: Uuid) -> None:
+        """These domains are back at their originals, or gone; written down all at once.
 
         Raises:
             LedgerError: It could not be made durable; harmless, it will be tried again.

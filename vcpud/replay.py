@@ -258,8 +258,9 @@ class MemoryLedger:
     def amend(self, original: Original) -> None:
         self._originals[original.uuid] = original
 
-    def forget(self, uuid: Uuid) -> None:
-        self._originals.pop(uuid, None)
+    def forget(self, *uuids: Uuid) -> None:
+        for uuid in uuids:
+            self._originals.pop(uuid, None)
 
     def outstanding(self) -> tuple[Original, ...]:
         return tuple(self._originals.values())

@@ -123,8 +123,8 @@ class PartLedger:
     def amend(self, original: Original) -> None:
         self._inner.amend(original)
 
-    def forget(self, uuid: Uuid) -> None:
-        self._inner.forget(uuid)
+    def forget(self, *uuids: Uuid) -> None:
+        self._inner.forget(*uuids)
 
     def outstanding(self) -> tuple[Original, ...]:
         return tuple(one for one in self._inner.outstanding() if one.uuid == self._uuid)
@@ -420,7 +420,12 @@ def rehearse(settings: Settings, recorder: Recorder, cycles: int | None) -> None
 
 
 def give_back(
-    settings: Settings, recorder: Recorder, within_ns: int, uuid: Uuid | None = None
+    settings: Settings,
+    recorder: Recorder,
+    within_ns: int,
+    uuid: Uuid | None,
+    *,
+    forget_absent: bool,
 ) -> tuple[Original, ...]:
     """`vcpud restore` without a daemon: open the backend, apply the ledger, close.
 
@@ -429,6 +434,7 @@ def give_back(
         recorder: Is told of every cycle.
         within_ns: How long to try.
         uuid: One domain, or None for all.
+        forget_absent: Take it that who does not run is gone, and is owed nothing.
 
     Returns:
         What could not be given back; it stays in the ledger.
@@ -456,4 +462,5 @@ def give_back(
             recorder=FanOut(recorder),
             settings=settings.loop,
         )
-        return loop.restore(clock.now_ns() + within_ns, settle=True)
+        deadline_ns = clock.now_ns() + within_ns
+        return loop.restore(deadline_ns, settle=True, forget_absent=forget_absent)

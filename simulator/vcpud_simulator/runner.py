@@ -204,8 +204,9 @@ class MemoryLedger:
     def amend(self, original: Original) -> None:
         self._kept[original.uuid] = original
 
-    def forget(self, uuid: Uuid) -> None:
-        self._kept.pop(uuid, None)
+    def forget(self, *uuids: Uuid) -> None:
+        for uuid in uuids:
+            self._kept.pop(uuid, None)
 
     def outstanding(self) -> tuple[Original, ...]:
         return tuple(self._kept.values())

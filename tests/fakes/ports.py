@@ -92,10 +92,11 @@ class MemoryLedger:
             raise self.error
         self.kept[original.uuid] = original
 
-    def forget(self, uuid: Uuid) -> None:
+    def forget(self, *uuids: Uuid) -> None:
         if self.error is not None:
             raise self.error
-        self.kept.pop(uuid, None)
+        for uuid in uuids:
+            self.kept.pop(uuid, None)
 
     def outstanding(self) -> tuple[Original, ...]:
         return tuple(self.kept.values())

@@ -44,18 +44,24 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return dataclasses.replace(settings, **instead)
 
 
-def settings_to_restore(options: argparse.Namespace) -> Settings:
-    """The configuration, or the defaults where it is wrong: giving back must not wait for it."""
+def settings_to_restore(options: argparse.Namespace) -> tuple[Settings, bool]:
+    """The configuration, or the defaults where it is wrong: giving back must not wait for it.
+
+    Returns:
+        What to go by, and whether that is what was configured: only then is it certain that the
+        domains of this host are looked for where they are.
+    """
     try:
-        return settings_of(options)
+        return settings_of(options), True
     except ConfigError as error:
         sys.stderr.write(f"{error}\nvcpud: giving back with the defaults all the same\n")
-    return dataclasses.replace(
+    settings = dataclasses.replace(
         config.defaults(),
         backend=getattr(options, "backend", None) or "libvirt",
         state_dir=getattr(options, "state_dir", None) or STATE_DIR,
         runtime_dir=getattr(options, "runtime_dir", None) or RUNTIME_DIR,
     )
+    return settings, False
 
 
 def folders(options: argparse.Namespace) -> tuple[Path, Path]:

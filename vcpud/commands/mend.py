@@ -85,7 +85,8 @@ def _restore(options: argparse.Namespace) -> None:
         )
     except NotRunningError:
         log.configure("auto", "warning", environ=os.environ)
-        result = _directly(settings_to_restore(options), options.timeout, options.domain)
+        settings, configured = settings_to_restore(options)
+        result = _directly(settings, options.timeout, options.domain, configured=configured)
     else:
         left, pending = answer["left"], answer.get("unplug_pending", [])
         done = [] if left or options.domain in pending else [options.domain or "everything"]
@@ -97,14 +98,16 @@ def _restore(options: argparse.Namespace) -> None:
     result.check()
 
 
-def _directly(settings: Settings, within_ns: int, word: str | None = None) -> _Result:
+def _directly(
+    settings: Settings, within_ns: int, word: str | None = None, *, configured: bool
+) -> _Result:
     ledger = FileLedger(settings.state_dir, read_only=True)
     if ledger.fault:
         raise LedgerError(ledger.fault)
     before = ledger.outstanding()
     uuid = None if word is None else _uuid(word, before)
     lost = _Lost()
-    left = give_back(settings, lost, within_ns, uuid)
+    left = give_back(settings, lost, within_ns, uuid, forget_absent=configured)
     kept = {original.uuid: original.name for original in _outstanding(settings, uuid)}
     pending = kept.keys() - {original.uuid for original in left}
     if word is None and not left:
@@ -160,7 +163,7 @@ class _Result:
 
 
 def _deadman(options: argparse.Namespace) -> None:
-    settings = settings_to_restore(options)
+    settings, configured = settings_to_restore(options)
     log.configure("auto", "info", environ=os.environ)
     while (note := read_hold(settings.state_dir)) is not None and note.left_ns() > 0:
         time.sleep(min(_LOOK_S, max(0.01, seconds(note.left_ns()))))
@@ -170,7 +173,7 @@ def _deadman(options: argparse.Namespace) -> None:
         say("the hold is over, and a vcpud runs")
     else:
         say("the hold is over, and no vcpud has taken over: giving everything back")
-        result = _directly(settings, _WITHIN_NS)
+        result = _directly(settings, _WITHIN_NS, configured=configured)
         result.say()
         result.check()
     clear_hold(settings.state_dir)

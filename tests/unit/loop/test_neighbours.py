@@ -83,6 +83,33 @@ def test_who_takes_vcpus_away_takes_those_alone() -> None:
     )
 
 
+def test_what_is_changed_after_it_was_taken_over_under_a_hold_is_foreign_too() -> None:
+    rig, first, _ = shrunk_pair()
+    rig.loop = rig.new_loop()
+    rig.loop._adopts = True
+    rig.cycles(2)
+    first.online = frozenset({0, 1, 2})
+    rig.cycles(2)
+    assert [change.brought for change in foreign(rig)] == [{1, 2}]
+    rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S)
+    assert first.online == {0, 1, 2}
+
+
+def test_a_step_that_was_refused_hides_nothing_that_others_do() -> None:
+    domain = FakeDomain(name="a", vcpus=4, terms=Terms(mode=Mode.ENFORCE))
+    rig, policy = scripted(domain)
+    policy.to_vcpus = 2
+    rig.cycles(3)
+    rig.host.domains[domain.uuid].refuse = Reason.OUT_OF_BOUNDS
+    rig.cycles(10)
+    policy.to_vcpus = 1
+    rig.cycles(2)
+    assert domain.online == {0, 1}
+    domain.online = frozenset({0})
+    rig.cycles(2)
+    assert [change.taken for change in foreign(rig)] == [{1}]
+
+
 def test_after_a_while_vcpud_manages_on_from_what_it_was_left() -> None:
     rig, first, _ = shrunk_pair()
     first.online = frozenset({0, 1, 2})

@@ -9,7 +9,7 @@ import pytest
 from fakes.host import BOOT_ID, FakeDomain
 from fakes.ports import MemoryLedger
 from unit.loop.test_control import ENFORCE, Rig
-from vcpud.model import HostSample, Original
+from vcpud.model import HostSample, Original, Uuid
 
 
 def parked() -> tuple[FakeDomain, Original]:
@@ -97,3 +97,42 @@ def test_who_could_not_read_the_process_before_or_cannot_now_loses_no_original()
         assert len(domain.online) == 4
         assert rig.ledger.outstanding() == ()
         assert not any(record.lost_originals for record in rig.recorder.records)
+
+
+class Counted(MemoryLedger):
+    """Counts how often the disk would have been waited for."""
+
+    def __init__(self, *originals: Original) -> None:
+        super().__init__(*originals)
+        self.forgotten: list[int] = []
+
+    def forget(self, *uuids: Uuid) -> None:
+        self.forgotten.append(len(uuids))
+        super().forget(*uuids)
+
+
+def crowd(count: int) -> tuple[tuple[FakeDomain, ...], Counted]:
+    domain, original = parked()
+    made = [(replace(domain, uuid=f"{n}"), replace(original, uuid=f"{n}")) for n in range(count)]
+    return tuple(one for one, _ in made), Counted(*(original for _, original in made))
+
+
+def test_many_that_have_everything_back_are_forgotten_at_one_stroke() -> None:
+    domains, ledger = crowd(30)
+    rig = Rig(*domains, ledger=ledger)
+    rig.cycles(5)
+    assert (ledger.outstanding(), len(ledger.forgotten)) == ((), 1)
+
+
+def test_many_that_are_of_another_boot_or_end_together_are_forgotten_at_one_stroke() -> None:
+    domains, ledger = crowd(30)
+    for original in ledger.outstanding()[:20]:
+        ledger.amend(replace(original, boot_id="of yesterday"))
+    rig = Rig(*domains, ledger=ledger)
+    for domain in domains:
+        domain.hung = True
+    rig.cycles(2)
+    for domain in domains:
+        rig.host.destroy(domain)
+    rig.cycles(2)
+    assert (ledger.outstanding(), len(ledger.forgotten)) == ((), 2)

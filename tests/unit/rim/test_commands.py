@@ -173,6 +173,19 @@ def test_a_restore_never_applies_the_original_of_another_life(machine: Machine) 
     assert machine.host.begun == []
 
 
+def test_a_restore_by_the_defaults_forgets_nobody_it_does_not_find(machine: Machine) -> None:
+    """A broken configuration may have named another libvirt, where the domains are."""
+    machine.changed(machine.db)
+    machine.changed(machine.web)
+    machine.host.destroy(machine.db)
+    machine.configure(periode="2s")
+    folders = ("--state-dir", str(machine.state), "--runtime-dir", str(machine.run_dir))
+    code, out, err = machine.vcpud("--backend", "fake", *folders, "restore", "--timeout", "5s")
+    assert (code, out) == (5, "given back: web\n")
+    assert "giving back with the defaults all the same" in err
+    assert machine.ledger == {"db"}
+
+
 def test_a_restore_does_not_race_a_daemon_that_does_not_answer(machine: Machine) -> None:
     machine.changed(machine.db)
     with HostLock(machine.run_dir):

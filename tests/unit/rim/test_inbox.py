@@ -20,7 +20,7 @@ from fakes.ports import ListRecorder, MemoryLedger, SimulatedClock
 from vcpud.client import NotRunningError, ask
 from vcpud.control import ControlLoop
 from vcpud.errors import ConfigError, LedgerError, UnreachableError, UsageError
-from vcpud.inbox import Answers, SocketInbox
+from vcpud.inbox import Answers, SocketInbox, _uuid
 from vcpud.limits import Limits
 from vcpud.model import Method, Mode, Original, Terms
 from vcpud.policy import load
@@ -55,7 +55,7 @@ class Desk:
                 reload=self._reload,
             ),
         )
-        original = Original(
+        self.original = Original(
             boot_id="11111111-2222-3333-4444-555555555555",
             uuid=self.db.uuid,
             name="db",
@@ -63,7 +63,7 @@ class Desk:
             online=frozenset(range(4)),
             live_vcpus=4,
         )
-        self.ledger = MemoryLedger(original)
+        self.ledger = MemoryLedger(self.original)
         self.loop = ControlLoop(
             clock=self.clock,
             hypervisor=self.host,
@@ -215,6 +215,14 @@ def test_a_waiting_release_ends_when_the_domain_does(desk: Desk) -> None:
     timer.start()
     assert desk.ask("release", domain="db", wait=True)["done"] is True
     timer.join()
+
+
+def test_a_name_is_of_who_runs_and_not_of_who_had_it_before(desk: Desk) -> None:
+    desk.start()
+    desk.ask("restore", wait=True)
+    original = replace(desk.original, uuid="of one that was destroyed", name="web")
+    record = replace(desk.seen.last, outstanding=(original,))
+    assert _uuid("web", record) == desk.web.uuid
 
 
 def test_a_hold_is_written_down_before_the_loop_hears_of_it(desk: Desk) -> None:

@@ -73,6 +73,20 @@ def test_what_is_forgotten_is_gone_for_the_next_process_too(tmp_path: Path) -> N
     assert FileLedger(tmp_path).outstanding() == ()
 
 
+def test_however_many_are_forgotten_together_the_disk_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = FileLedger(tmp_path)
+    for uuid in "abcd":
+        ledger.remember(replace(ORIGINAL, uuid=uuid))
+    synced: list[int] = []
+    monkeypatch.setattr("vcpud.ledger.os.fsync", synced.append)
+    ledger.forget("a", "b", "c", "of nobody")
+    assert [one.uuid for one in FileLedger(tmp_path).outstanding()] == ["d"]
+    ledger.forget("a", "of nobody")
+    assert len(synced) == 2, "the file and its folder"
+
+
 @pytest.mark.parametrize("content", ["", "{", "\x00" * 100, "[]"])
 def test_a_ledger_that_cannot_be_read_is_kept_aside_and_forbids_every_change(
     tmp_path: Path, content: str
