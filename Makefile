@@ -8,8 +8,10 @@ SYSCONFDIR ?= /etc
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILED := build/compiled
+STUDY := build/study/study.json
 HOT := $(patsubst simulator/%,%,$(filter-out %/__init__.py %/guest/costs.py,$(wildcard \
-	$(patsubst %,simulator/vcpud_simulator/%.py,engine entities host pause rng trace guest/* schedulers/*))))
+	$(patsubst %,simulator/vcpud_simulator/%.py,engine entities host pause rng trace guest/* schedulers/*)))) \
+	bench/thinking.py
 PINS := requirements/dev.txt
 SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/guest/vcpud-lock-histogram \
 	deploy/guest/vcpud-xen-report \
@@ -90,12 +92,17 @@ study: $(COMPILED)/.built ## the seed study and the comparison of all policies, 
 	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud study --out build/study
 	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud compare --out build/compare
 
+$(STUDY): | $(COMPILED)/.built
+	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud study --out build/study
+
 # A mirror of simulator/ made of links, with extension modules of the same sources beside those that are hot: whoever
 # has it on PYTHONPATH simulates three times as fast. It is never installed, and built anew when a source has changed.
-$(COMPILED)/.built: $(shell find simulator/vcpud_simulator -name '*.py') | $(VENV)/.project
+$(COMPILED)/.built: $(shell find simulator/vcpud_simulator -name '*.py') tests/bench/thinking.py | $(VENV)/.project
 	rm -rf $(COMPILED)
 	@mkdir -p build
 	cp -rs "$(CURDIR)/simulator" $(COMPILED)
+	@mkdir -p $(COMPILED)/bench
+	ln -s "$(CURDIR)/tests/bench/thinking.py" $(COMPILED)/bench/
 	cd $(COMPILED) && MYPYC_OPT_LEVEL=2 MYPYC_DEBUG_LEVEL=0 MYPYPATH="$(CURDIR):$(CURDIR)/policies" \
 		"$(CURDIR)/$(BIN)/mypyc" --config-file= --explicit-package-bases $(HOT) >compiled.log 2>&1 || \
 		{ cat compiled.log >&2; exit 1; }
@@ -120,7 +127,7 @@ lab-quick: $(VENV)/.project ## the short form of it, at most 10 minutes
 	requirements/need-debian requirements/debian-lab.txt linux-image-cloud-amd64 </dev/null
 	cd tests && ../$(BIN)/python -m lab --quick
 
-bench: $(COMPILED)/.built ## time the simulator against SimPy; needs two packages more, figures of this machine only
+bench: $(COMPILED)/.built $(STUDY) ## time simulator and decisions: build/bench.json; runs a whole study first where there is none (20 minutes)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements/bench.txt
 	$(VENV)/bin/python -m pytest tests/bench
 

@@ -9,8 +9,9 @@ and what `simpy_cpu_ratio_pure` compares. In the foreknowing model the processor
 is left and never takes anything away, which is quicker and cannot be extended to guests that react
 to what happens to them; it is reported beside.
 
-The compiled build (`make` puts it into build/compiled) is the same source: it must come to the same
-trace, and is measured in processes of its own.
+The compiled build (`make` puts it into build/compiled) is the same source, what runs on vCPUs
+included (`bench.thinking`): it must count the same dispatches and come to the same traces, and is
+measured in processes of its own.
 
 Figures are ratios of CPU times taken in turns; what is asserted is far enough from what is measured
 that a busy machine does not fail it.
@@ -30,74 +31,18 @@ from typing import Any
 
 import pytest
 
-from vcpud_simulator.engine import Engine, Timer
-from vcpud_simulator.entities import Vcpu
-from vcpud_simulator.host import FREE, Host
+from bench.studies import whole_study
+from bench.thinking import BURST_NS, SLICE_NS, THINK_NS, cpu_s, ours, prepared, run
 from vcpud_simulator.rng import Chance, Stream
-from vcpud_simulator.schedulers.round_robin import RoundRobin
 
 simpy = pytest.importorskip("simpy")
 pytest.importorskip("pytest_benchmark")
 
-SLICE_NS = BURST_NS = THINK_NS = 1_000_000
-BURST_NS *= 2
-THINK_NS *= 2
 MS = 1_000_000
+MINUTE_S = 60
 TURNS = 7
 WARM_UP_NS = 20 * MS
-
-
-class Thinker:
-    """A vCPU that thinks and bursts."""
-
-    __slots__ = ("begun_ns", "chance", "end", "host", "left_ns", "thought", "vcpu")
-
-    def __init__(self, host: Host, vcpu: Vcpu, chance: Stream) -> None:
-        self.host, self.vcpu, self.chance = host, vcpu, chance
-        self.left_ns = self.begun_ns = 0
-        self.end = Timer(self.finished)
-        self.thought = Timer(self.burst)
-        vcpu.guest = self
-        host.engine.arm(self.thought, chance.exponential_ns(THINK_NS))
-
-    def burst(self) -> None:
-        self.left_ns = self.chance.exponential_ns(BURST_NS) + 1
-        self.host.wake(self.vcpu)
-
-    def resume(self, begin_ns: int) -> None:
-        self.begun_ns = begin_ns
-        self.host.engine.arm(self.end, begin_ns + self.left_ns)
-
-    def suspend(self, now_ns: int) -> None:
-        self.left_ns -= now_ns - self.begun_ns
-        self.end.sequence = 0
-
-    def finished(self) -> None:
-        engine = self.host.engine
-        self.host.block(self.vcpu)
-        engine.arm(self.thought, engine.now_ns + self.chance.exponential_ns(THINK_NS))
-
-
-def prepared(pcpus: int, vcpus: int) -> Host:
-    """A host in this engine, at its first instant."""
-    chance = Chance(1)
-    host = Host(
-        engine=Engine(), pcpus=pcpus, scheduler=RoundRobin(SLICE_NS), chance=chance, costs=FREE
-    )
-    for vcpu in host.add_domain("bench", vcpus=vcpus).vcpus:
-        Thinker(host, vcpu, chance.stream("bench", vcpu.index))
-    return host
-
-
-def ours(pcpus: int, vcpus: int, until_ns: int) -> int:
-    """Dispatches in this engine."""
-    return run(prepared(pcpus, vcpus), until_ns)
-
-
-def run(host: Host, until_ns: int) -> int:
-    """Dispatches of a prepared host."""
-    host.engine.run_until(until_ns)
-    return sum(pcpu.dispatches for pcpu in host.pcpus)
+UNTIL_NS = 400 * MS
 
 
 class Job:
@@ -203,13 +148,6 @@ def foreknowing(pcpus: int, vcpus: int, until_ns: int) -> int:
     return dispatches
 
 
-def cpu_s(work: Callable[[], object]) -> float:
-    """CPU time of it."""
-    began_s = time.process_time()
-    work()
-    return time.process_time() - began_s
-
-
 def dispatch_s(pcpus: int, vcpus: int, for_ns: int) -> float:
     """CPU time of a dispatch in the steady state: set-up and the first 20 ms are excluded."""
     host = prepared(pcpus, vcpus)
@@ -225,11 +163,17 @@ def ratios(one: Callable[[], float], other: Callable[[], float]) -> list[float]:
 
 
 Figures = dict[str, Any]
+COMPILED = Path(__file__).parents[2] / "build" / "compiled"
+IS_COMPILED = bool(list(COMPILED.glob("vcpud_simulator/engine.*.so")))
+needs_compiled = pytest.mark.skipif(not IS_COMPILED, reason="make bench builds it")
 
 
 def test_all_count_the_same_dispatches() -> None:
-    until_ns = 300 * MS
-    assert ours(8, 32, until_ns) == preemptive(8, 32, until_ns) == foreknowing(8, 32, until_ns)
+    counts = {work(8, 32, UNTIL_NS) for work in (ours, preemptive, foreknowing)}
+    if IS_COMPILED:
+        counts.add(compiled_run()[0])
+    assert len(counts) == 1
+    assert counts.pop() > 10_000
 
 
 @pytest.mark.parametrize(
@@ -243,10 +187,9 @@ def test_a_dispatch_costs_a_fraction_of_simpys(
     benchmark: Any,
     figures: Figures,
 ) -> None:
-    until_ns = 400 * MS
     found = ratios(
-        lambda: cpu_s(lambda: theirs(8, 32, until_ns)),
-        lambda: cpu_s(lambda: ours(8, 32, until_ns)),
+        lambda: cpu_s(lambda: theirs(8, 32, UNTIL_NS)),
+        lambda: cpu_s(lambda: ours(8, 32, UNTIL_NS)),
     )
     figures[key] = benchmark.extra_info[key] = round(median(found), 2)
     figures[f"{key}_spread"] = [round(found[0], 2), round(found[-1], 2)]
@@ -265,15 +208,14 @@ def test_a_dispatch_on_a_large_host_costs_no_more_than_twice_as_much(
     assert median(found) <= 2
 
 
-COMPILED = Path(__file__).parents[2] / "build" / "compiled"
-needs_compiled = pytest.mark.skipif(
-    not list(COMPILED.glob("vcpud_simulator/engine.*.so")), reason="make bench builds it"
-)
 DISPATCHING = """
 import sys
-sys.path.insert(0, sys.argv[1])
-from test_dispatch_cost import cpu_s, ours
-print(cpu_s(lambda: ours(8, 32, int(sys.argv[2]))))
+from bench.studies import whole_study
+from bench.thinking import cpu_s, ours
+ours(8, 32, 20_000_000)
+counts = []
+spent_s = cpu_s(lambda: counts.append(ours(8, 32, int(sys.argv[1]))))
+print(*counts, spent_s, ours)
 """
 TRACED = """
 from vcpud_simulator.laboratory.study.grid import QUICK
@@ -299,17 +241,19 @@ def said(program: str, *words: str, compiled: bool) -> str:
     return done.stdout
 
 
+def compiled_run() -> tuple[int, float]:
+    """Dispatches in the compiled build, and the CPU time they took."""
+    count, spent_s, how = said(DISPATCHING, str(UNTIL_NS), compiled=True).split(maxsplit=2)
+    assert "built-in" in how, "what runs on vCPUs is compiled too"
+    return int(count), float(spent_s)
+
+
 @needs_compiled
-def test_compiled_a_dispatch_costs_an_eighth_of_simpys(figures: Figures) -> None:
-    until_ns = 400 * MS
-    words = (str(Path(__file__).parent), str(until_ns))
-    found = ratios(
-        lambda: cpu_s(lambda: preemptive(8, 32, until_ns)),
-        lambda: float(said(DISPATCHING, *words, compiled=True)),
-    )
+def test_compiled_a_dispatch_costs_a_tenth_of_simpys(figures: Figures) -> None:
+    found = ratios(lambda: cpu_s(lambda: preemptive(8, 32, UNTIL_NS)), lambda: compiled_run()[1])
     figures["simpy_cpu_ratio_compiled"] = round(median(found), 2)
     figures["simpy_cpu_ratio_compiled_spread"] = [round(found[0], 2), round(found[-1], 2)]
-    assert median(found) >= 8, "and `Thinker`, which is not compiled, is half of it"
+    assert median(found) >= 10
 
 
 @needs_compiled
@@ -337,6 +281,28 @@ def test_a_cell_of_the_study_costs_less_than_a_second_and_little_memory(figures:
     subprocess.run([sys.executable, "-c", CELL], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     figures["study_cell_cpu_s"] = round(after.ru_utime - before.ru_utime, 2)
-    figures["rss_mib"] = round(after.ru_maxrss / 1024, 1)
     assert after.ru_utime - before.ru_utime < 3
-    assert after.ru_maxrss / 1024 <= 300
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the bounds are for two cores")
+def test_a_short_study_from_source_takes_three_minutes_and_300_mebibytes_at_most(
+    figures: Figures, tmp_path: Path
+) -> None:
+    """Memory is that of the largest of its processes."""
+    program = Path(sys.executable).with_name("vcpud")
+    words = ["study", "--quick", "--jobs", "2", "--out", str(tmp_path)]
+    began_s = time.monotonic()
+    subprocess.run([program, *words], check=True, stdout=subprocess.DEVNULL)
+    figures["study_quick_wall_s"] = round(time.monotonic() - began_s, 1)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    figures["rss_mib"] = round(peak / 1024, 1)
+    assert figures["study_quick_wall_s"] <= 3 * MINUTE_S
+    assert figures["rss_mib"] <= 300
+
+
+def test_a_whole_study_took_twenty_minutes_at_most() -> None:
+    """It is that of `make`, which runs one before this where there is none."""
+    study = whole_study()
+    if study is None:
+        pytest.skip("build/study holds no whole study")
+    assert study["wall_s"] <= 20 * MINUTE_S
