@@ -210,7 +210,6 @@ def test_a_dispatch_on_a_large_host_costs_no_more_than_twice_as_much(
 
 DISPATCHING = """
 import sys
-from bench.studies import whole_study
 from bench.thinking import cpu_s, ours
 ours(8, 32, 20_000_000)
 counts = []
