@@ -229,10 +229,11 @@ for cell in QUICK.cells()[::7]:
 
 def said(program: str, *words: str, compiled: bool) -> str:
     """What a program prints that uses the compiled build, or the source."""
-    path = {"PYTHONPATH": str(COMPILED)} if compiled else {}
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = [str(COMPILED), *others] if compiled else others
     done = subprocess.run(
         [sys.executable, "-c", program, *words],
-        env=os.environ | path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
         check=True,
         capture_output=True,
         text=True,
