@@ -30,7 +30,8 @@ INSTALL_PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test study study-quick soak lab lab-quick bench format lock deb man install install-files \
+.PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test study study-quick soak lab lab-quick lab-xen \
+	lab-xen-quick bench format lock deb man install install-files \
 	uninstall clean
 
 help: ## print this list
@@ -126,6 +127,16 @@ lab: $(VENV)/.project ## measure on real guests, at most 30 minutes: build/lab.j
 lab-quick: $(VENV)/.project ## the short form of it, at most 10 minutes
 	requirements/need-debian requirements/debian-lab.txt linux-image-cloud-amd64 </dev/null
 	cd tests && ../$(BIN)/python -m lab --quick
+
+lab-xen: $(VENV)/.project ## the lab on a real Xen in an emulator, at most 60 minutes: build/lab-xen.json; needs root
+	requirements/need-debian requirements/debian-lab.txt linux-image-amd64 </dev/null
+	requirements/need-debian requirements/debian-systemd.txt </dev/null
+	cd tests && ../$(BIN)/python -m lab.xen
+
+lab-xen-quick: $(VENV)/.project ## the short form of it, at most 20 minutes; needs root
+	requirements/need-debian requirements/debian-lab.txt linux-image-amd64 </dev/null
+	requirements/need-debian requirements/debian-systemd.txt </dev/null
+	cd tests && ../$(BIN)/python -m lab.xen --quick
 
 bench: $(COMPILED)/.built $(STUDY) ## time simulator and decisions: build/bench.json; runs a whole study first where there is none (20 minutes)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements/bench.txt

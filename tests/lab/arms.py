@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,12 +14,33 @@ if TYPE_CHECKING:
     from lab.managed import Vcpud
 
 SETTLE_S = 3.0
-GIVEN_BACK_S = 30.0
 BOARD_S = 5.0
 """A board in a busy guest lags behind its kernel by a second or two."""
-MANAGED_LEAST_S = 10.0
-MANAGED_QUIET_S = 5.0
-MANAGED_MOST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long things take where the lab runs; nothing is judged by it.
+
+    Attributes:
+        collapse_s: Until a collapse, which feeds on itself, has formed.
+        watch_s: From the start of vcpud until it should have done what it will do.
+        least_s: From letting vcpud decide until its counts may be taken for quiet.
+        quiet_s: For which no count changes when they are.
+        most_s: After which what there is is measured.
+        given_back_s: Within which vcpud gives everything back.
+    """
+
+    collapse_s: float = 5.0
+    watch_s: float = 45.0
+    least_s: float = 10.0
+    quiet_s: float = 5.0
+    most_s: float = 30.0
+    given_back_s: float = 30.0
+
+
+PACE: Final = Pace()
+"""Of guests that are processes of this host."""
 
 
 def set_online(guests: Sequence[Guest], counts: Mapping[str, int]) -> None:
@@ -27,13 +49,8 @@ def set_online(guests: Sequence[Guest], counts: Mapping[str, int]) -> None:
         list(pool.map(lambda guest: guest.set_online(range(counts[guest.name])), guests))
 
 
-def wait_until_quiet(
-    guests: Sequence[Guest],
-    least_s: float = MANAGED_LEAST_S,
-    quiet_s: float = MANAGED_QUIET_S,
-    most_s: float = MANAGED_MOST_S,
-) -> float:
-    """Wait until no guest's online set has changed for ``quiet_s``; returns the seconds it took."""
+def wait_until_quiet(guests: Sequence[Guest], pace: Pace = PACE) -> float:
+    """Wait until no guest's online set has changed for some time; returns the seconds it took."""
     began_s = changed_s = time.monotonic()
     seen = [guest.board.online for guest in guests]
     while True:
@@ -43,7 +60,9 @@ def wait_until_quiet(
         if found != seen:
             seen, changed_s = found, now_s
         waited_s = now_s - began_s
-        if waited_s >= most_s or (waited_s >= least_s and now_s - changed_s >= quiet_s):
+        if waited_s >= pace.most_s or (
+            waited_s >= pace.least_s and now_s - changed_s >= pace.quiet_s
+        ):
             return waited_s
 
 
@@ -51,7 +70,7 @@ class ArmError(Exception):
     """The guests are not in the state that is to be measured."""
 
 
-def let_go(vcpud: Vcpud, within_s: float = GIVEN_BACK_S) -> None:
+def let_go(vcpud: Vcpud, within_s: float = PACE.given_back_s) -> None:
     """Pause vcpud and wait until nothing is left in its ledger.
 
     Raises:
@@ -66,13 +85,13 @@ def let_go(vcpud: Vcpud, within_s: float = GIVEN_BACK_S) -> None:
         time.sleep(0.2)
 
 
-def give_back(guests: Sequence[Guest], vcpud: Vcpud) -> None:
+def give_back(guests: Sequence[Guest], vcpud: Vcpud, pace: Pace = PACE) -> None:
     """Pause vcpud, wait until it has let go, and check in the guests that all CPUs are online.
 
     Raises:
         ArmError: They are not.
     """
-    let_go(vcpud)
+    let_go(vcpud, pace.given_back_s)
     deadline_s = time.monotonic() + BOARD_S
     while any(guest.board.online != guest.every_cpu for guest in guests):
         if time.monotonic() > deadline_s:
@@ -84,9 +103,10 @@ def give_back(guests: Sequence[Guest], vcpud: Vcpud) -> None:
 class Arms:
     """Switches guests between unmanaged, static and managed; entering the same arm is free."""
 
-    def __init__(self, guests: Sequence[Guest], vcpud: Vcpud | None) -> None:
+    def __init__(self, guests: Sequence[Guest], vcpud: Vcpud | None, pace: Pace = PACE) -> None:
         """Take the guests and the vcpud that may manage them, which is paused or not started."""
         self._guests = tuple(guests)
+        self._pace = pace
         self._vcpud = vcpud
         self._current = ""
         self._managing = False
@@ -105,7 +125,7 @@ class Arms:
     def hands_off(self) -> None:
         """Pause vcpud, if it manages, and wait until it has given everything back."""
         if self._managing and self._vcpud is not None:
-            give_back(self._guests, self._vcpud)
+            give_back(self._guests, self._vcpud, self._pace)
             self._managing = False
 
     def static(self, counts: Mapping[str, int], name: str) -> None:
@@ -141,4 +161,4 @@ class Arms:
         self._vcpud.resume()
         self._managing = True
         self._current = "managed"
-        wait_until_quiet(self._guests)
+        wait_until_quiet(self._guests, self._pace)

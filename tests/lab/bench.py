@@ -98,14 +98,19 @@ class Bench:
 
 def write_note(lab: PrivateLibvirt, boards: Mapping[str, Path]) -> None:
     """Write down what runs in a scratch directory of this process."""
-    note = {
-        "pid": os.getpid(),
-        "libvirtd_pid": lab.pid,
-        "uri": lab.uri,
-        "environment": dict(lab.environment),
-        "boards": {name: str(path) for name, path in boards.items()},
-    }
-    (lab.root / _NOTE).write_text(json.dumps(note, indent=2) + "\n")
+    leave_note(
+        lab.root,
+        libvirtd_pid=lab.pid,
+        uri=lab.uri,
+        environment=dict(lab.environment),
+        boards={name: str(path) for name, path in boards.items()},
+    )
+
+
+def leave_note(root: Path, **facts: object) -> None:
+    """Write down whose scratch directory this is; processes that name it on their command lines go with it."""
+    note = {"pid": os.getpid(), "boards": {}, **facts}
+    (root / _NOTE).write_text(json.dumps(note, indent=2) + "\n")
 
 
 def _belongs(pid: int, root: Path) -> bool:

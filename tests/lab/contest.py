@@ -7,12 +7,13 @@ take turns, each round in the reverse order of the one before.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lab import scenarios
-from lab.arms import SETTLE_S, set_online, wait_until_quiet
+from lab.arms import PACE, SETTLE_S, set_online, wait_until_quiet
 from lab.board import IDLE, Kind, Order
 from lab.cells import measure
 from lab.compare import Comparison, interleave
@@ -30,8 +31,7 @@ POLICIES: Final = ("adaptive", "spin_feedback", "extendability", "steal_governor
 """Those that need no rules of the operator's; `static` is what is called unmanaged here."""
 LIMIT_S: Final = 2.5 * 3600.0
 ROUNDS: Final = 3
-LEAST_S: Final = 20.0
-MOST_S: Final = 60.0
+SLOW: Final = dataclasses.replace(PACE, least_s=20.0, most_s=60.0)
 """How long a policy may look for its counts; one that never rests is measured all the same."""
 PHASE_S: Final = 60.0
 PHASES: Final = 4
@@ -93,7 +93,7 @@ class Corner:
         self._stage.end_vcpud()
         set_online(self._guests, {guest.name: guest.shape.vcpus for guest in self._guests})
         self._stage.fresh_vcpud(policy=name)
-        wait_until_quiet(self._guests, LEAST_S, most_s=MOST_S)
+        wait_until_quiet(self._guests, SLOW)
 
 
 def run_row(stage: Stage, name: str) -> dict[str, Any]:

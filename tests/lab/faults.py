@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.stage import Stage
 
 LOCKED = Order(kind=Kind.KERNEL_LOCK)
-SHRUNK_S = 60.0
+SHRUNK_S = 120.0
 TERM_S = 10.0
 QEMU_STOPPED_S = 60.0
 PERIOD_S = 1.0
@@ -112,7 +112,7 @@ def libvirtd_restart(stage: Stage) -> str:
         lambda: vcpud.metrics("vcpud_libvirt_connected") == [1.0], 10.0, "vcpud_libvirt_connected"
     )
     require(vcpud.metrics("vcpud_libvirt_reconnects_total")[0] >= 1, "no reconnect was counted")
-    give_back(guests, vcpud)
+    give_back(guests, vcpud, stage.pace)
     return f"reconnected; given back afterwards: {shown(guests)}"
 
 
@@ -130,7 +130,7 @@ def agent_killed(stage: Stage) -> str:
     finally:
         victim.board.write(AGENT_OFF, 0)
     wait(lambda: victim.board.read(AGENT_PID) != 0, 10.0, "the agent's return")
-    give_back(guests, vcpud)
+    give_back(guests, vcpud, stage.pace)
     return f"said so after {said:.1f} s; given back once it returned: {shown(guests)}"
 
 
@@ -167,7 +167,7 @@ def qemu_stopped_60s(stage: Stage) -> str:
     recovered = wait(lambda: not _troubled(vcpud, victim.name), 90.0, f"recovery of {victim.name}")
     late = f"the other domain's readings were at most {max(ages_s):.1f} s old"
     require(max(ages_s) <= 2 * PERIOD_S, late)
-    give_back(guests, vcpud)
+    give_back(guests, vcpud, stage.pace)
     return f"{late}; recovered {recovered:.0f} s after SIGCONT; {shown(guests)}"
 
 
@@ -202,7 +202,7 @@ def guest_rebooted(stage: Stage) -> str:
     )
     victim.wait_until_agent()
     wait_until_shrunk(guests, vcpud)
-    give_back(guests, vcpud)
+    give_back(guests, vcpud, stage.pace)
     return f"seen as a new incarnation and managed again; given back: {shown(guests)}"
 
 
@@ -230,7 +230,7 @@ def domain_destroyed_between_decision_and_change(stage: Stage) -> str:
         30.0,
         "the end of the destroyed domain's ledger entry",
     )
-    give_back([survivor], vcpud)
+    give_back([survivor], vcpud, stage.pace)
     return f"destroyed {seen}; the other was managed and given back: {shown([survivor])}"
 
 
@@ -284,7 +284,7 @@ def ledger_disk_full(stage: Stage) -> str:
     require(bool(errors) and errors[0] > 0, "vcpud_journal_write_errors_total did not rise")
     vcpud.filler().unlink()
     wait_until_shrunk(guests, vcpud)
-    give_back(guests, vcpud)
+    give_back(guests, vcpud, stage.pace)
     stage.end_vcpud()
     return f"no change while full ({errors[0]:g} failed writes), managed afterwards"
 

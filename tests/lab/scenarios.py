@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from lab.timeline import Moment
 
 STATIC_BLOCK_S = 8.0
-COLLAPSE_S = 5.0
-"""A collapse feeds on itself: it takes a few seconds until every waiter waits for a waiter."""
 COLLAPSED_S = 60.0
-WATCH_S = 45.0
 CLEARLY_BETTER = 1.05
 """A static count is only worth blocks of its own when it beats all vCPUs by this factor."""
 UNDONE_S = 45.0
@@ -88,12 +85,14 @@ def run(stage: Stage, scenario: Scenario) -> Outcome:
     everybody = stage.guests(scenario.guests)
     if scenario.from_start:
         stage.end_vcpud()
-        arms = Arms(everybody, None)
+        arms = Arms(everybody, None, stage.pace)
     else:
         arms = stage.arms(everybody)
     guests = stage.give(everybody, scenario.orders)
     arms.unmanaged()
 
+    if scenario.collapsed:
+        time.sleep(stage.pace.collapse_s)
     first = _unmanaged(guests, scenario, outcome)
     if scenario.from_start:
         _watch_start(stage, arms, guests, outcome)
@@ -177,7 +176,6 @@ def _counts(arms: Arms, guests: Sequence[Guest], count: int) -> dict[str, int]:
 
 def _unmanaged(guests: list[Guest], scenario: Scenario, outcome: Outcome) -> list[Block]:
     if scenario.collapsed:
-        time.sleep(COLLAPSE_S)
         blocks = measure_collapsed(guests, "unmanaged", most_s=COLLAPSED_S)
     else:
         blocks = [measure(guests, "unmanaged", STATIC_BLOCK_S, judged=True)]
@@ -193,7 +191,7 @@ def _watch_start(stage: Stage, arms: Arms, guests: list[Guest], outcome: Outcome
         time.sleep(5.0)
         outcome.started_ns = time.monotonic_ns()
         vcpud = stage.fresh_vcpud()
-        time.sleep(WATCH_S)
+        time.sleep(stage.pace.watch_s)
     arms.adopt(vcpud)
     outcome.moments = timeline.moments
     found = settle_s(timeline.moments, outcome.started_ns)
@@ -270,7 +268,7 @@ def neighbour_leaves(stage: Stage, orders: dict[str, Order]) -> Outcome:
     arms = stage.arms(guests)
     stage.give(guests, orders)
     arms.managed()
-    wait_until_quiet(guests)
+    wait_until_quiet(guests, stage.pace)
     survivor = guests[0]
     stage.bench.destroy(guests[1].name)
     left_s = time.monotonic()
@@ -278,7 +276,7 @@ def neighbour_leaves(stage: Stage, orders: dict[str, Order]) -> Outcome:
     late = [measure([survivor], "managed", 2.0) for _ in range(5)]
     took_s = time.monotonic() - left_s
     say(f"  {took_s:.0f} s after: {describe(late[-1])}")
-    alone = Arms([survivor], stage.vcpud)
+    alone = Arms([survivor], stage.vcpud, stage.pace)
     stage.paused_vcpud([survivor])
     rates = {}
     for count in range(1, survivor.shape.vcpus + 1):

@@ -6,7 +6,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from lab.arms import Arms, let_go, set_online
+from lab.arms import PACE, Arms, let_go, set_online
 from lab.board import IDLE
 from lab.managed import Vcpud
 from lab.paths import BUILD
@@ -32,6 +32,7 @@ class Stage:
     Attributes:
         slack: Factor on times that judge pace rather than function; large in the short form, so that a noisy machine
             does not block a good change.
+        pace: How long to wait.
         policy: What a new vcpud is configured with, None for its own default.
     """
 
@@ -45,6 +46,7 @@ class Stage:
         self.reserved_s = 0.0
         self.vcpud: Vcpud | None = None
         self.slack = 1.0
+        self.pace = PACE
         self.policy: str | None = None
         self._started = 0
 
@@ -105,13 +107,13 @@ class Stage:
         vcpud.pause()
         # A part that ended early may have left guests at a count of the lab's own making.
         set_online(guests, {guest.name: guest.shape.vcpus for guest in guests})
-        let_go(vcpud)
+        let_go(vcpud, self.pace.given_back_s)
         set_online(guests, {guest.name: guest.shape.vcpus for guest in guests})
         return vcpud
 
     def arms(self, guests: list[Guest]) -> Arms:
         """Return the arms of ``guests`` with vcpud paused."""
-        return Arms(guests, self.paused_vcpud(guests))
+        return Arms(guests, self.paused_vcpud(guests), self.pace)
 
     def end_vcpud(self) -> None:
         """End vcpud."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Self
 
 import libvirt
 from lab.bench import Bench
+from lab.board import BoardTimeoutError
 from lab.xen.domain import XenGuest, XenShape
-from lab.xen.toolstack import Xen
+from lab.xen.toolstack import Xen, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from lab.domain import Shape
 
 URI = "xen:///system"
+_RECONNECT_S = 60.0
 
 
 class XenBench(Bench):
@@ -59,3 +62,21 @@ class XenBench(Bench):
         for guest in started:
             guest.wait_until_booted()
         return started
+
+    def restart_libvirtd(self) -> None:
+        """Restart dom0's libvirtd and reconnect; the guests run on meanwhile."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection.close()
+        tool("systemctl", "restart", "libvirtd.service")
+        deadline_s = time.monotonic() + _RECONNECT_S
+        while True:
+            try:
+                self.connection = libvirt.open(URI)
+            except libvirt.libvirtError as error:
+                if time.monotonic() > deadline_s:
+                    raise BoardTimeoutError(f"libvirtd did not come back: {error}") from error
+                time.sleep(0.5)
+            else:
+                break
+        for guest in self.guests.values():
+            guest.rebind(self.connection)

@@ -266,6 +266,7 @@ def _furnish(stage: Path, release: str, folder: Path) -> None:
     _write(stage / "etc/machine-id", f"{MACHINE_ID}\n".encode())
     _write(stage / "etc/fstab", b"")
     # What the guests write on their consoles is kept, for the day one does not boot.
+    (stage / "var/log/xen/console").mkdir(parents=True)
     settings = stage / "etc" / "default" / "xen"
     text = settings.read_text() if settings.exists() else ""
     _write(settings, f'{text}\nXENCONSOLED_ARGS="--log=guest"\n'.encode())

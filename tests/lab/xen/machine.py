@@ -2,7 +2,8 @@
 
 Problem: to boot Xen and a Debian dom0 under an emulator takes minutes, and every run wants them fresh.
 Approach: the emulator's own saved state, in the disk's overlay. dom0 says "lab: ready" on its console and waits for a
-word there; between the two nothing of the host is in use, so the machine can be saved. A run works on a copy.
+word there; between the two nothing of the host is in use, so the machine can be saved. A run works on a copy, and on
+a second disk that dom0 has not looked at yet: vcpud need not be copied into it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from lab.daemon import SCRATCH_PARENT, account
+from lab.bench import leave_note
+from lab.daemon import SCRATCH_PARENT, SCRATCH_PREFIX, account
 from lab.image import cached, output
 from lab.stage import say
 from lab.xen.domain import PCPUS
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
     from lab.xen.image import Dom0Image
 
-SCRATCH_PREFIX = "vx-"
 MEMORY_MIB = 2560
+TREE_MIB = 128
+"""Of the second disk: empty in the saved machine, with vcpud on it when it is resumed."""
 XEN_COMMAND_LINE = (
     "dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin=0 com1=115200,8n1 console=com1 "
     "noreboot xpti=no spec-ctrl=no pv-l1tf=no"
@@ -53,18 +56,22 @@ class MachineError(Exception):
 class Machine:
     """A running QEMU with Xen in it, its console, and the directory it shares with dom0."""
 
-    def __init__(self, image: Dom0Image, scheduler: str, disk: Path, root: Path) -> None:
+    def __init__(
+        self, image: Dom0Image, scheduler: str, disk: Path, tree: Path, root: Path
+    ) -> None:
         """Lay out the scratch directory; nothing runs yet.
 
         Args:
             image: What to boot.
             scheduler: As Xen's command line names it.
             disk: Overlay of the image's disk, which the machine writes to.
+            tree: A second disk, only read, of ``TREE_MIB``.
             root: Scratch directory, removed by whoever made it.
         """
         self._image = image
         self._scheduler = scheduler
         self._disk = disk
+        self._tree = tree
         self._root = root
         self._account = account()
         self.job = root / "job"
@@ -108,6 +115,7 @@ class Machine:
             "-chardev", console, "-serial", "chardev:console",
             "-qmp", f"unix:{self._root}/monitor,server=on,wait=off",
             "-drive", f"file={self._disk},if=virtio,format=qcow2,cache=unsafe",
+            "-drive", f"file={self._tree},if=virtio,format=raw,readonly=on",
             "-fsdev", f"local,id=job,path={self.job},security_model=none,multidevs=remap",
             "-device", "virtio-9p-pci,fsdev=job,mount_tag=job",
             *run_as, *more,
@@ -249,7 +257,10 @@ def _boot(image: Dom0Image, scheduler: str, target: Path) -> None:
             str(image.disk),
             str(disk),
         )
-        with Machine(image, scheduler, disk, root) as machine:
+        tree = root / "tree"
+        with tree.open("wb") as stream:
+            stream.truncate(TREE_MIB << 20)
+        with Machine(image, scheduler, disk, tree, root) as machine:
             machine.start(resume=False)
             machine.wait_for(READY, BOOT_S)
             say(f"Xen with sched={scheduler} booted in {time.monotonic() - began_s:.0f} s")
@@ -262,6 +273,7 @@ def scratch() -> Iterator[Path]:
     """Yield a scratch directory with a short path, and remove it."""
     root = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=SCRATCH_PARENT))
     root.chmod(0o711)
+    leave_note(root)
     try:
         yield root
     finally:
@@ -269,8 +281,13 @@ def scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def ready_machine(image: Dom0Image, scheduler: str) -> Iterator[Machine]:
+def ready_machine(image: Dom0Image, scheduler: str, tree: Path) -> Iterator[Machine]:
     """Yield a machine whose dom0 is ready for a job, booted only where no saved state is cached.
+
+    Args:
+        image: What it boots.
+        scheduler: As Xen's command line names it.
+        tree: Its second disk.
 
     Raises:
         MachineError: It does not come up.
@@ -284,6 +301,6 @@ def ready_machine(image: Dom0Image, scheduler: str) -> Iterator[Machine]:
     with scratch() as root:
         disk = root / _DISK
         output("cp", "--sparse=always", "--reflink=auto", str(folder / _DISK), str(disk))
-        with Machine(image, scheduler, disk, root) as machine:
+        with Machine(image, scheduler, disk, tree, root) as machine:
             machine.start(resume=True)
             yield machine

@@ -1,0 +1,182 @@
+"""Faults on Xen: those of the lab that its hypervisor has too, and guests that do not do what Xen asks of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from lab import faults
+from lab.arms import give_back, set_online
+from lab.board import OFFLINE_REFUSED, Kind, Order
+from lab.faults import full, managing, require, shown, wait, wait_until_shrunk
+from lab.xen.domain import PAIR
+from lab.xen.service import restored_by_hand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lab.domain import Guest
+    from lab.managed import Vcpud
+    from lab.xen.stage import XenStage
+
+LOCKED: Final = Order(kind=Kind.KERNEL_LOCK)
+DEFAULT_WEIGHT: Final = 256
+FOUND_OUT_S: Final = 120.0
+RESTORED_S: Final = 90.0
+PARTIAL: Final = 5
+"""What vcpud ends with that could not give back everything in time."""
+WATCHED_S: Final = 45.0
+_TROUBLES: Final = ("vcpu.change.failed", "vcpu.change.refused", "domain.quarantined")
+
+
+def _words(vcpud: Vcpud, name: str) -> str:
+    """Return what vcpud has said of the trouble with a domain."""
+    return " ".join(
+        json.dumps(entry) for entry in vcpud.named(_TROUBLES) if entry.get("domain") == name
+    )
+
+
+def _told(vcpud: Vcpud, name: str, word: str) -> str:
+    """Wait until vcpud has quarantined a domain and named the reason; returns its explanation."""
+    began_s = time.monotonic()
+    while True:
+        quarantined = any(
+            entry.get("domain") == name for entry in vcpud.named(["domain.quarantined"])
+        )
+        if quarantined and word in _words(vcpud, name):
+            break
+        require(vcpud.alive, f"vcpud ended: {vcpud.last_words()}")
+        require(
+            time.monotonic() - began_s < FOUND_OUT_S,
+            f"{name} was not quarantined for {word!r}: {_words(vcpud, name) or 'not a word'}",
+        )
+        time.sleep(0.5)
+    details = (str(entry.get("detail", "")) for entry in vcpud.named(_TROUBLES))
+    return next((detail for detail in details if word in detail), word)
+
+
+def _locked(stage: XenStage, set_name: str) -> tuple[list[Guest], Vcpud]:
+    """Start vcpud into guests that all contend on a kernel lock."""
+    stage.end_vcpud()
+    guests = stage.guests(set_name)
+    set_online(guests, {guest.name: guest.shape.vcpus for guest in guests})
+    stage.give(guests, {guest.name: LOCKED for guest in guests})
+    return guests, stage.fresh_vcpud()
+
+
+def sigterm(stage: XenStage) -> str:
+    """SIGTERM, perhaps in mid-change: the daemon gives back what it can in its 10 s, its restore unit the rest."""
+    guests, vcpud = managing(stage)
+    before = shown(guests)
+    began_s = time.monotonic()
+    code = vcpud.stop()
+    stopped_s = time.monotonic() - began_s
+    require(code in {0, PARTIAL}, f"exit code {code}: {vcpud.last_words()}")
+    require(bool(vcpud.named(["vcpud.stopped"])), "no vcpud.stopped in the log")
+    wait(lambda: all(full(guest) for guest in guests), RESTORED_S, "all CPUs online")
+    took_s = time.monotonic() - began_s
+    rest = "" if code == 0 else ", the rest by vcpud-restore.service"
+    return f"ended after {stopped_s:.1f} s{rest}; all back after {took_s:.1f} s; from {before} to {shown(guests)}"
+
+
+def sigkill_restore(stage: XenStage) -> str:
+    """After SIGKILL ``vcpud restore`` gives everything back, by hand."""
+    with restored_by_hand():
+        return faults.sigkill_restore(stage)
+
+
+def request_ignored(stage: XenStage) -> str:
+    """A guest whose kernel takes no CPU offline: quarantined, and it keeps them all."""
+    guests = stage.guests("pair")
+    willing, deaf = guests
+    deaf.board.write(OFFLINE_REFUSED, 1)
+    time.sleep(2.0)
+    try:
+        guests, vcpud = _locked(stage, "pair")
+        said = _told(vcpud, deaf.name, "did nothing")
+        wait_until_shrunk([willing], vcpud)
+        require(full(deaf), f"{deaf.name} lost a CPU: {shown([deaf])}")
+    finally:
+        deaf.board.write(OFFLINE_REFUSED, 0)
+    give_back(guests, vcpud, stage.pace)
+    return f"{said}; the other was managed; all back: {shown(guests)}"
+
+
+def udev_missing(stage: XenStage) -> str:
+    """A guest that does not bring added CPUs online: found out, said by name, and left alone."""
+    guests, vcpud = _locked(stage, "no_udev")
+    willing, bare = guests
+    wait_until_shrunk([willing], vcpud)
+    vcpud.pause()
+    said = _told(vcpud, bare.name, "udev")
+    require(full(willing), f"{willing.name} was not given back: {shown([willing])}")
+    stage.end_vcpud()
+    stage.bench.destroy(bare.name)
+    return f"{said}; the other was given back: {shown([willing])}"
+
+
+def refused_above_host(stage: XenStage) -> str:
+    """Without ``ignore_host`` a domain wider than the host is never shrunk: it could not be grown again."""
+    stage.ignore_host = False
+    try:
+        guests, vcpud = _locked(stage, "pair")
+        ends_s = time.monotonic() + WATCHED_S
+        while time.monotonic() < ends_s:
+            require(vcpud.alive, f"vcpud ended: {vcpud.last_words()}")
+            require(all(full(guest) for guest in guests), f"shrunk: {shown(guests)}")
+            time.sleep(0.5)
+        words = _words(vcpud, guests[0].name) + vcpud.told("explain", guests[0].name)
+        require("ignore_host" in words, f"nothing said of ignore_host: {words[-600:]}")
+    finally:
+        stage.ignore_host = True
+        stage.end_vcpud()
+    return f"said why, and changed nothing for {WATCHED_S:g} s: {shown(guests)}"
+
+
+def _weight(guest: Guest) -> int:
+    parameters: Any = guest.domain.schedulerParameters()  # annotated wrongly upstream
+    return int(parameters["weight"])
+
+
+def _weights_kept(check: Callable[[XenStage], str]) -> Callable[[XenStage], str]:
+    """Return ``check`` with one thing more to hold: every domain has the weight it was created with."""
+
+    def checked(stage: XenStage) -> str:
+        said = check(stage)
+        guests = stage.bench.guests.values()
+        wait(
+            lambda: all(_weight(guest) == DEFAULT_WEIGHT for guest in guests),
+            RESTORED_S,
+            "all weights back",
+        )
+        return said
+
+    return checked
+
+
+SETS: Final = {
+    "no_udev": (PAIR[0], dataclasses.replace(PAIR[1], name="bare", udev=False)),
+}
+CHECKS: Final[Mapping[str, Callable[[XenStage], str]]] = {
+    "sigkill_restore": _weights_kept(sigkill_restore),
+    "sigterm": _weights_kept(sigterm),
+    "libvirtd_restart": _weights_kept(faults.libvirtd_restart),
+    "domain_destroyed_between_decision_and_change": (
+        faults.domain_destroyed_between_decision_and_change
+    ),
+    "request_ignored": request_ignored,
+    "udev_missing": udev_missing,
+    "refused_above_host": refused_above_host,
+}
+NEEDS_S: Final[Mapping[str, float]] = {
+    "sigkill_restore": 60.0,
+    "sigterm": 60.0,
+    "libvirtd_restart": 90.0,
+    "domain_destroyed_between_decision_and_change": 150.0,
+    "request_ignored": 150.0,
+    "udev_missing": 180.0,
+    "refused_above_host": 120.0,
+}
+QUICK: Final = ("sigterm",)

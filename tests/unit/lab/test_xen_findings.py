@@ -1,0 +1,195 @@
+"""What the Xen lab makes of what it has seen; none of it needs a Xen."""
+
+import pytest
+
+from lab.cells import Block
+from lab.paths import LAB
+from lab.scenarios import Outcome
+from lab.xen import faults
+from lab.xen.books import CpuBooks
+from lab.xen.commands import Commands
+from lab.xen.estimate import Estimate, allowed, judge
+from lab.xen.run import merged, rows, summarise
+from lab.xen.simulated import slowdowns
+from lab.xen.toolstack import Xen
+from lab.xen.trace import Times, parse
+
+S = 1_000_000_000
+
+
+def block(began_s: float, ended_s: float) -> Block:
+    return Block(
+        arm="managed",
+        began_ns=int(began_s * S),
+        ended_ns=int(ended_s * S),
+        rates={},
+        proxies={},
+        active={},
+    )
+
+
+class NoXen(Xen):
+    def __init__(self) -> None:
+        """Nothing to open."""
+
+
+def test_cpu_time_between_two_samples_is_shared_out_evenly() -> None:
+    books = CpuBooks(NoXen())
+    for at_s, used_s in ((0, 0.0), (10, 5.0), (20, 20.0)):
+        books.enter(at_s * S, {1: int(used_s * S)})
+    assert books.pcpus(1, [block(5, 15)]) == pytest.approx(1.0)
+    assert books.pcpus(1, [block(0.5, 1.5), block(12, 14)]) == pytest.approx(3.5 / 3)
+
+
+def test_what_a_domain_used_before_it_was_seen_or_after_is_not_known() -> None:
+    books = CpuBooks(NoXen())
+    books.enter(0, {1: 0})
+    books.enter(10 * S, {1: 0, 2: 0})
+    assert books.pcpus(2, [block(2, 4)]) is None
+    assert books.pcpus(1, [block(8, 12)]) is None
+
+
+def document(
+    verdict: str = "pass", *, passed: bool = True, quick: bool = False
+) -> dict[str, object]:
+    return {
+        "quick": quick,
+        "schedulers": {
+            "credit": {"scenarios": {"kernel_lock": {"verdicts": {"x >= 3": verdict}}}}
+        },
+        "faults": {"sigterm": {"passed": passed}},
+        "skipped": [],
+    }
+
+
+def test_every_bound_and_fault_has_a_line() -> None:
+    assert rows(document()) == [("pass", "credit kernel_lock: x >= 3"), ("pass", "fault sigterm")]
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (document(), 0),
+        (document("inconclusive"), 0),
+        (document("FAIL"), 1),
+        (document(passed=False), 1),
+        (document() | {"skipped": ["credit beside"]}, 1),
+        (document(quick=True) | {"skipped": ["fault sigterm"]}, 0),
+        (document() | {"schedulers": {"credit2": {"error": "QEMU has ended"}}}, 1),
+    ],
+)
+def test_a_run_fails_by_what_is_wrong_and_not_by_what_is_uncertain(
+    found: dict[str, object], status: int
+) -> None:
+    assert summarise(found) == status
+
+
+def test_a_run_of_some_parts_keeps_what_an_earlier_one_has_found_of_the_others() -> None:
+    earlier = document()
+    earlier["schedulers"] = {
+        "credit": {
+            "host": 1,
+            "scenarios": {"beside": {"verdicts": {}}, "kernel_lock": {"verdicts": {}}},
+        },
+        "credit2": {"scenarios": {}},
+    }
+    earlier["faults"] = {"libvirtd_restart": {"passed": True}}
+    found = merged(earlier, document())
+    assert found["schedulers"].keys() == {"credit", "credit2"}
+    assert found["schedulers"]["credit"]["scenarios"].keys() == {"beside", "kernel_lock"}
+    assert found["schedulers"]["credit"]["scenarios"]["kernel_lock"]["verdicts"] == {
+        "x >= 3": "pass"
+    }
+    assert found["faults"].keys() == {"libvirtd_restart", "sigterm"}
+
+
+def test_every_fault_has_its_share_of_the_time() -> None:
+    assert faults.NEEDS_S.keys() == faults.CHECKS.keys()
+    assert set(faults.QUICK) <= faults.CHECKS.keys()
+
+
+@pytest.mark.parametrize(
+    ("exact", "error", "limit"), [(0.9, 0.0, 0.09), (0.1, 0.0, 0.03), (0.5, 0.1, 0.3)]
+)
+def test_an_estimate_may_be_off_by_the_widest_of_three_margins(
+    exact: float, error: float, limit: float
+) -> None:
+    assert allowed(exact, error) == pytest.approx(limit)
+
+
+def test_estimates_are_held_against_the_trace_vcpu_by_vcpu() -> None:
+    outcome = Outcome()
+    exact = {("x1", 0): 0.5, ("x1", 1): 0.0}
+    said = {
+        ("x1", 0): Estimate(ratio=0.45, error=0.0),
+        ("x1", 1): Estimate(ratio=0.06, error=0.01),
+    }
+    judge(outcome, exact, said)
+    assert outcome.figures["worst_error_over_allowed"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("exact", "said"), [(None, Estimate(ratio=0.5, error=0.0)), (0.5, None)])
+def test_a_vcpu_that_nothing_is_known_of_leaves_no_figure_to_pass(
+    exact: float | None, said: Estimate | None
+) -> None:
+    outcome = Outcome()
+    judge(outcome, {("x1", 0): exact}, {("x1", 0): said} if said else {})
+    assert "worst_error_over_allowed" not in outcome.figures
+
+
+def test_the_simulated_set_up_shows_what_the_seed_found() -> None:
+    found = slowdowns("credit", 2, 2_000_000, 0.1)
+    assert found["independent"] == pytest.approx(1.0, abs=0.05)
+    assert found["synchronising"] > 1.5
+
+
+SUMMARY = """\
+Total time: 61.20 seconds (using cpu speed 2.40 GHz)
+|-- Domain 1 --|
+ Runstates:
+     blocked:      31  0.21s  16257142 {  5000|  9000| 90000}
+    full run:       3  0.01s    800000 {   100|   200|   300}
+-- v0 --
+ Runstates:
+     running:    4172 15.00s   8640000 {  1000|  2000|  3000}
+    runnable:    4171 45.00s  25920000 {  1000|  2000|  3000}
+          wake:     100  0.50s    120000 {  1000|  2000|  3000}
+       preempt:    4071 44.50s    260000 {  1000|  2000|  3000}
+     blocked:       2  0.00s     10000 {  1000|  2000|  3000}
+ cpu affinity:     912    4000 {  1000|  2000|  3000}
+   [0]:     500    4000 {  1000|  2000|  3000}
+-- v1 --
+ Runstates:
+     offline:       1 60.00s 144000000 {  1000|  2000|  3000}
+|-- Domain 0 --|
+ Runstates:
+-- v0 --
+ Runstates:
+     running:     900  6.00s     16000 {  1000|  2000|  3000}
+     blocked:     900 54.00s    140000 {  1000|  2000|  3000}
+"""
+
+
+def test_a_trace_says_how_every_vcpu_spent_its_time() -> None:
+    times = parse(SUMMARY)
+    assert times.keys() == {(1, 0), (1, 1), (0, 0)}
+    assert times[1, 0].runnable_ratio == pytest.approx(0.75)
+    assert times[1, 1].runnable_ratio == 0.0
+    assert times[0, 0].blocked == pytest.approx(54.0)
+
+
+def test_nothing_traced_of_a_vcpu_is_not_a_wait_of_zero() -> None:
+    assert Times().runnable_ratio is None
+
+
+def test_commands_run_in_a_process_that_has_them_loaded_as_they_would_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(LAB.parent))
+    with Commands() as commands:
+        told = commands.run(["version"], 60.0)
+        wrong = commands.run(["no-such-command"], 60.0)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "vcpud" in told.stdout
+    assert wrong.returncode == 2
+    assert "no-such-command" in wrong.stderr
