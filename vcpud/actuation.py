@@ -205,7 +205,8 @@ class Actuation:
         for domain in sample.domains:
             original = originals.get(domain.uuid)
             if original is None:
-                if domain.terms.mode is Mode.ENFORCE and self._receive(domain, sample.boot_id):
+                enforced = domain.handed_over is not None and domain.terms.mode is Mode.ENFORCE
+                if enforced and self._receive(domain, sample.boot_id):
                     found.append(domain)
                 continue
             floor = min(domain.terms.min_vcpus, owed.had(original))

@@ -204,10 +204,12 @@ class Agenda:
         for uuid in [uuid for uuid, bar in self.bars.items() if bar.until_ns <= now_ns]:
             del self.bars[uuid]
         found = []
+        silent, expected = self.silent_since_ns, self.expected
         for sample in samples:
-            if sample.uuid in self.silent_since_ns or not sample.troubles.isdisjoint(_SILENT):
+            uuid, troubles = sample.uuid, sample.troubles
+            if uuid in silent or (troubles and not troubles.isdisjoint(_SILENT)):
                 self._silence(sample, now_ns)
-            if sample.uuid in self.expected:
+            if uuid in expected:
                 change = self._foreign(sample, now_ns, foreign)
                 if change is not None:
                     found.append(change)

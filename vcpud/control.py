@@ -331,7 +331,7 @@ class ControlLoop:
     def _decide(self, demand: HostDemand, now_ns: int) -> tuple[Plan, tuple[Blocked, ...]]:
         situation = guard.Situation(
             samples=self._running,
-            demands={domain.uuid: domain for domain in demand.domains},
+            demands=self._tracks.demands,
             busy=frozenset(self._agenda.courses) | self._docket.tried(),
             barred=self._agenda.barred(self._docket, self._running, now_ns),
             changed_at_ns=self._agenda.changed_at_ns,

@@ -122,14 +122,18 @@ class VcpuCounters:
     def totals(self) -> tuple[int | None, int | None]:
         """Run time and run delay of all vCPUs together, each None where one does not tell it."""
         width = len(self.indices)
-        return _total(self.counts[:width]), _total(self.counts[width : 2 * width])
+        counts: tuple[Any, ...] = self.counts
+        if 0 < 2 * width <= len(counts):
+            try:
+                return sum(counts[:width]), sum(counts[width : 2 * width])
+            except TypeError:
+                pass  # some vCPU does not tell
+        return _total(self.run_ns), _total(self.run_delay_ns)
 
 
-def _total(column: tuple[Any, ...]) -> int | None:
-    try:
-        return sum(column) if column else None
-    except TypeError:  # a None among them
-        return None
+def _total(column: Column) -> int | None:
+    known = [count for count in column if count is not None]
+    return sum(known) if 0 < len(known) == len(column) else None
 
 
 make_counters = maker(VcpuCounters)

@@ -155,14 +155,14 @@ def water_filled(available_pcpus: float, claims: Sequence[Claim]) -> dict[Uuid, 
     share = {}
     left = available_pcpus
     weight = sum([mine for _, mine, _, _ in claims])
-    for uuid, mine, want, _ in sorted(claims, key=_thirst):
+    thirsts = [want / mine for _, mine, want, _ in claims]
+    for place in sorted(range(len(claims)), key=thirsts.__getitem__):
+        uuid, mine, want, _ = claims[place]
         fair = left * mine / weight
         share[uuid] = taken = min(want, fair)
         left = left - taken if taken < left else 0.0
         weight -= mine
-    return {uuid: min(share[uuid] + left, most) for uuid, _, _, most in claims}
-
-
-def _thirst(claim: Claim) -> float:
-    _, mine, want, _ = claim
-    return want / mine
+    return {
+        uuid: most if (open_to := share[uuid] + left) > most else open_to
+        for uuid, _, _, most in claims
+    }

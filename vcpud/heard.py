@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import itemgetter
+from typing import TypeAlias
 
 from vcpud.demand import Progress
 from vcpud.model import CpuAccounting, GuestReading, LockWait, RunQueue
-from vcpud.swift import changer
+from vcpud.swift import changer, maker
 
 MOST_PER_CYCLE = 16
 """No processor retires more instructions in a cycle."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """Host-side counters of one domain, summed over its vCPUs."""
-
-    at_ns: int
-    run_ns: int
-    delay_ns: int | None
+Point: TypeAlias = tuple[int, int, int | None]
+"""Host-side counters of one domain, summed over its vCPUs: when, run time and run delay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +106,13 @@ def _accounting(
     if last is None or now.taken_at_ns <= last.taken_at_ns:
         return _with_accounting(heard, now, perf)
     # The host's counters must cover the guest's window; if not yet, wait for the next sample.
-    if not points or points[-1].at_ns < now.taken_at_ns:
+    if not points or points[-1][0] < now.taken_at_ns:
         return heard
     old = {cpu.index: cpu for cpu in last.cpus}
     pairs = [(old[cpu.index], cpu) for cpu in now.cpus if cpu.index in old]
-    user_ns = sum(new.user_ns - was.user_ns for was, new in pairs)
-    system_ns = sum(new.system_ns - was.system_ns for was, new in pairs)
-    idle_ns = sum(new.idle_ns - was.idle_ns for was, new in pairs)
+    user_ns = sum([new.user_ns - was.user_ns for was, new in pairs])
+    system_ns = sum([new.system_ns - was.system_ns for was, new in pairs])
+    idle_ns = sum([new.idle_ns - was.idle_ns for was, new in pairs])
     if not pairs or user_ns < 0 or system_ns < 0:
         return replace(heard, accounting=now, perf=perf, system_ratio=None)
     busy_ns = user_ns + system_ns
@@ -138,11 +134,12 @@ def _accounting(
     if began is None or ended is None:
         return heard
     window_ns = now.taken_at_ns - last.taken_at_ns
-    progress = Progress(
+    online = now.online
+    progress = _make_progress(
         began_at_ns=last.taken_at_ns,
         ended_at_ns=now.taken_at_ns,
         rate_pcpus=max(ended - began, 0.0) / window_ns * worth,
-        active_vcpus=len(now.online) if now.online == last.online else None,
+        active_vcpus=len(online) if online == last.online else None,
         worth_ratio=worth,
     )
     return _with_progress(heard, progress)
@@ -163,25 +160,29 @@ def _run_at(points: tuple[Point, ...], at_ns: int) -> float | None:
     place = bisect_left(points, at_ns, key=_AT)
     if place == len(points):
         return None
-    after = points[place]
-    if at_ns == after.at_ns:
-        return float(after.run_ns)
+    after_ns, ran_ns, _ = points[place]
+    if at_ns == after_ns:
+        return float(ran_ns)
     if place == 0:
         return None
-    before = points[place - 1]
-    share = (at_ns - before.at_ns) / (after.at_ns - before.at_ns)
-    return before.run_ns + share * (after.run_ns - before.run_ns)
+    before_ns, run_ns, _ = points[place - 1]
+    share = (at_ns - before_ns) / (after_ns - before_ns)
+    return run_ns + share * (ran_ns - run_ns)
 
 
 def _counted(heard: Heard, guest: GuestReading, active_vcpus: int) -> int:
     """Active vCPUs to normalise by: the most that were online at either end of the window."""
-    sets = [part.online for part in (heard.accounting, guest.accounting) if part is not None]
-    return max((len(online) for online in sets), default=active_vcpus)
+    known, now = heard.accounting, guest.accounting
+    if now is None or known is None or known is now:
+        either = known or now
+        return active_vcpus if either is None else len(either.online)
+    return max(len(known.online), len(now.online))
 
 
+_make_progress = maker(Progress)
 _with_accounting = changer(Heard, "accounting", "perf")
 _with_shares = changer(Heard, "system_ratio", "steal_ratio")
 _with_progress = changer(Heard, "progress")
 _with_locks = changer(Heard, "locks", "lock_wait_ratio")
 _with_queue = changer(Heard, "run_queue", "queued_tasks")
-_AT = attrgetter("at_ns")
+_AT = itemgetter(0)

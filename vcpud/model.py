@@ -93,7 +93,7 @@ class CpuAccounting:
 
     @property
     def online(self) -> frozenset[int]:
-        return frozenset(cpu.index for cpu in self.cpus)
+        return frozenset([cpu.index for cpu in self.cpus])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 from vcpud.demand import (
@@ -40,6 +41,8 @@ SPARE_NS = 30 * NS_PER_S
 """How much longer they may stay: letting go of one at each sample would cost more than it saves."""
 KEPT_UNHEARD = 8
 """How many are kept while a guest says nothing that they could be matched with."""
+RECENT = 16
+"""How many stand apart from those before: all that is kept would be copied at each sample."""
 RUN_TICK_NS = 20 * NS_PER_MS
 """`vcpu.N.time` counts in ticks of 10 ms, off by one at either end of a window."""
 MIN_AVAILABLE_RATIO = 0.1
@@ -70,7 +73,8 @@ class Track:
         weight: Its share of its pool.
         active_vcpus: vCPUs its guest may schedule on.
         most_vcpus: Its ceiling.
-        points: Host readings kept, oldest first.
+        older: Host readings kept, oldest first, but for those in `points`.
+        points: The latest of them, oldest first.
         used_pcpus: Run time per unit of time, smoothed.
         run_delay_pcpus: Run delay per unit of time, smoothed.
         absurd: Its counters ran faster than the clock, or backwards.
@@ -81,6 +85,7 @@ class Track:
     weight: int
     active_vcpus: int
     most_vcpus: int
+    older: tuple[Point, ...] = ()
     points: tuple[Point, ...] = ()
     used_pcpus: float | None = None
     run_delay_pcpus: float | None = None
@@ -112,12 +117,14 @@ def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
     """
     known, said = before.domains, before.demands
     tracks: dict[Uuid, Track] = {}
+    running: list[Track] = []
     for domain in sample.domains:
         track = known.get(domain.uuid)
         if track is None or domain is not track.sample:
             track = _track(track, domain)
         tracks[domain.uuid] = track
-    running = [one for one in tracks.values() if Trouble.PAUSED not in one.sample.troubles]
+        if _PAUSED not in domain.troubles:
+            running.append(track)
     unmanaged_pcpus = _unmanaged(before, sample, running)
     pools, entitled = _pools(sample, running, unmanaged_pcpus)
     demands: dict[Uuid, DomainDemand] = {}
@@ -141,8 +148,9 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
     terms, guest = sample.terms, sample.guest
     active = sample.live_vcpus if sample.online is None else len(sample.online)
     # Where weight counts per vCPU, a domain's share is that of all of them together.
-    counted = max(active, 1) if sample.share_unit is ShareUnit.VCPU else 1
-    weight = sample.weight * counted
+    weight = sample.weight
+    if sample.share_unit is _PER_VCPU:
+        weight *= max(active, 1)
     most = sample.max_vcpus
     if terms.max_vcpus is not None:
         most = min(most, terms.max_vcpus)
@@ -155,56 +163,82 @@ def _track(before: Track | None, sample: DomainSample) -> Track:
         before = _make_track(sample, weight, active, most)
     else:
         told = before.sample.guest
-    points, used_pcpus, run_delay_pcpus, absurd = _host_side(before, sample)
+    host = older, points, _, _, _ = _host_side(before, sample)
     heard = before.heard
     if guest is not told or (guest is not None and guest.accounting is not heard.accounting):
-        heard = hear(heard, guest, points, before.active_vcpus, _perf(sample))
-    return _make_track(
-        sample, weight, active, most, points, used_pcpus, run_delay_pcpus, absurd, heard
-    )
+        heard = hear(heard, guest, older + points, before.active_vcpus, _perf(sample))
+    return _make_track(sample, weight, active, most, *host, heard)
 
 
-_HostSide: TypeAlias = tuple[tuple[Point, ...], float | None, float | None, bool]
+_NO_POINT: Point = (-1, 0, None)
+_Points: TypeAlias = tuple[Point, ...]
+_HostSide: TypeAlias = tuple[_Points, _Points, float | None, float | None, bool]
 """What the host's counters say of one domain: readings kept, use, run delay, absurd or not."""
 
 
 def _host_side(track: Track, sample: DomainSample) -> _HostSide:
-    """Run time and run delay per unit of time, smoothed."""
+    """Run time and run delay per unit of time, smoothed; each domain and cycle comes by here."""
     points, used, delay_pcpus = track.points, track.used_pcpus, track.run_delay_pcpus
     now_ns = sample.taken_at_ns
-    if points and now_ns <= points[-1].at_ns:
-        return points, used, delay_pcpus, track.absurd
-    vcpus, old = sample.vcpus, track.sample.vcpus
-    replugged = False
-    if vcpus is old and points and points[-1].at_ns == track.sample.taken_at_ns:
-        # The very same counters: nothing ran and nothing waited.
-        point = _make_point(now_ns, points[-1].run_ns, points[-1].delay_ns)
+    last_ns, last_run_ns, last_delay_ns = points[-1] if points else _NO_POINT
+    if now_ns <= last_ns:
+        return track.older, points, used, delay_pcpus, track.absurd
+    if sample.vcpus is track.sample.vcpus and last_ns == track.sample.taken_at_ns:
+        total_ns, delay_ns = last_run_ns, last_delay_ns  # the very same: nothing ran or waited
     else:
-        total_ns, waited_ns = vcpus.totals()
-        if total_ns is None:
-            return points, used, delay_pcpus, False
-        point = _make_point(now_ns, total_ns, waited_ns)
-        replugged = vcpus.indices != old.indices
+        told_ns, delay_ns = sample.vcpus.totals()
+        if told_ns is None:
+            return track.older, points, used, delay_pcpus, False
+        total_ns = told_ns
+    point = now_ns, total_ns, delay_ns
     if not points:
-        return (point,), used, delay_pcpus, False
-    last = points[-1]
-    window_ns = now_ns - last.at_ns
-    run_ns = point.run_ns - last.run_ns
-    count = len(vcpus)
+        return (), (point,), used, delay_pcpus, False
+    window_ns, run_ns = now_ns - last_ns, total_ns - last_run_ns
+    count = len(sample.vcpus.indices)
     # An unplugged vCPU takes its counters away, a plugged one brings new ones: start over.
+    replugged = sample.vcpus.indices != track.sample.vcpus.indices
     if replugged or run_ns < 0 or run_ns > window_ns * count * 1.25 + RUN_TICK_NS * count:
-        return (point,), used, delay_pcpus, not replugged
-    keep = math.exp(-window_ns / SMOOTH_NS)
-    if point.delay_ns is None or last.delay_ns is None:
-        delay_pcpus = None
-    elif point.delay_ns >= last.delay_ns:
-        delay = min((point.delay_ns - last.delay_ns) / window_ns, float(count))
-        delay_pcpus = _smooth(delay_pcpus, delay, keep)
+        return (), (point,), used, delay_pcpus, not replugged
+    keep = _keep(window_ns)
+    use = run_ns / window_ns
+    used = use if used is None else keep * used + (1 - keep) * use
+    delay_pcpus = _delay(delay_pcpus, last_delay_ns, delay_ns, window_ns, count)
+    older, points = _kept(track, sample)
+    return older, (*points, point), used, delay_pcpus, False
+
+
+def _delay(
+    known: float | None, before_ns: int | None, now_ns: int | None, window_ns: int, count: int
+) -> float | None:
+    """Run delay per unit of time, smoothed; one that runs backwards moves nothing."""
+    if before_ns is None or now_ns is None:
+        return None
+    if now_ns < before_ns:
+        return known
+    delay = (now_ns - before_ns) / window_ns
+    if delay > count:
+        delay = float(count)
+    keep = _keep(window_ns)
+    return delay if known is None else keep * known + (1 - keep) * delay
+
+
+@lru_cache(maxsize=64)
+def _keep(window_ns: int) -> float:
+    """What smoothing keeps of what was, for any spacing: exp(-window / SMOOTH_NS)."""
+    return math.exp(-window_ns / SMOOTH_NS)
+
+
+def _kept(track: Track, sample: DomainSample) -> tuple[_Points, _Points]:
+    """Host readings to go on with, before the one of now is added."""
+    older, points = track.older, track.points
     if sample.guest is None and track.heard.accounting is None:
-        points = points[1 - KEPT_UNHEARD :]
-    elif points[0].at_ns < now_ns - KEPT_NS - SPARE_NS:
-        points = tuple(one for one in points if one.at_ns >= now_ns - KEPT_NS)
-    return (*points, point), _smooth(used, run_ns / window_ns, keep), delay_pcpus, False
+        return (), (older + points)[1 - KEPT_UNHEARD :]
+    since_ns = sample.taken_at_ns - KEPT_NS
+    if (older or points)[0][0] < since_ns - SPARE_NS:
+        older, points = tuple([one for one in older + points if one[0] >= since_ns]), ()
+    elif len(points) > RECENT:
+        older, points = older + points, ()
+    return (older, points) if points else (older[:-1], older[-1:])
 
 
 def _perf(sample: DomainSample) -> tuple[int, int] | None:
@@ -213,17 +247,9 @@ def _perf(sample: DomainSample) -> tuple[int, int] | None:
     return sample.cycles, sample.instructions
 
 
-def _smooth(before: float | None, now: float, keep: float) -> float:
-    """Exponential smoothing: `keep` of what was, exp(-window / SMOOTH_NS) for any spacing."""
-    if before is None:
-        return now
-    return keep * before + (1 - keep) * now
-
-
 def _claim(track: Track) -> Claim:
     most = float(track.most_vcpus)
-    queued = track.heard.queued_tasks
-    wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, queued, most)
+    wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, track.heard.queued_tasks, most)
     return track.sample.uuid, float(track.weight), wanted, most
 
 
@@ -261,8 +287,8 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
     )
 
 
+_PAUSED, _PER_VCPU = Trouble.PAUSED, ShareUnit.VCPU  # an enumeration takes its time to say so
 _make_track = maker(Track)
-_make_point = maker(Point)
 _make_demand = maker(DomainDemand)
 
 
@@ -279,10 +305,12 @@ def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> 
         points = track.points
         if len(points) > 1:
             # These may be further apart than two samples of the host, and older.
-            one, other = points[-2], points[-1]
-            managed_ns += (other.run_ns - one.run_ns) * window_ns // (other.at_ns - one.at_ns)
+            (was_ns, run_ns, _), (at_ns, more_ns, _) = points[-2:]
+            ran_ns, over_ns = more_ns - run_ns, at_ns - was_ns
+            managed_ns += ran_ns if over_ns == window_ns else ran_ns * window_ns // over_ns
+    keep = _keep(window_ns)
     rate = max(busy_ns - managed_ns, 0) / window_ns
-    return _smooth(before.unmanaged_pcpus, rate, math.exp(-window_ns / SMOOTH_NS))
+    return keep * before.unmanaged_pcpus + (1 - keep) * rate
 
 
 def _pools(
@@ -298,7 +326,7 @@ def _pools(
         inside = members.get(pool.name, [])
         unmanaged = unmanaged_pcpus * pool.pcpus / all_pcpus
         available = max(pool.pcpus - unmanaged, MIN_AVAILABLE_RATIO * pool.pcpus)
-        entitled |= water_filled(available, [_claim(t) for t in inside])
+        entitled |= water_filled(available, list(map(_claim, inside)))
         active = sum([t.active_vcpus for t in inside])
         delays = [t.run_delay_pcpus for t in inside if t.run_delay_pcpus is not None]
         pools.append(

@@ -22,6 +22,7 @@ from vcpud.model import HostSample
 from vcpud.record import CycleRecord
 from vcpud.recording import older, samples
 from vcpud.recording.codec import CycleReader, CycleWriter, UnreadableError, plain, read
+from vcpud.swift import maker
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
 from vcpud.version import version
@@ -51,6 +52,7 @@ _WRONG = (
     RecursionError,
 )
 _NO_DEMAND = HostDemand(window_ns=0, pools=(), domains=())
+_cycle = maker(CycleRecord)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +291,7 @@ class Recording:
         try:
             for line in self._lines:
                 cycle, began_ns, took_ns, seen, told = json.loads(line)
-                yield CycleRecord(
+                yield _cycle(
                     cycle=cycle,
                     began_ns=began_ns + shift_ns,
                     ended_ns=began_ns + shift_ns + took_ns,

@@ -237,14 +237,21 @@ class SampleReader:
         if self._older:
             pairs = zip(was.domains, changes, strict=True)
             changes = [older.told(before.vcpus, entry) for before, entry in pairs]
-        domains = [
-            before
-            if entry == 0
-            else self._domain(before, entry, step_ns)
-            if type(entry) is list
-            else self._later(read(DomainSample, entry))
-            for before, entry in zip(was.domains, changes, strict=True)
-        ]
+        domains: list[DomainSample] = []
+        for before, entry in zip(was.domains, changes, strict=True):
+            if type(entry) is not list:
+                domain = before if entry == 0 else self._later(read(DomainSample, entry))
+            elif entry and type(entry[0]) is list:
+                domain = self._domain(before, entry, step_ns)
+            else:
+                up_ns = before.booted_for_ns
+                domain = _counted(
+                    before,
+                    before.taken_at_ns + step_ns,
+                    None if up_ns is None else up_ns + step_ns,
+                    _applied(before.vcpus, entry),
+                )
+            domains.append(domain)
         return _sample(
             was,
             was.taken_at_ns + step_ns,
@@ -253,14 +260,6 @@ class SampleReader:
         )
 
     def _domain(self, was: DomainSample, entry: list[Any], step_ns: int) -> DomainSample:
-        if not entry or type(entry[0]) is not list:
-            booted = was.booted_for_ns
-            return _counted(
-                was,
-                was.taken_at_ns + step_ns,
-                None if booted is None else booted + step_ns,
-                _applied(was.vcpus, entry) if entry else was.vcpus,
-            )
         (taken, up, online_taken, said, perf), *counters = entry
         booted, online, guest = was.booted_for_ns, was.online_taken_at_ns, was.guest
         cycles, instructions = was.cycles, was.instructions
@@ -278,7 +277,7 @@ class SampleReader:
             was.taken_at_ns + taken + step_ns,
             booted,
             online,
-            _applied(was.vcpus, counters) if counters else was.vcpus,
+            _applied(was.vcpus, counters),
             guest,
             cycles,
             instructions,
@@ -299,7 +298,11 @@ class SampleReader:
         )
 
     def _part(self, kind: Any, data: Any) -> Any:
-        return self._later_part(read(int | None if kind is None else kind | None, data))
+        if kind is not None:
+            return self._later_part(read(kind | None, data))
+        if data is not None and type(data) is not int:
+            raise UnreadableError("expected a number")
+        return data
 
     def _later_part(self, part: Any) -> Any:
         if not self._shift_ns or part is None or type(part) is int:
@@ -320,6 +323,8 @@ class SampleReader:
 
 
 def _applied(was: VcpuCounters, changes: list[int]) -> VcpuCounters:
+    if not changes:
+        return was
     counts: tuple[Any, ...] = was.counts
     if len(changes) == len(counts) and not was.errors_ns:
         return make_counters(was.indices, tuple(map(add, counts, changes)), ())
@@ -338,21 +343,23 @@ def _part_applied(was: Any, change: list[int]) -> Any:
             return _accounting(
                 taken_at_ns + first,
                 tuple(
-                    _times(
-                        cpu.index,
-                        cpu.user_ns + user,
-                        cpu.system_ns + system,
-                        cpu.idle_ns + idle,
-                        (cpu.steal_ns or 0) + steal,
-                    )
-                    for cpu, user, system, idle, steal in parts
+                    [
+                        _times(
+                            cpu.index,
+                            cpu.user_ns + user,
+                            cpu.system_ns + system,
+                            cpu.idle_ns + idle,
+                            (cpu.steal_ns or 0) + steal,
+                        )
+                        for cpu, user, system, idle, steal in parts
+                    ]
                 ),
             )
         case RunQueue(taken_at_ns=taken_at_ns, cpus=queues):
             waits = zip(queues, change[1:], strict=True)
             return _queue(
                 taken_at_ns + first,
-                tuple(_queue_wait(one.index, one.wait_ns + wait) for one, wait in waits),
+                tuple([_queue_wait(one.index, one.wait_ns + wait) for one, wait in waits]),
             )
         case LockWait(taken_at_ns=taken_at_ns, waits=count, wait_ns=wait_ns):
             return _locks(taken_at_ns + first, count + change[1], wait_ns + change[2])

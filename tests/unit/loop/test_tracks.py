@@ -234,6 +234,30 @@ def test_a_paused_domain_uses_nothing_whatever_it_used_before() -> None:
     assert demand.pools[0].available_pcpus == pytest.approx(1.0, abs=0.01)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("last_s", [20, 60, 119, 200])
+def test_readings_of_two_minutes_are_kept_for_a_guest_that_speaks_seldom(last_s: int) -> None:
+    first = GuestReading(accounting=accounting(2.5, 1.0, 0.0))
+    samples = [
+        host(at, domain(at, at, guest=None if at == 2 else first)) for at in range(2, last_s + 1)
+    ]
+    tracks, _ = fold(*samples)
+    kept = tracks.domains["u"].older + tracks.domains["u"].points
+    times = [at_ns // S for at_ns, _, _ in kept]
+    assert times == list(range(times[0], last_s + 1)), "none is lost, none is there twice"
+    assert times[0] == 2 or last_s - 150 <= times[0] <= last_s - 120
+    # Its second word is held against the host's counters of all the time since its first.
+    second = GuestReading(accounting=accounting(last_s + 0.5, 10.0, 0.0))
+    _, demand = fold(*samples, host(last_s + 1, domain(last_s + 1, last_s + 1, guest=second)))
+    progress = demand.domains[0].progress  # type: ignore[attr-defined]
+    assert (progress is None) == (times[0] > 2)
+
+
+def test_few_readings_are_kept_of_a_guest_that_says_nothing() -> None:
+    tracks, _ = fold(*(host(at, domain(at, at)) for at in range(50)))
+    track = tracks.domains["u"]
+    assert [at_ns // S for at_ns, _, _ in track.older + track.points] == list(range(42, 50))
+
+
 def test_an_unchanged_sample_object_costs_no_new_track() -> None:
     paused = domain(0, 5, troubles=frozenset({Trouble.PAUSED}))
     first, _ = fold(host(0, paused))
