@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import platform
 import sys
@@ -16,7 +17,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcpud.commands import ask, doctor, enforce, explain, mend, record, report, serve, top
 from vcpud.commands.common import EXIT_CODES, output_option, say, say_json
 from vcpud.errors import ConfigError, VcpudError
 from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GROUP = "vcpud.commands"
+MODULES = {
+    "serve": ("run", "dry-run", "check-config"),
+    "ask": ("status", "list", "set", "pause", "resume", "release", "hold", "reload"),
+    "top": ("top",),
+    "explain": ("explain",),
+    "doctor": ("doctor",),
+    "mend": ("restore", "deadman"),
+    "enforce": ("enable-enforce", "disable-enforce"),
+    "record": ("record", "replay"),
+    "report": ("report",),
+}
+"""Where the commands are, in the order of the help: who names one waits for no other's libraries."""
 _EXAMPLES = f"""\
 examples:
   vcpud check-config --print          what is configured, and where it was written
@@ -46,7 +58,8 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of the process."""
-    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(*arguments[:1])
     options = parser.parse_args(arguments)
     try:
         code = options.handler(options)
@@ -76,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str = "") -> argparse.ArgumentParser:
+    """Every command, or where that is known the module of this one."""
     parent = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common = parent.add_argument_group("for every command")
     common.add_argument(
@@ -98,8 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vcpud {version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for commands in (serve, ask, top, explain, doctor, mend, enforce, record, report):
-        commands.add_to(subparsers, parent)
+    named = [module for module, words in MODULES.items() if command in words]
+    for module in named or MODULES:
+        importlib.import_module(f"vcpud.commands.{module}").add_to(subparsers, parent)
+    if named:
+        return parser
     show = subparsers.add_parser(
         "version",
         parents=[parent],

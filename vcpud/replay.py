@@ -23,7 +23,6 @@ from vcpud.model import (
     Effect,
     HostEvent,
     HostSample,
-    Original,
     Reason,
     Refused,
     SetLive,
@@ -244,26 +243,6 @@ class ReplayInbox:
 
     def drain(self) -> tuple[Request, ...]:
         return () if self._tape.ended else self._tape.current.requests
-
-
-class MemoryLedger:
-    """The `Ledger` port for a world that owes nobody anything."""
-
-    def __init__(self) -> None:
-        self._originals: dict[Uuid, Original] = {}
-
-    def remember(self, original: Original) -> None:
-        self._originals.setdefault(original.uuid, original)
-
-    def amend(self, original: Original) -> None:
-        self._originals[original.uuid] = original
-
-    def forget(self, *uuids: Uuid) -> None:
-        for uuid in uuids:
-            self._originals.pop(uuid, None)
-
-    def outstanding(self) -> tuple[Original, ...]:
-        return tuple(self._originals.values())
 
 
 # --------------------------------------------------------------------------------- the backend

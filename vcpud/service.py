@@ -29,6 +29,7 @@ from vcpud.inbox import Answers, SocketInbox
 from vcpud.killswitch import SwitchedInbox
 from vcpud.ledger import FileLedger, HostLock, clear_hold, read_hold, write_hold
 from vcpud.log import LogRecorder
+from vcpud.memory import NoRequests
 from vcpud.metrics import Metrics
 from vcpud.notify import Notifier
 from vcpud.overrides import Overrides
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from vcpud.ports import Ledger, Recorder
     from vcpud.record import CycleRecord
     from vcpud.recording.files import RecordingWriter
-    from vcpud.requests import Request
     from vcpud.settings import Settings
     from vcpud.terms import Wishes
 
@@ -101,13 +101,6 @@ class Recorded:
         if self._failed and self._writer.cycles > written:
             self._log.info("recording.recovered", path=str(self._writer.path))
             self._failed = False
-
-
-class NoRequests:
-    """An `Inbox` nobody can write to."""
-
-    def drain(self) -> tuple[Request, ...]:
-        return ()
 
 
 class PartLedger:

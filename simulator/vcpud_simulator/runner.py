@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.control import ControlLoop
 from vcpud.limits import Limits
-from vcpud.model import Accepted, Original, Uuid
+from vcpud.memory import MemoryLedger, NoRequests
+from vcpud.model import Accepted
 from vcpud.requests import LoopSettings
 from vcpud_simulator.hypervisor import SimulatedClock, SimulatedHypervisor
 from vcpud_simulator.meter import DomainResult, Meter, Point
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from vcpud.policy import Policy
     from vcpud.ports import Recorder
     from vcpud.record import ChangeRecord, CycleRecord
-    from vcpud.requests import Request
     from vcpud_simulator.scenario import Scenario
 
 __all__ = ["UNMANAGED", "Decided", "DomainResult", "Point", "RunResult", "run"]
@@ -190,30 +190,3 @@ class Notes:
             self.policy_errors[error] = self.policy_errors.get(error, 0) + 1
         if self._recorder is not None:
             self._recorder.record(record)
-
-
-class MemoryLedger:
-    """A `Ledger` for hosts that end with the run."""
-
-    def __init__(self) -> None:
-        self._kept: dict[Uuid, Original] = {}
-
-    def remember(self, original: Original) -> None:
-        self._kept.setdefault(original.uuid, original)
-
-    def amend(self, original: Original) -> None:
-        self._kept[original.uuid] = original
-
-    def forget(self, *uuids: Uuid) -> None:
-        for uuid in uuids:
-            self._kept.pop(uuid, None)
-
-    def outstanding(self) -> tuple[Original, ...]:
-        return tuple(self._kept.values())
-
-
-class NoRequests:
-    """An `Inbox` nobody can write to."""
-
-    def drain(self) -> tuple[Request, ...]:
-        return ()

@@ -30,14 +30,15 @@ from vcpud.hypervisor.options import LibvirtOptions
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.limits import Limits
 from vcpud.log import LogRecorder
+from vcpud.memory import MemoryLedger, NoRequests
 from vcpud.metrics import Metrics
 from vcpud.model import Mode, Terms
 from vcpud.notify import Notifier
 from vcpud.policy import load
 from vcpud.recording.comparison import Comparison
-from vcpud.replay import MemoryLedger, ReplayClock, ReplayedHypervisor, ReplayInbox, Tape
+from vcpud.replay import ReplayClock, ReplayedHypervisor, ReplayInbox, Tape
 from vcpud.requests import LoopSettings
-from vcpud.service import FanOut, NoRequests
+from vcpud.service import FanOut
 from vcpud.status import LatestCycle
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_S

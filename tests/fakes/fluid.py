@@ -20,13 +20,13 @@ from fakes.host import FakeDomain, FakeHost
 from fakes.ports import SimulatedClock
 from vcpud.control import ControlLoop
 from vcpud.limits import Limits
+from vcpud.memory import MemoryLedger, NoRequests
 from vcpud.model import EventKind, Mode, Terms, Uuid
 from vcpud.plan import Verdict
 from vcpud.policy import Policy
 from vcpud.record import ChangeRecord, CycleRecord
 from vcpud.requests import LoopSettings
 from vcpud.units import NS_PER_MS, NS_PER_S
-from vcpud_simulator.runner import MemoryLedger, NoRequests
 
 STEP_NS = 100 * NS_PER_MS
 ENFORCE = Terms(mode=Mode.ENFORCE)

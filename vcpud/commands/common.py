@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcpud import config
 from vcpud.errors import ConfigError, UnreachableError
 from vcpud.settings import CONFIG_PATH, RUNTIME_DIR, STATE_DIR, Settings
 from vcpud.text import printable
@@ -34,6 +33,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
     Raises:
         ConfigError: Lists every mistake.
     """
+    from vcpud import config  # noqa: PLC0415  its libraries take longer than most commands
+
     named = getattr(options, "config", None)
     settings = config.load(named or CONFIG_PATH, explicit=named is not None)
     instead = {
@@ -55,6 +56,8 @@ def settings_to_restore(options: argparse.Namespace) -> tuple[Settings, bool]:
         return settings_of(options), True
     except ConfigError as error:
         sys.stderr.write(f"{error}\nvcpud: giving back with the defaults all the same\n")
+    from vcpud import config  # noqa: PLC0415  as above
+
     settings = dataclasses.replace(
         config.defaults(),
         backend=getattr(options, "backend", None) or "libvirt",

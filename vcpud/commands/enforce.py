@@ -34,7 +34,7 @@ This lets the account vcpud change running domains through libvirt (org.libvirt.
 libvirt has no smaller right on its sockets: whoever holds it can define a domain that reads any
 disk of this host, so it equals root. Observing and dry runs do not need it. Where that is too
 much: libvirt's fine-grained access control is the narrow way, see
-/usr/share/doc/vcpud/README.deploy.md."""
+/usr/share/doc/vcpud/deploy/README.md."""
 
 
 def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def _enable(options: argparse.Namespace) -> None:
         raise VcpudError(
             f"{RULES_DIR} does not exist: there is no polkit here that reads it. Where libvirt "
             "was built without polkit its sockets go by group: see "
-            "/usr/share/doc/vcpud/README.deploy.md"
+            "/usr/share/doc/vcpud/deploy/README.md"
         )
     try:
         if target.exists() and target.read_text(encoding="utf-8") == rule():

@@ -17,8 +17,9 @@ from vcpud.commands.common import (
     say,
     say_json,
     settings_to_restore,
+    unanswered,
 )
-from vcpud.errors import LedgerError, PartialError, UsageError
+from vcpud.errors import LedgerError, PartialError, UnreachableError, UsageError
 from vcpud.ledger import FileLedger, clear_hold, locked, read_hold
 from vcpud.service import give_back
 from vcpud.text import meant, printable
@@ -62,14 +63,18 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     deadman.set_defaults(handler=_deadman)
 
 
-class _Lost:
-    """A `Recorder` that notes which originals no longer apply."""
+class _Seen:
+    """A `Recorder` that notes which originals no longer apply, and whether anybody answers."""
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
+        self.lost: set[str] = set()
+        self.answered = False
+        self.notes: tuple[str, ...] = ()
 
     def record(self, record: CycleRecord) -> None:
-        self.names |= {original.name for original in record.lost_originals}
+        self.lost |= {original.name for original in record.lost_originals}
+        self.answered |= record.sample.connected
+        self.notes = record.sample.notes
 
 
 def _restore(options: argparse.Namespace) -> None:
@@ -106,8 +111,13 @@ def _directly(
         raise LedgerError(ledger.fault)
     before = ledger.outstanding()
     uuid = None if word is None else _uuid(word, before)
-    lost = _Lost()
-    left = give_back(settings, lost, within_ns, uuid, forget_absent=configured)
+    seen = _Seen()
+    left = give_back(settings, seen, within_ns, uuid, forget_absent=configured)
+    if left and not seen.answered:
+        raise UnreachableError(
+            f"{unanswered(seen.notes)} (backend {settings.backend}): nothing was given back, and "
+            f"the ledger keeps {_names(one.name for one in left)}; start it, and `vcpud restore` again"
+        )
     kept = {original.uuid: original.name for original in _outstanding(settings, uuid)}
     pending = kept.keys() - {original.uuid for original in left}
     if word is None and not left:
@@ -116,9 +126,9 @@ def _directly(
         given_back=[
             one.name
             for one in before
-            if uuid in (None, one.uuid) and one.uuid not in kept and one.name not in lost.names
+            if uuid in (None, one.uuid) and one.uuid not in kept and one.name not in seen.lost
         ],
-        gone=sorted(lost.names),
+        gone=sorted(seen.lost),
         left=[original.name for original in left],
         unplug_pending=[kept[one] for one in pending],
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcpud import log, policy
+from vcpud import policy
 from vcpud.commands.common import (
     duration,
     output_option,
@@ -21,11 +21,11 @@ from vcpud.commands.common import (
 )
 from vcpud.control import ControlLoop
 from vcpud.errors import VcpudError
+from vcpud.memory import MemoryLedger
 from vcpud.recording.comparison import Comparison
 from vcpud.recording.files import RecordingWriter
-from vcpud.replay import MemoryLedger, ReplayClock, ReplayedHypervisor, ReplayInbox, Tape
+from vcpud.replay import ReplayClock, ReplayedHypervisor, ReplayInbox, Tape
 from vcpud.requests import LoopSettings
-from vcpud.service import FanOut, rehearse
 from vcpud.settings import Recordings
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
@@ -110,6 +110,9 @@ class _Watched:
 
 
 def _record(options: argparse.Namespace) -> None:
+    from vcpud import log  # noqa: PLC0415  a replay needs neither
+    from vcpud.service import rehearse  # noqa: PLC0415
+
     settings = settings_of(options)
     log.configure("auto", "warning", environ=os.environ)
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -160,7 +163,7 @@ def _play(options: argparse.Namespace, tape: Tape) -> None:
         hypervisor=ReplayedHypervisor(tape, book),
         ledger=MemoryLedger(),
         inbox=ReplayInbox(tape),
-        recorder=FanOut(comparison),
+        recorder=comparison,
         settings=loop_settings,
     )
     # Nearly nothing here refers to itself: looking for cycles at every turn finds none.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 
 import pytest
 
 from unit.rim.machine import Machine
+from vcpud import cli
 from vcpud.errors import LedgerError
 from vcpud.ledger import HostLock, boot_id, read_hold, write_hold
 from vcpud.model import SetOnline
@@ -162,6 +164,19 @@ def test_a_restore_names_what_it_could_not_do(machine: Machine) -> None:
     assert code == 5
     assert out == "given back: db\n"
     assert "not given back, still in the ledger: web" in err
+
+
+def test_a_restore_that_reaches_no_hypervisor_names_it_and_keeps_the_ledger(
+    machine: Machine,
+) -> None:
+    machine.changed(machine.db)
+    machine.host.connected = False
+    code, out, err = machine.vcpud("restore")
+    assert (code, out) == (4, "")
+    assert "the hypervisor did not answer" in err
+    assert "(backend fake)" in err
+    assert "the ledger keeps db; start it, and `vcpud restore` again" in err
+    assert machine.ledger == {"db"}
 
 
 def test_a_restore_never_applies_the_original_of_another_life(machine: Machine) -> None:
@@ -363,6 +378,20 @@ def test_every_command_explains_itself(machine: Machine) -> None:
     for verb in ("run", "dry-run", "check-config", "status", "pause", "resume", "restore"):
         assert machine.vcpud(verb, "--help")[0] == 0
     assert machine.vcpud("version")[1].startswith("vcpud ")
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (one,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    return dict(one.choices)
+
+
+def test_a_command_that_is_named_first_is_the_same_as_among_all() -> None:
+    every = subcommands(cli._parser())
+    for words in cli.MODULES.values():
+        for word in words:
+            alone = subcommands(cli._parser(word))
+            assert tuple(alone) == words
+            assert alone[word].format_help() == every[word].format_help()
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_message(machine: Machine) -> None:
