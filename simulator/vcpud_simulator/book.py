@@ -298,6 +298,7 @@ class Book:
             Trouble.NO_ACTUATOR: self.method is Method.NONE,
             Trouble.AGENT_MISSING: not self._asked,
             Trouble.LOCK_SIGNAL_MISSING: Signal.LOCKS not in self._asked,
+            Trouble.SELF_MANAGED: self._kernel.preferred_cpus != self._kernel.online_cpus,
         }
         return frozenset(trouble for trouble, present in conditions.items() if present)
 

@@ -166,6 +166,7 @@ class DomainPlan:
         departs_ns: When it is destroyed, or None.
         copies: How many of it there are.
         guest: Fields of `GuestConfig` that differ from the platform's.
+        steers: Whether its kernel keeps work on fewer CPUs by itself while time is stolen.
         missing: Signals of its guest that do not come.
         lies: What its guest says that is not so.
     """
@@ -183,6 +184,7 @@ class DomainPlan:
     departs_ns: Duration | None = None
     copies: Size = 1
     guest: Mapping[str, Any] = field(default_factory=dict)
+    steers: bool = False
     missing: tuple[Signal, ...] = ()
     lies: tuple[Lie, ...] = ()
 

@@ -11,6 +11,7 @@ from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.experiment import Inhabitant, Laboratory
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.hotplug import HotplugCosts
+from vcpud_simulator.guest.steering import StealGovernor
 from vcpud_simulator.host import HostCosts
 from vcpud_simulator.pause import EMULATED, PauseLoop
 from vcpud_simulator.platform import PLATFORMS, Platform
@@ -33,11 +34,13 @@ class Resident:
         plan: What it is.
         inhabitant: What became of that.
         number: The how-many-eth to arrive: libvirt's domain id.
+        governor: What keeps its work on fewer CPUs, where it does so itself.
     """
 
     plan: DomainPlan
     inhabitant: Inhabitant
     number: int
+    governor: StealGovernor | None = None
 
 
 class World:
@@ -135,7 +138,12 @@ class World:
             config=GuestConfig(**{**self.platform.guest, **plan.guest}),
             costs=self.hotplug,
         )
-        resident = Resident(plan=plan, inhabitant=inhabitant, number=self._numbers)
+        resident = Resident(
+            plan=plan,
+            inhabitant=inhabitant,
+            number=self._numbers,
+            governor=StealGovernor(inhabitant.kernel) if plan.steers else None,
+        )
         self.residents[plan.name] = resident
         if plan.departs_ns is not None:
             self.engine.at(plan.departs_ns, lambda: self._depart(resident))
@@ -143,6 +151,8 @@ class World:
 
     def _depart(self, resident: Resident) -> None:
         self.left(resident)
+        if resident.governor is not None:
+            resident.governor.stopped = True
         name = resident.plan.name
         self.departed[name] = self.residents.pop(name)
         self.lab.remove(name)

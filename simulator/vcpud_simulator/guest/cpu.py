@@ -44,6 +44,7 @@ class GuestCpu:
         vcpu: What it runs on.
         index: Its number in the guest.
         online: Whether the guest uses it.
+        preferred: Whether its kernel keeps tasks there, as long as it uses it.
         running: Whether its vCPU has a pCPU.
         current: The task it executes, None while idle.
         queue: Tasks that wait for it.
@@ -67,8 +68,8 @@ class GuestCpu:
         "_pause_left_ns", "_pause_window_ns", "_run_at_tick_ns", "_stolen_at_charge_ns",
         "_stolen_at_tick_ns", "_timer", "_waker", "config", "current", "engine", "exits", "host",
         "idle_ns", "in_line", "index", "interrupts", "kernel", "need_resched", "next_tick_ns",
-        "online", "overhead_ns", "queue", "queue_wait_ns", "quiescent_ns", "running", "steal_ns",
-        "system_ns", "true_overhead_ns", "true_spin_ns", "true_work_ns", "user_ns", "vcpu",
+        "online", "overhead_ns", "preferred", "queue", "queue_wait_ns", "quiescent_ns", "running",
+        "steal_ns", "system_ns", "true_overhead_ns", "true_spin_ns", "true_work_ns", "user_ns", "vcpu",
     )  # fmt: skip
 
     def __init__(self, kernel: GuestKernel, vcpu: Vcpu, phase_ns: int) -> None:
@@ -79,6 +80,7 @@ class GuestCpu:
         self.vcpu = vcpu
         self.index = vcpu.index
         self.online = True
+        self.preferred = True
         self.running = False
         self.current: Task | None = None
         self.queue = RunQueue()

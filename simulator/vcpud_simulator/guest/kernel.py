@@ -16,7 +16,7 @@ from vcpud_simulator.guest.emulator import ExitLock
 from vcpud_simulator.guest.task import DONE, SLEEPING, Program, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from vcpud_simulator.entities import Domain
     from vcpud_simulator.host import Host
@@ -69,6 +69,11 @@ class GuestKernel:
         return [cpu for cpu in self.cpus if cpu.online]
 
     @property
+    def preferred_cpus(self) -> list[GuestCpu]:
+        """CPUs in use that tasks are kept on: all, but where the guest steers work itself."""
+        return [cpu for cpu in self.cpus if cpu.online and cpu.preferred]
+
+    @property
     def runnable_tasks(self) -> int:
         """Tasks that run or wait for a CPU (/proc/loadavg, fourth field)."""
         return sum(len(cpu.queue) + (cpu.current is not None) for cpu in self.cpus)
@@ -108,7 +113,7 @@ class GuestKernel:
             stopper: Whether it goes before everything else (stop_machine).
             system: Whether it outlives sessions.
         """
-        cpu = self.cpus[on] if on is not None else min(self.online_cpus, key=_load)
+        cpu = self.cpus[on] if on is not None else min(self.preferred_cpus, key=_load)
         task = Task(name, program, cpu)
         task.pinned = on is not None
         task.stopper = stopper
@@ -156,18 +161,18 @@ class GuestKernel:
         self._place(task, cpu, waker)
 
     def _choose(self, task: Task, waker: GuestCpu | None) -> GuestCpu:
-        """Where it slept if that is idle, else any idle CPU, else where it slept."""
+        """Where it slept if that is idle, else any idle CPU, else where it slept; preferred ones."""
         before = self.alive(task.cpu)
-        if before.idle:
+        if before.idle and before.preferred:
             return before
-        if waker is not None and waker.online and waker.idle:
+        if waker is not None and waker.online and waker.idle and waker.preferred:
             return waker
         cpus = self.cpus
         for step in range(1, len(cpus)):
             cpu = cpus[(before.index + step) % len(cpus)]
-            if cpu.online and cpu.idle:
+            if cpu.online and cpu.idle and cpu.preferred:
                 return cpu
-        return before
+        return before if before.preferred else min(self.preferred_cpus, key=_load)
 
     def _place(self, task: Task, cpu: GuestCpu, waker: GuestCpu | None) -> None:
         cpu.enqueue(task)
@@ -191,6 +196,8 @@ class GuestKernel:
 
         An idle CPU pulls any waiting task, a busy one only where the difference is two or more.
         """
+        if not cpu.preferred:
+            return False
         busiest: GuestCpu | None = None
         most = 0
         for other in self.cpus:
@@ -224,10 +231,14 @@ class GuestKernel:
         if cpu.index == 0 or len(self.online_cpus) == 1:
             raise ValueError(f"{cpu} cannot go offline")
         cpu.online = False
-        for task in tuple(cpu.queue):
-            self.move(task, min(self.online_cpus, key=_load))
-            task.cpu.interrupt(reschedule)
+        self.spread(tuple(cpu.queue))
         self.rescale()
+
+    def spread(self, tasks: Iterable[Task]) -> None:
+        """Tasks that wait for a CPU wait for the idlest others from now on."""
+        for task in tasks:
+            self.move(task, min(self.preferred_cpus, key=_load))
+            task.cpu.interrupt(reschedule)
 
     def bring_up(self, cpu: GuestCpu) -> None:
         """A CPU is in use again; called on that CPU."""
@@ -239,7 +250,7 @@ class GuestKernel:
         if all(task.pinned for task in busy.queue):
             return
         for cpu in self.cpus:
-            if cpu.online and cpu.idle and not cpu.running:
+            if cpu.online and cpu.preferred and cpu.idle and not cpu.running:
                 busy.charge_exit(self.config.ipi_send_ns)
                 cpu.interrupt(reschedule, busy)
                 return

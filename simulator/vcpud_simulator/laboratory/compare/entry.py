@@ -160,9 +160,10 @@ class Entry:
             if number is None:
                 continue
             most = plan.online or plan.vcpus
-            fixed = plan.mode is not Mode.ENFORCE or self._method(plan) in (
-                Method.NONE,
-                Method.GROW_ONLY,
+            fixed = (
+                plan.mode is not Mode.ENFORCE
+                or plan.steers
+                or self._method(plan) in (Method.NONE, Method.GROW_ONLY)
             )
             contenders.append(
                 Contender(
