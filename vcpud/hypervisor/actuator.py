@@ -11,7 +11,7 @@ QEMU qga `guest-set-vcpus` (stops at the first CPU it cannot change, returns how
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vcpud.hypervisor import agent
@@ -67,7 +67,6 @@ class Outcome:
         change: What was asked.
         reason: None when it was reached, else why not.
         detail: For people.
-        live_vcpus: vCPUs present at the end, None when not read.
         unplug_pending: An unplug was asked for that the guest may still carry out.
     """
 
@@ -75,7 +74,6 @@ class Outcome:
     change: Change
     reason: Reason | None = None
     detail: str = ""
-    live_vcpus: int | None = None
     unplug_pending: bool = False
 
 
@@ -139,7 +137,8 @@ class Actuation(Undertaking):
         patience: Patience,
         now_ns: Callable[[], int],
         report: Report,
-        notes: bool = True,
+        notes: bool,
+        over: Callable[[], bool],
     ) -> None:
         super().__init__(change, report)
         self._situation = situation
@@ -147,6 +146,7 @@ class Actuation(Undertaking):
         self._patience = patience
         self._now_ns = now_ns
         self._notes = notes
+        self._over = over
 
     def _leave(self, hand: Hand) -> None:
         if isinstance(self._change, SetOnline) and not hand.lost:
@@ -165,11 +165,21 @@ class Actuation(Undertaking):
             return self._set_online(hand, change.online)
         if isinstance(change, SetLive):
             return self._set_live(hand, change.count)
+        self._check_run()
         hand.call(
             self._patience.job_deadline_s,
             lambda link: link.set_weight(self._uuid, change.weight),
         )
         return self._outcome(None)
+
+    def _check_run(self) -> None:
+        """What was waited for may have outlasted the domain, and libvirt knows runs by UUID alone.
+
+        Raises:
+            CallFailed: This run is over: its successor is owed nothing and must not be changed.
+        """
+        if self._over():
+            raise CallFailed(Meaning.GONE, "it has been started anew meanwhile")
 
     def _gives(self) -> bool:
         change, online = self._change, self._situation.online
@@ -245,6 +255,7 @@ class Actuation(Undertaking):
     def _send(self, hand: Hand, steps: list[tuple[int, bool]]) -> None:
         vcpus = [{"logical-id": index, "online": online} for index, online in steps]
         text = agent.command("guest-set-vcpus", vcpus=vcpus)
+        self._check_run()
         self._conversation.unsettled()
         # Each CPU takes a while in a guest that hardly runs; the limit still is explicit.
         try:
@@ -274,34 +285,22 @@ class Actuation(Undertaking):
         live = self._live(hand)
         while step * (wanted - live) > 0:
             target = live + step
+            self._check_run()
             try:
                 hand.call(
                     self._patience.call_s + UNPLUG_S,
                     lambda link, target=target: link.set_live_vcpus(uuid, target),  # type: ignore[misc]
                 )
             except CallFailed as failure:
-                pending = failure.meaning is Meaning.UNPLUG_PENDING
-                if failure.meaning in {Meaning.GONE, Meaning.LOST}:
-                    raise
-                return Outcome(
-                    uuid=uuid,
-                    change=self._change,
-                    reason=failure.reason,
-                    detail=failure.message,
-                    live_vcpus=self._live(hand),
-                    unplug_pending=pending,
+                return replace(
+                    self._outcome(failure.reason, failure.message),
+                    unplug_pending=failure.meaning is Meaning.UNPLUG_PENDING,
                 )
             before, live = live, self._live(hand)
             if live == before:
                 break
-        reached = live == wanted
-        return Outcome(
-            uuid=uuid,
-            change=self._change,
-            reason=None if reached else Reason.FAILED,
-            detail=f"{live} vCPUs present, wanted {wanted}",
-            live_vcpus=live,
-        )
+        reason = None if live == wanted else Reason.FAILED
+        return self._outcome(reason, f"{live} vCPUs present, wanted {wanted}")
 
     def _live(self, hand: Hand) -> int:
         return hand.call(self._patience.call_s, lambda link: link.live_vcpus(self._uuid))

@@ -60,6 +60,7 @@ class Book:
         "left_online",
         "membership",
         "number",
+        "over",
         "raw",
         "reset_at_ns",
         "running",
@@ -89,6 +90,8 @@ class Book:
         self.uuid = uuid
         self._touched = touched
         self.number = facts.number
+        self.over = False
+        """Set once when this run has ended; read by whoever is still busy with it."""
         self.facts = facts
         self.raw: dict[str, Any] | None = None
         self.counters: Counters | None = None
@@ -169,13 +172,8 @@ class Book:
             self.taken_at_ns = taken_at_ns
         elif counters.state is not self.counters.state:
             # States only: the counters stay as they were, with their own time.
-            self.counters = Counters(
-                state=counters.state,
-                live_vcpus=self.counters.live_vcpus,
-                max_vcpus=self.counters.max_vcpus,
-                vcpus=self.vcpus,
-                complete=self.counters.complete,
-                troubles=counters.troubles,
+            self.counters = replace(
+                self.counters, state=counters.state, troubles=counters.troubles
             )
         self.running = counters.state is RunState.RUNNING
         live = self.live_vcpus
@@ -238,8 +236,8 @@ class Book:
             return False
         if (view.online_taken_at_ns or 0) <= self.facts.taken_at_ns:
             return False
-        brought = self.left_online is not None and not view.online <= self.left_online
-        return brought or view.online >= note.online
+        back = view.online - (view.online if self.left_online is None else self.left_online)
+        return not note.online.isdisjoint(back) or view.online >= note.online
 
     def handed_over(self, boot_id: str) -> Original | None:
         """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""

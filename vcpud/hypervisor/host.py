@@ -335,6 +335,7 @@ class LibvirtHost(ABC, Generic[BookT]):
             self._tell(EventKind.DISCONNECTED, at_ns=at_ns, detail=why)
 
     def _drop(self, book: BookT, at_ns: int) -> None:
+        book.over = True
         self._let_go(book)
         del self._books[book.uuid]
         self._redivide = True

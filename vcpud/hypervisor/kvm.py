@@ -44,6 +44,7 @@ class KvmHypervisor(LibvirtHost[Book]):
             now_ns=self._now_ns,
             report=self._report,
             notes=self._options.handover_notes,
+            over=lambda: book.over,
         )
         book.left_online = None
         if isinstance(change, SetLive) and change.count < book.live_vcpus:

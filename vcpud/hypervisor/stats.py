@@ -44,7 +44,6 @@ class Counters:
         live_vcpus: vCPUs present, None when not reported.
         max_vcpus: The domain's maximum, None when not reported.
         vcpus: Counters of the vCPUs; ids may be sparse.
-        complete: False when counters that only QEMU itself can give were left out.
         troubles: COUNTER_ABSURD where a value was unusable.
     """
 
@@ -52,7 +51,6 @@ class Counters:
     live_vcpus: int | None
     max_vcpus: int | None
     vcpus: VcpuCounters
-    complete: bool
     troubles: frozenset[Trouble]
 
 
@@ -94,7 +92,6 @@ def parse_counters(raw: Mapping[Any, Any]) -> Counters:
         live_vcpus=reader.number("vcpu.current", VCPU_LIMIT + 1),
         max_vcpus=reader.number("vcpu.maximum", VCPU_LIMIT + 1),
         vcpus=vcpus,
-        complete=any(key.endswith(".exits.sum") for key in raw if isinstance(key, str)),
         troubles=frozenset({Trouble.COUNTER_ABSURD}) if reader.absurd else frozenset(),
     )
 

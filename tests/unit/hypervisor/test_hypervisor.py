@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from unit.hypervisor.stand_in import Guest, Rig
+from unit.hypervisor.stand_in import Guest, Rig, StandInLink
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.model import (
@@ -287,6 +287,30 @@ def test_a_domain_that_stops_during_a_change_fails_it_as_gone(rig: Make) -> None
     assert event.reason is Reason.GONE
 
 
+@pytest.mark.parametrize("agent", ["connected", ""])
+def test_a_change_that_outlasts_its_domain_is_not_made_to_the_next_one(
+    rig: Make, agent: str
+) -> None:
+    one = rig(Guest("a", agent=agent))
+    until(one, lambda s: not agent or only(s).online is not None)
+    one.library.stopped.add("a")
+    wanted = SetOnline(uuid="a", online=frozenset({0})) if agent else SetLive(uuid="a", count=1)
+    one.woken.clear()
+    assert one.hypervisor.begin(wanted) == Accepted()
+    for _ in range(1000):
+        if "a" in one.library.job_of_lost_call:
+            break
+        one.woken.wait(0.01)
+    successor = one.library.guests["a"] = Guest("a", agent=agent, number=2)
+    one.library.tell(RawEvent(Happening.STOPPED, "a"))
+    one.hypervisor.events()
+    one.library.stopped.clear()
+    one.library.release.set()
+    until(one, lambda s: only(s).incarnation.startswith("2:"))
+    until(one, lambda _: not any(hand.errand for hand in one.hypervisor._crew._hands))
+    assert (successor.online, successor.live) == ({0, 1, 2, 3}, 4)
+
+
 def test_an_agent_that_is_not_connected_leaves_the_change_refused(rig: Make) -> None:
     one = rig(Guest("a"))
     until(one, lambda s: only(s).online is not None)
@@ -321,7 +345,7 @@ def test_a_cpu_goes_only_where_it_was_to_go_whatever_others_did_meanwhile(
 ) -> None:
     guest = Guest("a", online=seen)
     one = rig(guest)
-    until(one, lambda s: only(s).online == seen)
+    until(one, lambda s: only(s).online == frozenset(seen))
     guest.online = set(by_others)
     carry_out(one, SetOnline(uuid="a", online=frozenset({0, 1})))
     assert guest.online == by_others
@@ -344,6 +368,22 @@ def test_an_unplug_that_timed_out_is_answered_by_a_plug_only_to_give_back(rig: M
     guest.live = 3
     one.hypervisor.sample()
     assert carry_out(one, SetLive(uuid="a", count=4)).kind is EventKind.CHANGE_DONE
+
+
+def test_that_an_unplug_may_still_come_is_told_whatever_else_fails(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(Guest("a", agent="", unplug_error=CallFailed(Meaning.UNPLUG_PENDING, "timed out")))
+    one.hypervisor.sample()
+    answers = iter([4])
+
+    def told_once(*_: object) -> int:
+        if (count := next(answers, None)) is None:
+            raise CallFailed(Meaning.FAILED, "an error occurred, but the cause is unknown")
+        return count
+
+    monkeypatch.setattr(StandInLink, "live_vcpus", told_once)
+    assert carry_out(one, SetLive(uuid="a", count=3)).reason is Reason.TIMEOUT
 
 
 def test_devices_of_an_emulated_domain_are_never_touched(rig: Make) -> None:
@@ -409,10 +449,12 @@ def test_a_verdict_that_comes_too_late_for_one_sample_holds_for_the_next(rig: Ma
     until(one, lambda s: any(Trouble.HUNG in d.troubles for d in s.domains), step_s=0.5)
 
 
-def test_counters_that_no_longer_come_hold_the_domain_though_libvirt_is_there(rig: Make) -> None:
+def test_counters_that_no_longer_come_hold_the_domain_though_libvirt_is_there(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = rig(Guest("a"), Guest("b", state=3), writable=False)
     one.hypervisor.sample()
-    one.hypervisor._poller.ask = lambda: None  # type: ignore[method-assign]  every thread is lost
+    monkeypatch.setattr(one.hypervisor._poller, "ask", lambda: None)  # every thread is lost
     one.clock.pass_s(29)
     assert not any(Trouble.STALE in d.troubles for d in one.hypervisor.sample().domains)
     one.clock.pass_s(2)

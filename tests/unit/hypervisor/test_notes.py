@@ -87,6 +87,18 @@ def test_somebody_who_brings_vcpus_back_makes_the_note_void(rig: Make) -> None:
     assert guest.online == {0, 1}
 
 
+def test_somebody_who_adds_vcpus_leaves_the_note_of_the_parked_ones(rig: Make) -> None:
+    guest = Guest("a", vcpus=8)
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    guest.online.add(5)
+    until(one, lambda sample: only(sample).online == frozenset({0, 5}), step_s=1.0)
+    for _ in range(3):
+        one.hypervisor.sample()
+    assert guest.notes == [format_note(original())]
+
+
 def test_a_note_that_cannot_be_written_prevents_nothing_and_is_told(rig: Make) -> None:
     guest = Guest("a", note_error=CallFailed(Meaning.DENIED, "access denied"))
     one = rig(guest)

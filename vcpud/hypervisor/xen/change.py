@@ -111,13 +111,7 @@ class XenChange(Undertaking):
             self._request(hand, max(len(online), 1))
             if online == before:
                 detail += f": {UDEV_MISSING if change.count > len(online) else IGNORED}"
-        return Outcome(
-            uuid=self._uuid,
-            change=change,
-            reason=None if online == wanted else Reason.FAILED,
-            detail=detail,
-            live_vcpus=len(online),
-        )
+        return self._outcome(None if online == wanted else Reason.FAILED, detail)
 
     def _request(self, hand: Hand, count: int) -> None:
         if self._by_xl:
