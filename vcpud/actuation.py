@@ -131,8 +131,9 @@ class Actuation:
     def yield_to(self, change: ForeignChange, sample: DomainSample) -> bool:
         """Somebody else changed a domain's vCPUs: what it is owed is what he leaves it.
 
-        Who brings vCPUs back sets the size: nothing is owed beyond it. Who takes some away takes
-        those alone: what vcpud had parked besides is still given back, and his stay away.
+        Who brings back what vcpud had parked sets the size: nothing is owed beyond it. Who adds what
+        the domain never had, or takes some away, does that alone: what vcpud had parked besides is
+        still given back, and what he took stays away.
 
         Returns:
             Whether nothing but a weight is owed any more: there is nothing to keep it for.
@@ -142,7 +143,9 @@ class Actuation:
         left = original
         if original is not None:
             if original.online is not None and sample.online is not None:
-                home = sample.online if change.brought else original.online - change.taken
+                home = (original.online - change.taken) | change.brought
+                if change.brought & original.online:
+                    home = sample.online
                 left = replace(original, online=home)
             else:
                 kept = original.live_vcpus - len(change.taken)
@@ -248,8 +251,13 @@ class Actuation:
         self.acts.lost += stale
         self.forget(*(original.uuid for original in stale))
 
-    def forget_restored(self, sample: HostSample) -> None:
-        """A domain that is back at its original, and on no course, owes nothing."""
+    def forget_restored(self, sample: HostSample, settle_ns: int) -> None:
+        """A domain that is back at its original, and on no course, owes nothing.
+
+        Args:
+            sample: What there is.
+            settle_ns: How long a guest must have run whole to be past an unplug asked for earlier.
+        """
         originals = self.originals()
         restored: list[Uuid] = []
         for domain in sample.domains if originals else ():
@@ -258,7 +266,9 @@ class Actuation:
                 continue
             if not steer.settled(domain, self._agenda.touched_at_ns.get(domain.uuid)):
                 continue
-            if owed.is_back(domain, original) and self._unplugs.settled(domain, original):
+            if owed.is_back(domain, original) and self._unplugs.settled(
+                domain, original, settle_ns
+            ):
                 restored.append(domain.uuid)
         self.forget(*restored)
 

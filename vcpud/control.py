@@ -70,6 +70,7 @@ class ControlLoop:
         self._overruns = 0
         self._hold_until_ns: int | None = None
         self._stopping = False
+        self._settle_ns = owed.SETTLE_NS
         self._running: dict[Uuid, DomainSample] = {}
         self._adopts = False
         self._unmet: frozenset[Uuid] | None = None
@@ -122,6 +123,7 @@ class ControlLoop:
             What could not be restored by then; it stays in the ledger.
         """
         self._stopping = True
+        self._settle_ns = owed.AWAITED_NS if settle else owed.SETTLE_NS
         if not forget_absent:
             self._unmet = frozenset()
         while True:
@@ -164,7 +166,7 @@ class ControlLoop:
             proposed, blocked = self._decide(demand, now_ns)
         if sample.connected:
             self._actuation.act(sample, now_ns)
-            self._actuation.forget_restored(sample)
+            self._actuation.forget_restored(sample, self._settle_ns)
         for uuid in self._actuation.acts.dropped:
             self._call_off(uuid, now_ns)
         self._cycles += 1

@@ -15,12 +15,13 @@ from vcpud import steer
 from vcpud.model import DomainSample, HostSample, Original, Reason, Trouble, Uuid
 from vcpud.units import NS_PER_S
 
-SETTLE_NS = 15 * NS_PER_S
+SETTLE_NS = 600 * NS_PER_S
 """A guest that has run whole for so long since vcpud started will not carry out an older unplug.
 
-It has had the 5 s of libvirt and the time to stop and to start besides; `vcpud restore` has 20 s
-where the package is removed.
+One that has collapsed does everything late, and libvirt's 5 s say nothing: it costs nothing to look.
 """
+AWAITED_NS = 15 * NS_PER_S
+"""The same where somebody waits for it: `vcpud restore` has 20 s where the package is removed."""
 _OPEN_ENDED = frozenset({Reason.TIMEOUT, Reason.HUNG, Reason.NOT_CONNECTED})
 """Failures after which the guest may still do what it was asked."""
 
@@ -95,10 +96,15 @@ class Unplugs:
         self._asked.pop(uuid, None)
         self._whole_since_ns.pop(uuid, None)
 
-    def settled(self, sample: DomainSample, original: Original) -> bool:
+    def settled(self, sample: DomainSample, original: Original, settle_ns: int) -> bool:
         """Whether a domain that is whole will stay so.
 
         What this vcpud has asked for itself stays open: it costs nothing to go on looking.
+
+        Args:
+            sample: The domain.
+            original: What it is owed.
+            settle_ns: For how long it must have run whole.
         """
         if original.unplug_from is None:
             return True
@@ -107,4 +113,4 @@ class Unplugs:
             self._whole_since_ns.pop(uuid, None)
             return False
         since_ns = self._whole_since_ns.setdefault(uuid, sample.taken_at_ns)
-        return sample.taken_at_ns - since_ns >= SETTLE_NS
+        return sample.taken_at_ns - since_ns >= settle_ns

@@ -57,6 +57,19 @@ def test_who_brings_vcpus_back_sets_the_size_and_nothing_more_is_owed() -> None:
     assert first.online == {0, 1, 2}, "a stop gives back no more than the operator had set"
 
 
+def test_who_adds_vcpus_that_were_never_there_does_not_take_the_parked_ones_away() -> None:
+    rig, first, _ = shrunk_pair()
+    first.vcpus = 6
+    first.online = frozenset({0, 4, 5})
+    for counter in (first.run_ns, first.delay_ns, first.user_ns, first.system_ns, first.idle_ns):
+        counter.update({4: 0.0, 5: 0.0})
+    first.queue_ns.update({4: 0.0, 5: 0.0})
+    rig.cycles(2)
+    assert owed(rig, first) == frozenset(range(6))
+    rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S)
+    assert first.online == frozenset(range(6))
+
+
 def test_who_unplugs_a_parked_vcpu_is_asked_for_no_more_than_is_left() -> None:
     rig, first, _ = shrunk_pair()
     first.vcpus = 3  # as `virsh setvcpus 3 --live` does: the parked CPU 3 is gone

@@ -211,7 +211,7 @@ def test_one_that_comes_soon_after_the_next_start_is_plugged_back_too(*, adopt: 
     assert entry(rig, slow) is None
 
 
-@pytest.mark.parametrize("late_s", [1, 4, 9, 20, 45])
+@pytest.mark.parametrize("late_s", [1, 4, 9, 20, 45, 90])
 @pytest.mark.parametrize("killed_s", [2, 4, 6, 9, 13, 19, 30])
 def test_a_crash_at_any_moment_and_an_unplug_at_any_time_later_lose_no_vcpu(
     killed_s: int, late_s: int
@@ -221,33 +221,25 @@ def test_a_crash_at_any_moment_and_an_unplug_at_any_time_later_lose_no_vcpu(
     rig = Rig(slow, other)
     rig.cycles(killed_s)
     successor(rig)
-    began_ns = rig.clock.now_ns()
-    came_ns: int | None = None
-    for _ in range(100):
-        rig.cycles(1)
-        if came_ns is None and len(slow.online) < 4:
-            came_ns = rig.clock.now_ns()
-    if came_ns is not None and came_ns - began_ns > owed.SETTLE_NS + UNPLUG_NS:
-        return  # what comes that late after a start is nobody's any more: docs/hazards.md
+    rig.cycles(110)
     assert len(slow.online) == 4
-    assert entry(rig, slow) is None
 
 
 def test_one_that_never_comes_is_forgotten_once_the_guest_has_run_whole_for_a_while() -> None:
     rig, slow = stopped(None)
-    successor(rig).cycles(12)
+    successor(rig).cycles(590)
     assert entry(rig, slow) is not None
-    rig.cycles(8)
+    rig.cycles(15)
     assert entry(rig, slow) is None
 
 
 def test_a_guest_that_is_paused_carries_nothing_out_so_its_time_does_not_count() -> None:
     rig, slow = stopped(None)
     slow.troubles = frozenset({Trouble.PAUSED})
-    successor(rig).cycles(60)
+    successor(rig).cycles(610)
     assert entry(rig, slow) is not None
     slow.troubles = frozenset()
-    rig.cycles(25)
+    rig.cycles(610)
     assert entry(rig, slow) is None
 
 
@@ -261,7 +253,7 @@ def test_vcpud_restore_waits_until_it_is_settled_or_its_time_is_up() -> None:
     began_ns = rig.clock.now_ns()
     assert rig.loop.restore(began_ns + 60 * NS_PER_S, settle=True) == ()
     assert entry(rig, slow) is None
-    assert rig.clock.now_ns() - began_ns <= owed.SETTLE_NS + NS_PER_S
+    assert rig.clock.now_ns() - began_ns <= owed.AWAITED_NS + NS_PER_S
 
 
 def test_one_that_comes_after_another_vcpu_was_plugged_in_its_stead_is_missed_all_the_same() -> (
