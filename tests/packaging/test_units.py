@@ -189,6 +189,34 @@ def test_the_restore_works_also_while_the_configuration_is_broken(
     assert done.returncode == 0, machine.story()
 
 
+def test_a_restore_that_reaches_no_libvirt_is_tried_again(machine: nspawn.Machine) -> None:
+    quick = ("[Service]", "ExecStart=", "ExecStart=/usr/bin/vcpud restore --timeout 1s")
+    machine.write(
+        "/etc/systemd/system/vcpud-restore.service.d/60-test.conf",
+        "\n".join((*quick, "RestartSec=1", "")),
+    )
+    machine.run("systemctl", "daemon-reload")
+    original = {
+        "boot_id": machine.run("cat", "/proc/sys/kernel/random/boot_id").stdout.strip(),
+        "uuid": "11111111-1111-1111-1111-111111111111",
+        "name": "db",
+        "incarnation": "1:1",
+        "online": [0, 1],
+        "live_vcpus": 2,
+        "weight": None,
+        "schema": 1,
+    }
+    machine.write(
+        "/var/lib/vcpud/originals.json", json.dumps({"schema": 1, "originals": [original]})
+    )
+    done = machine.run("systemctl", "start", "vcpud-restore.service", check=False)
+    assert done.returncode != 0
+    machine.wait(
+        "another try", lambda: machine.show("vcpud-restore.service", "NRestarts") not in ("", "0")
+    )
+    machine.run("systemctl", "stop", "vcpud-restore.service")
+
+
 def test_a_stop_is_announced_and_done_in_time(machine: nspawn.Machine) -> None:
     _start(machine)
     machine.run("systemctl", "stop", "vcpud.service")
