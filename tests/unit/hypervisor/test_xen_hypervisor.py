@@ -119,7 +119,7 @@ def test_an_idle_guest_that_blocks_does_not_wait(rig: Make) -> None:
 
 def test_offline_vcpus_wait_for_nothing_though_libvirt_has_one_word_for_both(rig: Make) -> None:
     one = rig(XenGuest("a", number=1, count=2), XenGuest("b", number=2), pcpus=2)
-    one.until(lambda: all(v.run_delay_ns for v in one.domains()[0].vcpus[:2]))
+    one.until(lambda: all(v.run_delay_ns for v in tuple(one.domains()[0].vcpus)[:2]))
     before = one.domains()[0]
     one.seconds(10)
     after = one.domains()[0]
