@@ -12,7 +12,9 @@ Approach
     vCPUs wait for pCPUs says at most w / (1 - w), less what it waits when they do not (its own
     contention). What it makes of its entitlement bounds the gain from above, whatever it says. That
     bound alone, without lock waits, is worth half of itself, less with every failure. A verdict
-    replaces guesses: what helped is proven and its cost measured, what did not halves the trust.
+    replaces guesses: what helped is proven and its cost measured, what did not halves the trust
+    and waits; but not for as long as that where progress has since fallen to half of what it was
+    before the attempt, since then something else is the case than what was tried.
     A signal that is missing moves nothing.
 """
 
@@ -44,6 +46,8 @@ UNCROWDED_RATIO = 0.9
 """Who gets so much of its share has it."""
 MOST_NOISE_RATIO = 1.0
 """Progress that differs by more is no noise: something else has begun."""
+FALLEN_RATIO = 0.5
+"""Progress below this share of what it was before an attempt that failed is another case."""
 RETRY_NS = 600 * NS_PER_S
 RETRY_MAX_NS = 6 * 3600 * NS_PER_S
 
@@ -74,7 +78,8 @@ class Belief:
         short_windows: Windows in a row in which it made much less of its share than possible.
         contended_since_ns: Since when its vCPUs wait for pCPUs, None while they do not. 0 where
             it was never seen otherwise: then all that was seen of it was seen like that.
-        not_before_ns: No attempt before this.
+        not_before_ns: No attempt before this, as long as things are as they were at the last.
+        failed_at_pcpus: Progress before the last attempt that did not help; None where not known.
         lent_not_before_ns: Not brought to its entitlement for the sake of others before this.
         lent_failures: How often that harmed it.
         owed_pcpu_s: Entitlement it went short of for want of whole vCPUs, less what it had beyond.
@@ -99,6 +104,7 @@ class Belief:
     short_windows: int = 0
     contended_since_ns: int | None = None
     not_before_ns: int = 0
+    failed_at_pcpus: float | None = None
     lent_not_before_ns: int = 0
     lent_failures: int = 0
     owed_pcpu_s: float = 0.0
@@ -265,6 +271,20 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
     return max(locks, hint), hint > locks
 
 
+def barred(belief: Belief, domain: DomainDemand, now_ns: int) -> bool:
+    """Whether to wait with another attempt: one has failed, and things are as they were then.
+
+    Going back need not lead back: vCPUs of which each had its turn together with its siblings, by
+    chance or because they began together, do not fall into step again once they were moved.
+    """
+    if now_ns >= belief.not_before_ns:
+        return False
+    before, window = belief.failed_at_pcpus, domain.progress
+    if before is None or window is None or not comparable(belief, domain):
+        return True
+    return window.rate_pcpus >= FALLEN_RATIO * before
+
+
 def judged(
     belief: Belief, outcome: Outcome, sought: Sought, *, shrunk: bool, now_ns: int
 ) -> Belief:
@@ -287,6 +307,7 @@ def judged(
             failures=0,
             trust_ratio=1.0,
             not_before_ns=0,
+            failed_at_pcpus=None,
             cost_ratio=max(belief.cost_ratio, sought.cost_ratio),
         )
     pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
@@ -296,6 +317,7 @@ def judged(
         failures=belief.failures + 1,
         trust_ratio=belief.trust_ratio / 2,
         not_before_ns=now_ns + pause_ns,
+        failed_at_pcpus=sought.rate_pcpus,
         short_windows=0,
     )
 

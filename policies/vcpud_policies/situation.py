@@ -128,7 +128,7 @@ class Situation:
         )
         shrinkable = domain.method not in {Method.GROW_ONLY, Method.NONE}
         cost, in_step = 0.0, False
-        if shrinkable and self.now_ns >= belief.not_before_ns:
+        if shrinkable and not beliefs.barred(belief, domain, self.now_ns):
             cost, in_step = beliefs.believed_cost(belief, domain)
         if cost < self._min_gain:
             cost = 0.0

@@ -104,6 +104,29 @@ def test_who_goes_short_though_its_neighbours_made_room_is_limited_by_something_
     assert looked(capped, short, 1000, contended=True).crowded_ratio == 0.5
 
 
+def test_what_failed_waits_unless_progress_is_now_half_of_what_it_was_then(
+    domain: MakeDomain,
+) -> None:
+    sought = Sought(rate_pcpus=2.0, cost_ratio=0.2, in_step=False)
+    belief = Belief(home_vcpus=8, contended_since_ns=0)
+    belief = beliefs.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
+
+    def barred(rate: float, second: int) -> bool:
+        return beliefs.barred(belief, domain(progress=window(second - 5, rate)), second * S)
+
+    assert barred(2.0, 30)
+    assert barred(1.1, 30)
+    assert not barred(0.9, 30), "it goes worse than when it was tried"
+    assert beliefs.barred(belief, domain(), 30 * S), "nothing is known of it"
+    assert not barred(2.0, 1000), "it has waited"
+    again = Sought(rate_pcpus=0.9, cost_ratio=0.2, in_step=False)
+    belief = beliefs.judged(belief, Outcome.NEUTRAL, again, shrunk=True, now_ns=40 * S)
+    assert barred(0.9, 1000), "each time it has to fall by half again"
+    belief = beliefs.judged(belief, Outcome.HELPED, again, shrunk=True, now_ns=1100 * S)
+    assert belief.failed_at_pcpus is None
+    assert not barred(0.9, 1110)
+
+
 def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
     sought = Sought(rate_pcpus=1.0, cost_ratio=2.0, in_step=True)
     belief = beliefs.judged(
