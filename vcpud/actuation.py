@@ -300,8 +300,10 @@ class Actuation:
     def give_back(self, sample: DomainSample, decision_id: str, now_ns: int) -> bool:
         """Restore one domain; False when nothing can be done, or it is being restored already."""
         current = self._agenda.courses.get(sample.uuid)
+        if current is not None and current.restoring:
+            return False
         original = self.originals().get(sample.uuid)
-        if original is None or (current is not None and current.restoring):
+        if original is None:
             return False
         if current is None and owed.unplug_pending(sample, original):
             return False
