@@ -22,6 +22,7 @@ from typing import Final
 
 from vcpud_simulator.entities import CO_STOPPED, RUNNABLE, RUNNING, Domain, Vcpu
 from vcpud_simulator.schedulers.esx_strict import EsxStrict
+from vcpud_simulator.schedulers.esx_worlds import leader_ns
 
 _NOT_IDLE: Final = frozenset({RUNNING, RUNNABLE, CO_STOPPED})
 
@@ -33,7 +34,7 @@ class EsxRelaxed3(EsxStrict):
 
     def _gang(self, domain: Domain) -> list[Vcpu]:
         """Those that are behind; nobody waits for anybody if none is."""
-        enough_ns = self._leader_ns(domain) - self.costart_ns
+        enough_ns = leader_ns(domain) - self.costart_ns
         return [
             vcpu
             for vcpu in domain.vcpus
@@ -63,7 +64,7 @@ class EsxRelaxed4(EsxStrict):
         )
         return max(0, own_ns - slowest_ns)
 
-    def _judge(self, domain: Domain, leader_ns: int, now_ns: int) -> None:  # noqa: ARG002
+    def _judge(self, domain: Domain, most_ns: int, now_ns: int) -> None:  # noqa: ARG002
         for vcpu in domain.vcpus:
             if vcpu.state <= RUNNABLE:
                 if self.lead_ns(vcpu) > self.costop_ns:

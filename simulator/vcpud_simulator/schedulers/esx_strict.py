@@ -24,14 +24,11 @@ References: VMware, "Co-scheduling SMP VMs in VMware ESX Server" (2008) and "ESX
 from __future__ import annotations
 
 from bisect import insort
-from operator import attrgetter
 from typing import Final
 
 from vcpud_simulator.engine import NEVER
 from vcpud_simulator.entities import (
-    BLOCKED,
     CO_STOPPED,
-    OFFLINE,
     RUNNABLE,
     RUNNING,
     Dispatch,
@@ -40,6 +37,17 @@ from vcpud_simulator.entities import (
     Vcpu,
 )
 from vcpud_simulator.schedulers.base import BaseScheduler
+from vcpud_simulator.schedulers.esx_worlds import (
+    IDLE,
+    PCPU,
+    World,
+    charge,
+    entitle,
+    leader_ns,
+    measure,
+    progress,
+    used,
+)
 
 QUANTUM_NS: Final = 50_000_000
 """Cpu.Quantum of the releases up to 4 (recent ESXi: 200 ms)."""
@@ -53,33 +61,6 @@ BOUND_LAG_QUANTA: Final = 8
 """Cpu.BoundLagQuanta: what a sleeper may save up at most."""
 WAKE_ADVANTAGE_NS: Final = 1_000_000
 """A vCPU that wakes preempts one that has used this much more; assumed, nothing is published."""
-_IDLE: Final = frozenset({BLOCKED, OFFLINE})
-"""States in which a vCPU keeps up with its siblings."""
-_PCPU: Final = 1 << 16
-"""Unit of entitlements: a whole pCPU."""
-
-
-class World:
-    """What the scheduler knows of one vCPU (VMkernel's word for it).
-
-    Attributes:
-        used_ns: Time it ran, in units of its entitlement.
-        charged_ns: Until when that is.
-        progress_ns: Its progress, for comparison with its siblings'.
-        seen_ns: Time run and idle at the last poll.
-        yielding: Whether it yielded.
-        fresh: Whether it has never run.
-    """
-
-    __slots__ = ("charged_ns", "fresh", "progress_ns", "seen_ns", "used_ns", "yielding")
-
-    def __init__(self) -> None:
-        self.used_ns = 0
-        self.charged_ns = 0
-        self.progress_ns = 0
-        self.seen_ns = 0
-        self.yielding = False
-        self.fresh = True
 
 
 class EsxStrict(BaseScheduler):
@@ -119,7 +100,7 @@ class EsxStrict(BaseScheduler):
 
     def insert(self, vcpu: Vcpu, now_ns: int) -> None:  # noqa: ARG002
         vcpu.sched = World()
-        vcpu.domain.sched = _PCPU
+        vcpu.domain.sched = PCPU
 
     def adjust(self, domain: Domain, now_ns: int) -> None:  # noqa: ARG002
         self._entitled = False
@@ -149,7 +130,7 @@ class EsxStrict(BaseScheduler):
         vcpu.sched.yielding = True
 
     def _enqueue(self, vcpu: Vcpu) -> None:
-        insort(self._queue, vcpu, key=_used)
+        insort(self._queue, vcpu, key=used)
 
     def _place(self, vcpu: Vcpu, now_ns: int) -> None:
         """Have an idle pCPU take it, best where it was; else who has used most makes room."""
@@ -171,48 +152,19 @@ class EsxStrict(BaseScheduler):
             if vcpu is not None and vcpu.state == RUNNING and not pcpu.pending:
                 world: World = vcpu.sched
                 ran_ns = now_ns - world.charged_ns
-                if ran_ns:  # `_charge`, here because polls are many
-                    world.used_ns += ran_ns * _PCPU // vcpu.domain.sched
+                if ran_ns:  # `charge`, here because polls are many
+                    world.used_ns += ran_ns * PCPU // vcpu.domain.sched
                     world.charged_ns = now_ns
                 found.append(vcpu)
-        found.sort(key=_used, reverse=True)
+        found.sort(key=used, reverse=True)
         return found
-
-    @staticmethod
-    def _charge(vcpu: Vcpu, now_ns: int) -> None:
-        world: World = vcpu.sched
-        world.used_ns += (now_ns - world.charged_ns) * _PCPU // vcpu.domain.sched
-        world.charged_ns = now_ns
-
-    def _entitle(self) -> None:
-        """Divide the host among active domains by weight, at most a pCPU for each online vCPU.
-
-        A domain's entitlement is divided evenly among its online vCPUs.
-        """
-        width = {}
-        for domain in self.host.domains:
-            online, active = 0, False
-            for vcpu in domain.vcpus:
-                state = vcpu.state
-                if state != OFFLINE:
-                    online += 1
-                    active = active or state != BLOCKED
-            if active:
-                width[domain] = online
-        left, weight = len(self.host.pcpus) * _PCPU, sum(domain.weight for domain in width)
-        # Who reaches its limit first is first: the rest is then divided among the others.
-        for domain in sorted(width, key=lambda domain: width[domain] / domain.weight):
-            share = min(left * domain.weight // weight, width[domain] * _PCPU)
-            domain.sched = max(1, share // width[domain])
-            left -= share
-            weight -= domain.weight
 
     # ------------------------------------------------------------------ decisions
 
     def schedule(self, pcpu: Pcpu, now_ns: int) -> Dispatch:
         current = pcpu.current
         if current is not None:
-            self._charge(current, now_ns)
+            charge(current, now_ns)
             if current.state <= RUNNABLE:
                 self._enqueue(current)
             elif current.state != CO_STOPPED:
@@ -241,12 +193,11 @@ class EsxStrict(BaseScheduler):
         """One poll: who lags whom, who has to stop, who may start."""
         if not self._entitled:
             self._running(now_ns)  # charged before entitlements change
-            self._entitle()
+            entitle(self.host)
             self._entitled = True
         for domain in self.host.domains:
             if len(domain.vcpus) > 1 and not self._settled(domain):
-                leader_ns = self._measure(domain, now_ns)
-                self._judge(domain, leader_ns, now_ns)
+                self._judge(domain, measure(domain, now_ns), now_ns)
         if self._stopped:
             self._start_domains(now_ns, None)
 
@@ -257,7 +208,7 @@ class EsxStrict(BaseScheduler):
         stopped, the first poll has brought it up to date.
         """
         state = domain.vcpus[0].state
-        if state in _IDLE:
+        if state in IDLE:
             return False
         for vcpu in domain.vcpus:
             if vcpu.state != state:
@@ -267,42 +218,15 @@ class EsxStrict(BaseScheduler):
         self._frozen.add(domain)
         return False
 
-    def _measure(self, domain: Domain, now_ns: int) -> int:
-        """Progress since the last poll; the idle keep up with the leader, which is returned."""
-        leader_ns, idle = 0, []
-        for vcpu in domain.vcpus:
-            world: World = vcpu.sched
-            state = vcpu.state
-            made_ns = vcpu.run_ns + vcpu.blocked_ns
-            if state == RUNNING or state == BLOCKED:  # noqa: PLR1714, SIM109 - hot
-                made_ns += now_ns - vcpu.since_ns
-            progress_ns = world.progress_ns + made_ns - world.seen_ns
-            world.progress_ns = progress_ns
-            world.seen_ns = made_ns
-            if state in _IDLE:
-                idle.append(world)
-            elif progress_ns > leader_ns:
-                leader_ns = progress_ns
-        for world in idle:
-            world.progress_ns = leader_ns
-        return leader_ns
-
-    @staticmethod
-    def _leader_ns(domain: Domain) -> int:
-        return max(
-            (v.sched.progress_ns for v in domain.vcpus if v.state not in {BLOCKED, OFFLINE}),
-            default=0,
-        )
-
     def skew_ns(self, vcpu: Vcpu) -> int:
         """How far a vCPU is behind the leader of its domain, as of the last poll."""
-        behind_ns: int = self._leader_ns(vcpu.domain) - vcpu.sched.progress_ns
+        behind_ns: int = leader_ns(vcpu.domain) - vcpu.sched.progress_ns
         return max(0, behind_ns)
 
-    def _judge(self, domain: Domain, leader_ns: int, now_ns: int) -> None:  # noqa: ARG002
+    def _judge(self, domain: Domain, most_ns: int, now_ns: int) -> None:  # noqa: ARG002
         """Stop a domain one of whose vCPUs waits, too far behind, while another runs."""
         runs = lags = False
-        enough_ns = leader_ns - self.costop_ns
+        enough_ns = most_ns - self.costop_ns
         for vcpu in domain.vcpus:
             state = vcpu.state
             if state == RUNNING:
@@ -344,7 +268,7 @@ class EsxStrict(BaseScheduler):
             running = None
             self._stopped.remove(domain)
             self._frozen.discard(domain)
-            gang.sort(key=_progress)  # the pCPUs of a domain wider than the host go to the last
+            gang.sort(key=progress)  # the pCPUs of a domain wider than the host go to the last
             for pcpu, vcpu in zip(room, gang, strict=False):
                 self.host.co_start(vcpu)
                 self._promised[pcpu] = vcpu
@@ -379,9 +303,9 @@ class EsxStrict(BaseScheduler):
     def _started(self, domain: Domain, now_ns: int) -> None:
         """All run: nobody is behind any more."""
         self._release(domain, now_ns)
-        leader_ns = self._leader_ns(domain)
+        most_ns = leader_ns(domain)
         for vcpu in domain.vcpus:
-            vcpu.sched.progress_ns = leader_ns
+            vcpu.sched.progress_ns = most_ns
 
     def _release(self, domain: Domain, now_ns: int) -> None:
         """Those still stopped queue like anybody else: here, what is wider than the host."""
@@ -393,7 +317,3 @@ class EsxStrict(BaseScheduler):
         self.host.co_start(vcpu)
         self._enqueue(vcpu)
         self._place(vcpu, now_ns)
-
-
-_progress = attrgetter("sched.progress_ns")
-_used = attrgetter("sched.used_ns")
