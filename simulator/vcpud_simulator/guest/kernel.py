@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.cpu import GuestCpu
 from vcpud_simulator.guest.emulator import ExitLock
+from vcpud_simulator.guest.execution import ExecutingCpu
 from vcpud_simulator.guest.task import DONE, SLEEPING, Program, Task
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ class GuestKernel:
         self.spin_wait_ns = 0
         self.latency_ns = self.min_granularity_ns = self.wakeup_granularity_ns = 0
         phase_ns = self.chance.below(self.config.jiffy_ns)
-        self.cpus = [GuestCpu(self, vcpu, phase_ns) for vcpu in domain.vcpus]
-        for cpu in self.cpus:
-            cpu.vcpu.guest = cpu
+        self.cpus: list[GuestCpu] = []
+        for vcpu in domain.vcpus:
+            cpu = ExecutingCpu(self, vcpu, phase_ns)
+            vcpu.guest = cpu
+            self.cpus.append(cpu)
         self.rescale()
 
     @property
