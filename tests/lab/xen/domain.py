@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import libvirt
 from lab.board import BoardTimeoutError
-from lab.domain import BOOT_S, Guest, Shape
+from lab.domain import Guest, Shape
 from lab.xen.board import GrantedBoard
 from lab.xen.toolstack import read_key, write_keys
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SERVED = Path("/srv/lab")
 CONSOLES = Path("/var/log/xen/console")
 REFERENCES_KEY = "data/vcpud-lab-board"
+BOOT_S = 180.0
 _ASK_AGAIN_S = 8.0
 
 

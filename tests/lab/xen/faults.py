@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOCKED: Final = Order(kind=Kind.KERNEL_LOCK)
 DEFAULT_WEIGHT: Final = 256
-FOUND_OUT_S: Final = 120.0
+FOUND_OUT_S: Final = 240.0
 RESTORED_S: Final = 90.0
 PARTIAL: Final = 5
 """What vcpud ends with that could not give back everything in time."""
@@ -175,8 +175,8 @@ NEEDS_S: Final[Mapping[str, float]] = {
     "sigterm": 60.0,
     "libvirtd_restart": 90.0,
     "domain_destroyed_between_decision_and_change": 150.0,
-    "request_ignored": 150.0,
-    "udev_missing": 180.0,
+    "request_ignored": 280.0,
+    "udev_missing": 280.0,
     "refused_above_host": 120.0,
 }
 QUICK: Final = ("sigterm",)

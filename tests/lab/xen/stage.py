@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from lab.arms import Pace
+from lab.board import IDLE
 from lab.plan import HostPart
 from lab.stage import Stage
 from lab.xen.domain import PAIR
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from lab.domain import Guest
     from lab.managed import Vcpud
     from lab.xen.bench import XenBench
     from lab.xen.commands import Commands
@@ -54,6 +56,13 @@ class XenStage(Stage):
         self.ignore_host = True
         self.pace = PACE
         self._kept = kept
+
+    def guests(self, set_name: str) -> list[Guest]:
+        """Return the guests of a set; while one of them boots, which takes a minute, the others are idle."""
+        if any(shape.name not in self.bench.guests for shape in self.sets[set_name]):
+            for guest in self.bench.guests.values():
+                guest.order(IDLE)
+        return super().guests(set_name)
 
     def fresh_vcpud(
         self,
