@@ -127,8 +127,9 @@ class Book:
         self.terms = book.terms(self.uuid, self.name, wishes)
         if not self._wants_agent:
             self._poll.cancel()
-        elif not self._poll.armed and self._reporter is None:
-            self._reporter = Reporter(self._kernel, self._agent.costs.agent_ns)
+        elif not self._poll.armed:
+            if self._reporter is None:
+                self._reporter = Reporter(self._kernel, self._agent.costs.agent_ns)
             self._engine.arm(self._poll, self._engine.now_ns + self._first_poll_ns)
 
     def close(self) -> None:

@@ -241,6 +241,14 @@ def test_only_domains_whose_owner_or_operator_allows_it_are_asked() -> None:
     rig.hypervisor.adopt(TermsBook(default=Terms(mode=Mode.OFF), metadata=False))
     assert rig.look("b").guest is None
     assert rig.look("b").terms.mode is Mode.OFF
+    rig.wait(4 * S)
+    rig.hypervisor.adopt(book)
+    allowed_ns = rig.look("b").taken_at_ns
+    rig.wait(6 * S)
+    guest = rig.look("b").guest
+    assert guest is not None
+    assert guest.accounting is not None
+    assert guest.accounting.taken_at_ns > allowed_ns, "it is asked again"
 
 
 # ------------------------------------------------------------------------------- late, noisy, lost
