@@ -30,6 +30,8 @@ NOISE_RATIO = 0.05
 NOISE_PCPUS = 0.02
 """Least absolute standard deviation of one window."""
 SIGNIFICANT_SIGMAS = 2.0
+MOST_GAIN_RATIO = 1000.0
+"""What came from nothing gained without bound; a thousandfold says as much."""
 OVERWHELMING_RATIO = 2.0
 """From this factor on one window after the move is enough; smaller effects wait for two."""
 SETTLE_NS = 1 * NS_PER_S
@@ -221,7 +223,7 @@ def _verdict(trial: Trial, now_ns: int) -> Verdict | None:
         outcome = Outcome.HELPED
     else:
         outcome = Outcome.NEUTRAL
-    ratio = together.after / max(together.before, 1e-9) - 1
+    ratio = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
     return _said(trial, outcome, ratio, now_ns, detail)
 
 

@@ -153,9 +153,15 @@ class HostLock:
         Raises:
             VcpudError: Another vcpud holds it, or it cannot be made.
         """
-        runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._path = runtime_dir / "lock"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError as error:
+            raise VcpudError(
+                f"{self._path}: not permitted: run this as root or the user vcpud, or name folders "
+                "of your own with --runtime-dir and --state-dir"
+            ) from error
         for left in reversed(range(_LOCK_TRIES)):
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -164,7 +164,7 @@ class Verdict:
         decision_id: Which move.
         move: What was asked.
         outcome: How it ended.
-        gain_ratio: Progress after over progress before, minus 1; None when unknown.
+        gain_ratio: Progress after over progress before, minus 1, at most 1,000; None when unknown.
         kept: False when the move is being undone.
         at_ns: When it was judged.
         detail: The evidence, for people.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 BEFORE_NS = 60 * NS_PER_S
 """How much of what came before counts."""
 LEAST_BEFORE_NS = 5 * NS_PER_S
-MOST_GAIN = 1000.0
-"""What came from nothing gained without bound; a thousandfold says as much."""
 LONGEST_STEP_NS = 60 * NS_PER_S
 """A longer gap between two cycles was not watched: vcpud did not run."""
 _S_PER_HOUR = 3600.0
@@ -141,7 +139,7 @@ class Report:
                     account.outcomes[str(verdict.outcome)] += 1
                     account.undone += not verdict.kept
                     if verdict.gain_ratio is not None:
-                        account.gains.append(min(verdict.gain_ratio, MOST_GAIN))
+                        account.gains.append(verdict.gain_ratio)
         for done in record.completed:
             if done.uuid in self._accounts:
                 word = "reached" if done.reached else "failed"

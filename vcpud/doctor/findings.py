@@ -106,5 +106,9 @@ class Examination:
             severity: sum(one.severity is severity for one in self.findings)
             for severity in Severity
         }
-        lines.append(", ".join(f"{count} {severity}s" for severity, count in counts.items()))
+        lines.append(
+            ", ".join(
+                f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items()
+            )
+        )
         return "\n".join(lines)

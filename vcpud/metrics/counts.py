@@ -37,8 +37,6 @@ _POLL_BOUNDS = tuple(
 _CHANGE_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GAIN_BOUNDS = (-0.5, -0.2, -0.05, 0.0, 0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
 _VERBS = tuple(sorted(kind.__name__.lower() for kind in get_args(Request)))
-MOST_GAIN = 1000.0
-"""What came from nothing gained without bound; a thousandfold says as much."""
 _REASONS = {Purpose.DECIDE: "policy", Purpose.UNDO: "undo", Purpose.RESTORE: "restore"}
 
 Words = tuple[str, ...]
@@ -115,7 +113,7 @@ class DomainCounts:
             for resize in verdict.move.resizes:
                 _bump(self.outcomes, resize.uuid, str(verdict.outcome))
                 if verdict.gain_ratio is not None:
-                    self.gains[resize.uuid] = min(verdict.gain_ratio, MOST_GAIN)
+                    self.gains[resize.uuid] = verdict.gain_ratio
 
     def keep(self, present: Iterable[Uuid]) -> None:
         """Forget every domain that is not present."""
@@ -188,7 +186,7 @@ class Counts:
         for verdict in record.verdicts:
             self._outcomes.add(str(verdict.outcome))
             if verdict.gain_ratio is not None:
-                self._gains.observe(min(verdict.gain_ratio, MOST_GAIN), str(verdict.outcome))
+                self._gains.observe(verdict.gain_ratio, str(verdict.outcome))
             if not verdict.kept:
                 self._rollbacks.add()
                 for resize in verdict.move.resizes:
