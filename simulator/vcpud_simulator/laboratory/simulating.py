@@ -18,6 +18,7 @@ from vcpud.status import columns
 from vcpud.text import printable
 from vcpud.units import NS_PER_MS, NS_PER_S, duration_text, seconds
 from vcpud.version import version
+from vcpud_simulator.laboratory.commands.common import report_path
 from vcpud_simulator.laboratory.provenance import commit
 from vcpud_simulator.laboratory.reading import read_scenario, scenario_names
 from vcpud_simulator.runner import UNMANAGED, RunResult, run
@@ -144,8 +145,7 @@ def _watch(options: argparse.Namespace, scenario: Scenario) -> dict[str, Any]:
     from vcpud_simulator.laboratory import report  # noqa: PLC0415 - needs an extra
     from vcpud_simulator.trace import Tee  # noqa: PLC0415
 
-    if not options.report.resolve().parent.is_dir():
-        raise UsageError(f"--report: there is no folder {str(options.report.parent)!r}")
+    options.report = report_path(options.report)
     end_ns = scenario.warmup_ns + scenario.duration_ns
     first_ns = min(NS_PER_S, max(0, end_ns - 2 * _WINDOW_NS))
     windows = [

@@ -307,6 +307,22 @@ def test_a_file_that_is_not_there_is_told(give: Give, tmp_path: Path, name: str)
     assert "nothing.here" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "--policy", "nope"),
+        ("demo", "--policy", "nope"),
+        ("simulate", "demo", "--policy", "nope"),
+        ("study", "--policy", "nope"),
+        ("sweep", "nope"),
+    ],
+)
+def test_a_policy_that_is_not_there_is_wrong_usage(give: Give, words: tuple[str, ...]) -> None:
+    code, _, err = give(*words)
+    assert code == 2
+    assert "there is no policy 'nope'" in err
+
+
 @pytest.mark.parametrize("content", [b"", b"\0\1\2", b"not what was expected\n" * 10])
 @pytest.mark.parametrize("name", ["replay", "report", "simulate"])
 def test_a_file_of_another_kind_is_told(

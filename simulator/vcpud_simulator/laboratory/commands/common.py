@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from vcpud.errors import UsageError
 
 MOST_SEEDS: Final = 30
 _MOST_JOBS: Final = 1024
@@ -44,6 +47,20 @@ def many_runs(parser: argparse.ArgumentParser, *, out: Path, what: str) -> None:
     parser.add_argument(
         "--resume", action="store_true", help=f"go on where an interrupted {what} stopped"
     )
+
+
+def report_path(path: Path) -> Path:
+    """Where a report goes; that it cannot go there is told before anything runs.
+
+    Raises:
+        UsageError: There is no such folder, or nothing may be written there.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--report: there is no folder {str(folder)!r}")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--report: nothing may be written in {str(folder)!r}")
+    return folder / path.name
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from vcpud import config
 from vcpud import policy as policies
 from vcpud.commands.common import output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
+from vcpud_simulator.laboratory.commands.common import report_path
 from vcpud_simulator.laboratory.provenance import commit
 
 REPORT: Final = Path("vcpud-demo.html")
@@ -49,9 +50,7 @@ def _demo(options: argparse.Namespace) -> int:
         policy = policies.load(name, {})
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    path = options.report.absolute()
-    if not path.parent.is_dir():
-        raise UsageError(f"--report: there is no folder {str(path.parent)!r}")
+    path = report_path(options.report)
     scenario = read_scenario(demo.SCENARIO)
     as_json = options.output == "json"
     began_s = time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcpud.commands.common import output_option, say, say_json
-from vcpud.errors import UsageError
+from vcpud.errors import ConfigError, UsageError
 from vcpud_simulator.laboratory.commands.common import MOST_SEEDS, many_runs, number, resumable
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def _study(options: argparse.Namespace) -> None:
 
     # Mistakes are found before an hour of work.
     options.policy = options.policy or config.defaults().loop.policy_name
-    policies.load(options.policy, {})
+    try:
+        policies.load(options.policy, {})
+    except ConfigError as error:
+        raise UsageError(f"--policy: {error}") from error
     lab = None if options.against is None else reality.read(options.against)
     if lab is None and options.reality_only:
         raise UsageError("--reality-only needs --against FILE")

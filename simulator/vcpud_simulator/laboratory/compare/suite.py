@@ -44,7 +44,9 @@ def _keys(suite: str) -> list[str]:
     else:
         found = [name for name in own if suite in name.removeprefix(PREFIX)]
     if not found:
-        raise UsageError(f"there are no scenarios called {suite!r}")
+        raise UsageError(
+            f"there are no scenarios called {suite!r}; `vcpud simulate --list` names those there are"
+        )
     return found
 
 
