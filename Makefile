@@ -19,6 +19,8 @@ SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/gu
 	tests/lab/guest/init tests/lab/guest/online-new-cpu tests/lab/xen/guest/init tests/lab/xen/dom0/initrd-init \
 	tests/lab/xen/dom0/lab-job
 UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service
+# Folders whose README is installed beside docs/, so that every link leads somewhere.
+DOCUMENTED := deploy deploy/guest policies simulator simulator/scenarios systemd tests tests/lab vcpud
 UNITDIR := $(PREFIX)/lib/systemd/system
 PROGRAM := $(PREFIX)/lib/vcpud
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
@@ -192,18 +194,18 @@ install-files: $(VENV)/.project
 	install -D -m 644 systemd/sysusers.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/vcpud.conf"
 	install -D -m 644 systemd/tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/vcpud.conf"
 	install -D -m 644 deploy/vcpud.yaml "$(DESTDIR)$(PREFIX)/share/vcpud/vcpud.yaml"
-	install -D -m 644 README.md "$(DESTDIR)$(PREFIX)/share/vcpud/README.md"
 	install -D -m 644 systemd/xen.conf "$(DESTDIR)$(PREFIX)/share/vcpud/systemd/xen.conf"
 	install -D -m 644 deploy/polkit/50-vcpud.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/50-vcpud.rules"
 	install -m 644 deploy/polkit/fine-grained.rules "$(DESTDIR)$(PREFIX)/share/vcpud/polkit/fine-grained.rules"
 	install -d "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus" "$(DESTDIR)$(PREFIX)/share/vcpud/grafana"
 	install -m 644 deploy/prometheus/*.yml "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus/"
 	sed -i 's|$(RUNBOOK_SHIPPED)|$(RUNBOOK)|' "$(DESTDIR)$(PREFIX)/share/vcpud/prometheus/alerts.yml"
-	install -d "$(DESTDIR)$(PREFIX)/share/doc/vcpud/docs" "$(DESTDIR)$(PREFIX)/share/vcpud/guest"
+	install -d "$(DESTDIR)$(PREFIX)/share/vcpud/guest"
 	install -m 755 deploy/guest/vcpud-lock-histogram deploy/guest/vcpud-xen-report "$(DESTDIR)$(PREFIX)/share/vcpud/guest/"
 	install -m 644 deploy/guest/*.service deploy/guest/*.rules deploy/guest/*.md "$(DESTDIR)$(PREFIX)/share/vcpud/guest/"
-	install -m 644 deploy/README.md "$(DESTDIR)$(PREFIX)/share/doc/vcpud/README.deploy.md"
-	install -m 644 docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/vcpud/docs/"
+	@for page in README.md $(addsuffix /README.md,$(DOCUMENTED)) $(wildcard docs/*.md $(addprefix docs/,*.svg */*.svg */*.png)); do \
+		install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/doc/vcpud/$$page" || exit 1; \
+	done
 	install -m 644 deploy/grafana/*.json "$(DESTDIR)$(PREFIX)/share/vcpud/grafana/"
 	install -d "$(DESTDIR)$(SYSCONFDIR)/vcpud/conf.d"
 	[ -e "$(DESTDIR)$(SYSCONFDIR)/vcpud/vcpud.yaml" ] || \

@@ -46,7 +46,10 @@ the configuration, see
 what every changed domain had, until it is given back
 .TP
 .I /run/vcpud/vcpud.sock
-the control socket, for root and the group vcpud"""
+the control socket, for root and the group vcpud
+.TP
+.I /usr/share/doc/vcpud/docs
+getting started, tuning, runbook and the rest; below /usr/local after `make install`"""
 ENVIRONMENT = """\
 .TP
 .B NO_COLOR

@@ -66,3 +66,16 @@ def test_a_site_says_where_its_runbook_is(tmp_path: Path) -> None:
     links = runbook_links(installed(tmp_path, "RUNBOOK=https://wiki.example.org/vcpud"))
     assert links
     assert all(link.startswith("https://wiki.example.org/vcpud#vcpud") for link in links)
+
+
+@pytest.mark.process
+def test_links_and_pictures_of_installed_pages_lead_somewhere(tmp_path: Path) -> None:
+    pages = sorted((installed(tmp_path) / "usr/share/doc/vcpud").rglob("*.md"))
+    assert {"README.md", "faq.md"} <= {page.name for page in pages}
+    lost = [
+        f"{page}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:]+)", page.read_text())
+        if not (page.parent / link).exists()
+    ]
+    assert lost == []
