@@ -84,3 +84,19 @@ def test_what_a_page_points_to_is_there(page: Path) -> None:
         if "//" not in target and not (page.parent / target).exists()
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("page", "folder"),
+    [
+        ("vcpud/README.md", "vcpud"),
+        ("policies/README.md", "policies/vcpud_policies"),
+        ("simulator/README.md", "simulator/vcpud_simulator"),
+    ],
+)
+def test_a_component_says_what_each_of_its_modules_is_for(page: str, folder: str) -> None:
+    named = set(re.findall(r"`([a-z_0-9]+)(?:\.py|/)?`", (DOCS.parent / page).read_text()))
+    modules = {
+        path.stem for path in (DOCS.parent / folder).iterdir() if path.suffix in ("", ".py")
+    }
+    assert modules - {"__init__", "__pycache__", "__main__"} <= named
