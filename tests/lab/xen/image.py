@@ -136,6 +136,8 @@ def _dom0_image() -> Dom0Image:
     )
     for path in (*sources, *sorted(_below(GUEST, XEN / "guest", XEN / "dom0"))):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for shape in PAIR:
+        digest.update(domain_xml(shape).encode())
     key = digest.hexdigest()[:16]
     folder = cached(
         "xen-image",

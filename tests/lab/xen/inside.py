@@ -103,9 +103,15 @@ def main() -> int:
     with XenBench() as bench, Commands() as commands:
         stage = XenStage(bench, commands, job["pcpus"], job["limit_s"], job_file.parent)
         try:
-            for name, part in parts(quick=job["quick"]).items():
-                if name not in job["parts"]:
-                    continue
+            chosen = {
+                name: part
+                for name, part in parts(quick=job["quick"]).items()
+                if name in job["parts"]
+            }
+            needs_s = [part.needs_s for part in chosen.values()]
+            needs_s += [NEEDS_S[name] for name in job["faults"]]
+            for number, (name, part) in enumerate(chosen.items()):
+                stage.reserved_s = sum(needs_s[number + 1 :])
                 if not fits(stage, part.needs_s):
                     found.skipped.append(name)
                     continue
