@@ -54,7 +54,7 @@ def _dom0(facts: HostFacts) -> Findings:
             Severity.WARNING,
             f"dom0 has weight {weight}, no more than a guest ({heaviest}): on a full host it waits "
             "like the others, and with it their disks and networks, libvirt and vcpud",
-            f"`xl sched-{xen.scheduler or 'credit2'} -d Domain-0 -w 10000`, or pCPUs of its own "
+            f"`xl sched-{xen.scheduler or 'credit2'} -d Domain-0 -w {4 * heaviest}`, or pCPUs of its own "
             "(dom0_max_vcpus=, dom0_vcpus_pin)",
         )
     if xen.dom0_vcpus is not None and 1 < len(facts.pcpus) <= xen.dom0_vcpus:
