@@ -108,8 +108,15 @@ class VcpuCounters:
         return self._column(_DELAY)
 
     @property
-    def directed_yields(self) -> Column:
-        return self._column(_YIELDS)
+    def yields(self) -> int | None:
+        """Directed yields of all vCPUs that tell theirs, None where none does."""
+        width = len(self.indices)
+        counts: tuple[Any, ...] = self.counts[width * _YIELDS :]
+        try:
+            found: int | None = sum(counts) if counts else None
+        except TypeError:  # a None among them
+            found = sum([count for count in counts if count is not None])
+        return found
 
     @property
     def _nothing(self) -> Column:

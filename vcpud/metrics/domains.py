@@ -85,11 +85,15 @@ def concurrency_hazard(earlier: VcpuCounters, now: VcpuCounters, window_ns: int)
     Returns:
         A ratio from 0 to 1, or None where it cannot be told.
     """
-    if window_ns <= 0 or earlier.indices != now.indices or not now:
+    width, then, counts = len(now.indices), earlier.counts, now.counts
+    if window_ns <= 0 or earlier.indices != now.indices or not width:
+        return None
+    if min(len(then), len(counts)) < 2 * width:  # run times only, or nothing at all
         return None
     none_runs = none_waits = neither = 1.0
-    counts = zip(earlier.run_ns, now.run_ns, earlier.run_delay_ns, now.run_delay_ns, strict=True)
-    for was_run_ns, run_ns, was_delay_ns, delay_ns in counts:
+    for was_run_ns, run_ns, was_delay_ns, delay_ns in zip(
+        then[:width], counts, then[width:], counts[width:], strict=False
+    ):
         if was_run_ns is None or run_ns is None or was_delay_ns is None or delay_ns is None:
             return None
         if run_ns == was_run_ns and delay_ns == was_delay_ns:
@@ -144,12 +148,12 @@ def wait_error(
 
 
 def _yields(seen: _Seen) -> int | None:
-    counts = [count for count in seen.sample.vcpus.directed_yields if count is not None]
-    return sum(counts) if counts else None
+    return seen.sample.vcpus.yields
 
 
 def _age(seen: _Seen) -> float:
-    return max(0.0, (seen.ended_ns - seen.sample.taken_at_ns) / NS_PER_S)
+    age_ns = seen.ended_ns - seen.sample.taken_at_ns
+    return age_ns / NS_PER_S if age_ns > 0 else 0.0
 
 
 _FIGURES: tuple[tuple[Family, Callable[[_Seen], float | None]], ...] = (

@@ -38,11 +38,17 @@ def test_totals_are_those_of_all_vcpus_or_nothing(vcpus: list[VcpuSample]) -> No
         assert total == (sum(known) if known and len(known) == len(counts) else None)
 
 
+@given(VCPUS)
+def test_yields_are_those_of_who_tells_them(vcpus: list[VcpuSample]) -> None:
+    known = [vcpu.directed_yields for vcpu in vcpus if vcpu.directed_yields is not None]
+    assert VcpuCounters.of(vcpus).yields == (sum(known) if known else None)
+
+
 def test_columns_that_nobody_reports_take_no_room() -> None:
     counters = VcpuCounters.of(
         VcpuSample(index=at, run_ns=at, run_delay_ns=None, preemptions=at) for at in range(2)
     )
     assert counters.counts == (0, 1, None, None, None, None, 0, 1)
-    assert counters.directed_yields == (None, None)
+    assert counters.yields is None
     assert not NO_COUNTERS
     assert VcpuCounters.of([]) == NO_COUNTERS
