@@ -70,7 +70,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
         (("--jobs", "0"), 2),
         (("--widths", "2,"), 2),
         (("--reality-only",), 2),
-        (("--policy", "no_such_policy"), 3),
+        (("--policy", "no_such_policy"), 2),
         (("--against", "/nonexistent/lab.json"), 3),
     ],
 )
