@@ -6,6 +6,7 @@ Approach: one process has loaded them, and forks for each; what runs is the comm
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -76,6 +77,9 @@ def _serve() -> None:
     sys.path.insert(0, str(TREE))
     from vcpud import cli  # noqa: PLC0415  in dom0 the package's own
 
+    # A command loads what it needs when it is named, which is to be done by now.
+    for module in (*(f"vcpud.commands.{name}" for name in cli.MODULES), "vcpud.config"):
+        importlib.import_module(module)
     for line in sys.stdin:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             child = os.fork()
