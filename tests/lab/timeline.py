@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from lab.sampler import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from lab.domain import Guest
 
@@ -31,42 +31,24 @@ class Moment:
     active: Mapping[str, int]
 
 
-class Timeline:
+class Timeline(Sampler):
     """Samples guests from entering to leaving its context."""
 
     def __init__(self, guests: Sequence[Guest]) -> None:
         """Take the guests to sample."""
+        super().__init__(PERIOD_S)
         self._guests = tuple(guests)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="timeline", daemon=True)
         self.moments: list[Moment] = []
 
-    def __enter__(self) -> Self:
-        """Start sampling."""
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop sampling."""
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while True:
-            self.moments.append(
-                Moment(
-                    at_ns=time.monotonic_ns(),
-                    iterations={g.name: g.board.progress().iterations for g in self._guests},
-                    active={g.name: len(g.board.online) for g in self._guests},
-                )
+    def look(self) -> None:
+        """Note what every guest has done by now."""
+        self.moments.append(
+            Moment(
+                at_ns=time.monotonic_ns(),
+                iterations={g.name: g.board.progress().iterations for g in self._guests},
+                active={g.name: len(g.board.online) for g in self._guests},
             )
-            if self._stop.wait(PERIOD_S):
-                return
+        )
 
 
 def rates(moments: Sequence[Moment], window_s: float = 2.0) -> list[tuple[int, float]]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import bisect
-import threading
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
+from lab.sampler import Sampler
 from lab.stage import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from lab.cells import Block
     from lab.domain import Guest
@@ -22,37 +21,19 @@ PERIOD_S: Final = 1.0
 DOM0: Final = 0
 
 
-class CpuBooks:
+class CpuBooks(Sampler):
     """Samples the CPU time of every domain from entering to leaving its context."""
 
     def __init__(self, xen: Xen) -> None:
         """Take what to ask."""
+        super().__init__(PERIOD_S)
         self._xen = xen
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="cpu-books", daemon=True)
         self._at_ns: list[int] = []
         self._entries: list[Mapping[int, int]] = []
 
-    def __enter__(self) -> Self:
-        """Start sampling."""
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop sampling."""
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while True:
-            self.enter(time.monotonic_ns(), self._xen.cpu_ns())
-            if self._stop.wait(PERIOD_S):
-                return
+    def look(self) -> None:
+        """Note what every domain has used by now."""
+        self.enter(time.monotonic_ns(), self._xen.cpu_ns())
 
     def enter(self, at_ns: int, cpu_ns: Mapping[int, int]) -> None:
         """Note what every domain had used by a moment."""
