@@ -29,13 +29,11 @@ from vcpud.requests import (
 )
 from vcpud.text import raised
 from vcpud.tracks import Tracks, estimate
-from vcpud.units import NS_PER_MS, NS_PER_S
+from vcpud.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from vcpud.demand import HostDemand
 
-RESTORE_NS = 10 * NS_PER_S
-"""How long a stop waits for every domain to be back at its original."""
 RESTORE_POLL_NS = 100 * NS_PER_MS
 
 
@@ -105,7 +103,7 @@ class ControlLoop:
         held = self._hold_until_ns is not None and now_ns < self._hold_until_ns
         if (held or self._settings.on_stop_keep) and not self._agenda.killed:
             return ()
-        return self.restore(now_ns + RESTORE_NS)
+        return self.restore(now_ns + self._hypervisor.restore_ns)
 
     def restore(
         self, deadline_ns: int, *, settle: bool = False, forget_absent: bool = True

@@ -19,6 +19,10 @@ class DryRun:
     def __init__(self, inner: Hypervisor) -> None:
         self._inner = inner
 
+    @property
+    def restore_ns(self) -> int:
+        return self._inner.restore_ns
+
     def sample(self) -> HostSample:
         return self._inner.sample()
 

@@ -7,12 +7,17 @@ loop that ships is the loop that is simulated, replayed and property-tested.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
     from vcpud.model import Change, Effect, HostEvent, HostSample, Original, Uuid
     from vcpud.record import CycleRecord
     from vcpud.requests import Request
+
+RESTORE_NS: Final = 10 * NS_PER_S
+"""Enough to give everything back where a change takes a guest no more than seconds."""
 
 
 class Wake(Enum):
@@ -38,6 +43,13 @@ class Clock(Protocol):
 
 class Hypervisor(Protocol):
     """A host and its domains."""
+
+    @property
+    def restore_ns(self) -> int:
+        """How long a stop waits for every domain to be back at its original.
+
+        A change that is under way is let end, so it is time for that one and for what gives back.
+        """
 
     def sample(self) -> HostSample:
         """The latest complete readings, each with its own timestamp; never waits on a guest."""

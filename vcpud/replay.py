@@ -29,7 +29,7 @@ from vcpud.model import (
     SetOnline,
     Uuid,
 )
-from vcpud.ports import Wake
+from vcpud.ports import RESTORE_NS, Wake
 from vcpud.record import CycleRecord
 from vcpud.recording.files import CutError, Heading, Recording, found
 from vcpud.requests import Request
@@ -160,6 +160,7 @@ class ReplayedHypervisor:
         self._tape = tape
         self._terms = None if book is None else _Terms(book)
         self._after: dict[Uuid, Change] = {}
+        self.restore_ns = RESTORE_NS
 
     def adopt(self, book: TermsBook) -> None:
         """Use these terms from the next sample on."""

@@ -16,7 +16,7 @@ from vcpud.model import (
     Refused,
     Uuid,
 )
-from vcpud.ports import Wake
+from vcpud.ports import RESTORE_NS, Wake
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_MS
 from vcpud_simulator.book import POOL, Book
@@ -58,6 +58,7 @@ class SimulatedHypervisor:
         """
         self.world = world
         self.bell = False
+        self.restore_ns = RESTORE_NS
         self._terms = terms or TermsBook()
         self._adopted: TermsBook | None = None
         self._notes = notes

@@ -42,6 +42,7 @@ from vcpud.model import (
     Trouble,
     Uuid,
 )
+from vcpud.ports import RESTORE_NS
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
 
@@ -135,6 +136,7 @@ class FakeHost:
         self.connected = True
         self.book = TermsBook()
         self.begun: list[Change] = []
+        self.restore_ns = RESTORE_NS
         self.closed = False
         self.writable = True
         self.sample_error: Exception | None = None

@@ -18,6 +18,7 @@ from vcpud.hypervisor.stats import parse_counters
 from vcpud.metrics import Metrics
 from vcpud.model import Accepted, Change, DomainSample, Effect, HostEvent, HostSample
 from vcpud.plan import Plan
+from vcpud.ports import RESTORE_NS
 from vcpud.record import CycleRecord
 from vcpud.status import LatestCycle
 from vcpud.units import NS_PER_S
@@ -33,6 +34,8 @@ class Played:
     is less than libvirt's own answer costs (2 us a vCPU; the lab's bare call 3 to 4, with fewer counters),
     so that a real cycle costs more than this.
     """
+
+    restore_ns = RESTORE_NS
 
     def __init__(self, samples: list[HostSample]) -> None:
         self._samples = iter(

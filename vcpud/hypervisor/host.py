@@ -34,6 +34,7 @@ from vcpud.model import (
     Reason,
     Refused,
 )
+from vcpud.ports import RESTORE_NS
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_S, seconds
 
@@ -76,6 +77,7 @@ BookT = TypeVar("BookT", bound=Book)
 class LibvirtHost(ABC, Generic[BookT]):
     """All running domains of one libvirt."""
 
+    restore_ns: int = RESTORE_NS
     _bulk_share: ClassVar[float] = 0.75
     """Of a period: a hung call is given up early enough that others are late by one cycle only."""
 

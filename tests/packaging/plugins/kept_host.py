@@ -51,6 +51,10 @@ class KeptHost:
     def close(self) -> None:
         """Its domains go on."""
 
+    @property
+    def restore_ns(self) -> int:
+        return self._host.restore_ns
+
     def sample(self) -> HostSample:
         self._catch_up()
         return self._host.sample()

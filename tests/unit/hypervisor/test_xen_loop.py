@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
 from fakes.xen import XenGuest, XenRig, XenWorld
 from vcpud.control import ControlLoop
 from vcpud.demand import HostDemand
+from vcpud.hypervisor.host import LibvirtHost
+from vcpud.hypervisor.xen.change import GUEST_NS
+from vcpud.hypervisor.xen.host import XenHypervisor
 from vcpud.limits import Limits
 from vcpud.model import Original, SetLive, SetWeight
 from vcpud.plan import Move, Plan, Proof, Resize, Verdict
@@ -162,6 +166,30 @@ def test_a_domain_may_be_shrunk_in_two_goes_and_its_weight_follows(host: Make) -
     one.cycles(10)
     assert (len(guest.online), guest.weight) == (4, 256)
     assert one.ledger.outstanding() == (), "it is as it was"
+
+
+def test_a_stop_waits_for_a_guest_that_is_slow_to_take_back_what_it_is_given(host: Make) -> None:
+    guest, other = pair()
+    one = host(guest, other)
+    one.policy.wanted = {"a": 2}
+    one.cycles(8)
+    guest.deaf_to = 2  # asked every 6 s, so 12 s in all
+    assert one.loop.run(cycles=0) == ()
+    assert (len(guest.online), guest.weight) == (4, 256)
+
+
+def test_a_stop_ends_before_systemd_makes_an_end_of_it() -> None:
+    systemd = Path(__file__).parents[3] / "systemd"
+    limits_s = {
+        name: int(
+            re.findall(r"^TimeoutStopSec=(\d+)$", (systemd / name).read_text(), re.MULTILINE)[0]
+        )
+        for name in ("vcpud.service", "xen.conf")
+    }
+    margin_s = 15
+    assert limits_s["vcpud.service"] >= LibvirtHost.restore_ns / NS_PER_S + margin_s
+    assert limits_s["xen.conf"] >= XenHypervisor.restore_ns / NS_PER_S + margin_s
+    assert XenHypervisor.restore_ns > 2 * GUEST_NS, "the change under way, and one that gives back"
 
 
 def test_what_cannot_be_given_back_is_refused_before_it_is_taken(host: Make) -> None:

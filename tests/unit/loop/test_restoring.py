@@ -8,8 +8,9 @@ import pytest
 
 from fakes.host import BOOT_ID, FakeDomain
 from fakes.ports import MemoryLedger
-from unit.loop.test_control import ENFORCE, Rig
+from unit.loop.test_control import ENFORCE, Rig, lock_pair
 from vcpud.model import HostSample, Original, Uuid
+from vcpud.units import NS_PER_S
 
 
 def parked() -> tuple[FakeDomain, Original]:
@@ -136,3 +137,19 @@ def test_many_that_are_of_another_boot_or_end_together_are_forgotten_at_one_stro
         rig.host.destroy(domain)
     rig.cycles(2)
     assert (ledger.outstanding(), len(ledger.forgotten)) == ((), 2)
+
+
+@pytest.mark.parametrize(("restore_s", "whole"), [(10, False), (40, True)])
+def test_a_stop_in_mid_change_has_the_time_that_changes_take_on_its_host(
+    restore_s: int, *, whole: bool
+) -> None:
+    pair = lock_pair(latency_ns=15 * NS_PER_S)
+    rig = Rig(*pair)
+    rig.host.restore_ns = restore_s * NS_PER_S
+    while not all(domain.in_flight for domain in pair):
+        rig.cycles(1)
+    left = rig.loop.run(cycles=0)
+    assert (left == ()) is whole
+    rig.clock.wait_until(rig.clock.now_ns() + 60 * NS_PER_S)  # what was begun ends all the same
+    assert all(len(domain.online) == 4 for domain in pair) is whole
+    assert (rig.ledger.outstanding() == ()) is whole

@@ -12,12 +12,13 @@ from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.hypervisor.workers import Errand
 from vcpud.hypervisor.xen.book import XenBook
-from vcpud.hypervisor.xen.change import XenChange
+from vcpud.hypervisor.xen.change import GUEST_NS, XenChange
 from vcpud.hypervisor.xen.gate import Route, refuse
 from vcpud.hypervisor.xen.remarks import remarks
 from vcpud.hypervisor.xen.reports import Listening
 from vcpud.hypervisor.xen.sampler import Sampler
 from vcpud.model import Change, Mode, Refused, SetLive, SetWeight
+from vcpud.ports import RESTORE_NS
 from vcpud.units import seconds
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class XenHypervisor(LibvirtHost[XenBook]):
 
     _bulk_share: ClassVar[float] = 4.0
     """No guest can hang it, but every domain is asked in turn, and now and then Xen itself."""
+
+    restore_ns = 2 * GUEST_NS + RESTORE_NS
+    """A change under way and the one that gives back, each with all the time a guest has, and the calls."""
 
     def __init__(  # noqa: PLR0913  each is a fact of the daemon around it
         self,
