@@ -21,7 +21,9 @@ class XenFacts:
         scheduler: In force for dom0, None when not told.
         dom0_weight: dom0's weight there.
         dom0_vcpus: vCPUs of dom0.
-        heaviest: The largest weight of a guest.
+        lightest: The least weight of a guest.
+        heaviest: The largest.
+        guests_weight: What the weights of all guests' vCPUs come to.
         xl: Why `xl` cannot be used, None when it can.
         ignore_host: The way past libvirt's refusal is configured.
         ignore_host_works: It was tried out, None when it was not.
@@ -30,7 +32,9 @@ class XenFacts:
     scheduler: str | None = None
     dom0_weight: int | None = None
     dom0_vcpus: int | None = None
+    lightest: int | None = None
     heaviest: int | None = None
+    guests_weight: int | None = None
     xl: str | None = None
     ignore_host: bool = False
     ignore_host_works: bool | None = None

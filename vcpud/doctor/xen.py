@@ -63,21 +63,28 @@ class XenLook:
             xl = failure.message
         works = within(self.tools.can_ignore_host) if self.ignore_host and xl is None else None
         own = self._weighing(link, DOM0, "host", within, missed)
-        weights = [
-            found.weight
+        weights = {
+            uuid: found.weight
             for uuid in uuids
             if (found := self._weighing(link, uuid, "host", within, missed)) is not None
             and found.weight is not None
-        ]
+        }
         return XenFacts(
             scheduler=None if own is None else own.scheduler,
             dom0_weight=None if own is None else own.weight,
             dom0_vcpus=len(self.online[0]) if 0 in self.online else None,
-            heaviest=max(weights, default=None),
+            lightest=min(weights.values(), default=None),
+            heaviest=max(weights.values(), default=None),
+            guests_weight=sum(weight * self._active(uuid) for uuid, weight in weights.items()),
             xl=xl,
             ignore_host=self.ignore_host,
             ignore_host_works=works,
         )
+
+    def _active(self, uuid: str) -> int:
+        """Return how many vCPUs of a domain are online, 0 where Xen does not say."""
+        number = self.roll.number(uuid)
+        return 0 if number is None else len(self.online.get(number, ()))
 
     def domain(  # noqa: PLR0913  what a look at one domain takes
         self, link: Link, uuid: str, name: str, *, max_vcpus: int, within: Within, missed: Missed

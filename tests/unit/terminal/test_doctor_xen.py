@@ -31,7 +31,14 @@ XEN_HOST = HostFacts(
     daemon="",
     cgroup_unified=True,
     pcpus=frozenset(range(4)),
-    xen=XenFacts(scheduler="credit2", dom0_weight=10_000, dom0_vcpus=2, heaviest=256),
+    xen=XenFacts(
+        scheduler="credit2",
+        dom0_weight=2048,
+        dom0_vcpus=2,
+        lightest=256,
+        heaviest=1024,
+        guests_weight=4096,
+    ),
 )
 XEN_DOMAIN = replace(
     GOOD,
@@ -63,8 +70,11 @@ def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
     [
         ("backend-wrong", Severity.ERROR, {"backend": "libvirt"}),
         ("xen-scheduler-unknown", Severity.ERROR, xen_facts(scheduler="null")),
+        ("xen-share-coarse", Severity.NOTE, xen_facts(scheduler="credit")),
         ("dom0-weight", Severity.WARNING, xen_facts(dom0_weight=256)),
         ("dom0-vcpus", Severity.NOTE, xen_facts(dom0_vcpus=4)),
+        ("xen-weights-apart", Severity.WARNING, xen_facts(dom0_weight=10_000)),
+        ("xen-weights-apart", Severity.WARNING, xen_facts(heaviest=4096)),
         ("xl-unusable", Severity.WARNING, xen_facts(xl="there is no xl here")),
         ("xl-unusable", Severity.ERROR, xen_facts(xl="no", ignore_host=True)),
         (
@@ -78,6 +88,31 @@ def test_what_is_wrong_with_a_xen_host(code: str, severity: Severity, wrong: Any
     found = examine_host(replace(XEN_HOST, **wrong))
     assert (code, severity) in {(one.code, one.severity) for one in found}
     assert all(one.remedy for one in found)
+
+
+def test_credit_keeps_shares_however_far_apart_weights_are() -> None:
+    found = examine_host(
+        replace(XEN_HOST, **xen_facts(scheduler="credit", dom0_weight=10_000, heaviest=8192))
+    )
+    assert "xen-weights-apart" not in codes(found)
+
+
+@pytest.mark.parametrize(
+    ("weight", "wrong"),
+    [
+        (2048, {}),  # 4096 on the two pCPUs that dom0's vCPUs leave
+        (1500, {"guests_weight": 3000}),
+        (1025, {"guests_weight": 512}),  # and more than any guest
+        (2560, {"guests_weight": 64 * 256}),  # but no more than credit2 can tell apart
+        (8192, {"guests_weight": 64 * 256, "scheduler": "credit"}),
+        (4096, {"dom0_vcpus": 4, "scheduler": "credit"}),  # it leaves none
+    ],
+)
+def test_the_doctor_says_how_much_dom0_should_weigh(weight: int, wrong: dict[str, Any]) -> None:
+    found = examine_host(replace(XEN_HOST, **xen_facts(dom0_weight=256, **wrong)))
+    (remedy,) = (one.remedy for one in found if one.code == "dom0-weight")
+    scheduler = wrong.get("scheduler", "credit2")
+    assert f"`xl sched-{scheduler} -d Domain-0 -w {weight}`" in remedy
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ drivers/xen/cpu_hotplug.c; libvirt src/libxl/libxl_driver.c.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +15,20 @@ from vcpud.doctor.probes.guest import lock_signal_missing
 from vcpud.doctor.probes.host import XEN
 from vcpud.hypervisor.xen.book import FULLY_VIRTUAL, PER_VCPU
 from vcpud.hypervisor.xen.gate import NO_WAY_BACK
+from vcpud.limits import MAX_WEIGHT
 
 if TYPE_CHECKING:
-    from vcpud.doctor.facts import DomainFacts, HostFacts
+    from vcpud.doctor.facts import DomainFacts, HostFacts, XenFacts
 
+CREDIT2: Final = "credit2"
+CREDIT2_SPAN: Final = 10
+"""How many times the lightest weight another may be for credit2 to keep shares.
+
+An epoch gives each vCPU 10 ms of credit (CSCHED2_CREDIT_INIT), burnt the faster the less it weighs
+beside the heaviest of its queue; whoever runs does so for 1 ms (sched_ratelimit_us), and what a vCPU
+owes beyond 10 ms is forgiven (CSCHED2_CREDIT_MIN). One lighter than a tenth of the heaviest owes
+more than that after every turn: from there on it gets as many turns as any other such vCPU.
+"""
 _KINDS: Final = {"linux": "PV", "xen": "PV", "xenpvh": "PVH"}
 
 
@@ -33,6 +44,15 @@ def _scheduler(facts: HostFacts) -> Findings:
             "weight of a domain while it has fewer, and sets it back",
             "nothing; whoever watches weights should expect it",
         )
+        if xen.scheduler != CREDIT2:
+            yield on_host(
+                "xen-share-coarse",
+                Severity.NOTE,
+                f"{xen.scheduler} lets vCPUs take turns whatever their credit, and a vCPU can save no "
+                "more than a turn's: a domain shrunk to one or two falls short of its share, whatever "
+                "its weight",
+                "sched=credit2, the default since Xen 4.12, which keeps it",
+            )
     else:
         yield on_host(
             "xen-scheduler-unknown",
@@ -54,8 +74,7 @@ def _dom0(facts: HostFacts) -> Findings:
             Severity.WARNING,
             f"dom0 has weight {weight}, no more than a guest ({heaviest}): on a full host it waits "
             "like the others, and with it their disks and networks, libvirt and vcpud",
-            f"`xl sched-{xen.scheduler or 'credit2'} -d Domain-0 -w {4 * heaviest}`, or pCPUs of its own "
-            "(dom0_max_vcpus=, dom0_vcpus_pin)",
+            _heavier(xen, len(facts.pcpus)),
         )
     if xen.dom0_vcpus is not None and 1 < len(facts.pcpus) <= xen.dom0_vcpus:
         yield on_host(
@@ -65,6 +84,39 @@ def _dom0(facts: HostFacts) -> Findings:
             "the guests' on every one",
             "boot Xen with dom0_max_vcpus=; a few are enough for most hosts",
         )
+
+
+def _heavier(xen: XenFacts, pcpus: int) -> str:
+    """How dom0 gets what it needs, in words.
+
+    Its vCPUs are due whole pCPUs once each weighs what all guests' do, divided by the pCPUs that
+    dom0 leaves.
+    """
+    rest = max(pcpus - (xen.dom0_vcpus or 0), 1)
+    enough = math.ceil((xen.guests_weight or 0) / rest)
+    most = CREDIT2_SPAN * (xen.lightest or 1) if xen.scheduler == CREDIT2 else MAX_WEIGHT
+    asked = min(max(enough, (xen.heaviest or 0) + 1), most, MAX_WEIGHT)
+    return (
+        f"`xl sched-{xen.scheduler or CREDIT2} -d Domain-0 -w {asked}`, or pCPUs of its own "
+        "(dom0_max_vcpus=, dom0_vcpus_pin)"
+    )
+
+
+def _span(facts: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None or xen.scheduler != CREDIT2 or xen.lightest is None:
+        return
+    weights = {"a guest": xen.heaviest or 0, "dom0": xen.dom0_weight or 0}
+    for who, weight in weights.items():
+        if weight > CREDIT2_SPAN * xen.lightest:
+            yield on_host(
+                "xen-weights-apart",
+                Severity.WARNING,
+                f"{who} has weight {weight}, more than {CREDIT2_SPAN} times the lightest guest's "
+                f"({xen.lightest}): credit2 then gives each vCPU of a light guest a turn at least, so "
+                "that a domain that vcpud has shrunk to few heavier ones falls short of its share",
+                f"no weight above {CREDIT2_SPAN * xen.lightest}: `xl sched-credit2`",
+            )
 
 
 def _tools(facts: HostFacts) -> Findings:
@@ -89,7 +141,12 @@ def _tools(facts: HostFacts) -> Findings:
         )
 
 
-XEN_HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (_scheduler, _dom0, _tools)
+XEN_HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (
+    _scheduler,
+    _dom0,
+    _span,
+    _tools,
+)
 
 
 # ------------------------------------------------------------------------------- the domain

@@ -206,3 +206,17 @@ def test_within_a_queue_nobody_waits_beside_an_idle_pcpu() -> None:
     hogs(host, "d", vcpus=4, pcpu=host.pcpus[0])
     run_ms(host, 100)
     assert watch.longest_ns == scheduler.balance_ns == 0
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(4, True), (10, True), (40, False)])
+def test_shares_are_kept_between_weights_no_more_than_ten_times_apart(
+    apart: int, *, kept: bool
+) -> None:
+    """`vcpud doctor` and the page on Xen say so: dom0's weight is what makes them lie apart."""
+    host = tiny_host(Credit2(), 2)
+    periodic(host, "dom0", work_ns=2 * MS, sleep_ns=8 * MS, weight=apart * 256)
+    hogs(host, "shrunk", weight=1024)
+    hogs(host, "wide", vcpus=4, weight=256)
+    run_ms(host, 100)
+    got = shares(host, 1000)
+    assert (got["shrunk"] >= 0.95 * (got["shrunk"] + got["wide"]) / 2) is kept
