@@ -29,7 +29,7 @@ STATE = Path("/var/lib/vcpud")
 LOG = Path("/var/log/vcpud-lab.log")
 PORT = 9756
 START_S = 120.0
-STOP_S = 60.0
+STOP_S = 75.0
 """Beyond the unit's own limit: what a stop leaves behind would spoil all that comes after it."""
 _SYSTEM = Path("/etc/systemd/system")
 _LAB_DROP_IN = f"""\

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 PACE: Final = Pace(
-    collapse_s=15.0, watch_s=60.0, least_s=25.0, quiet_s=12.0, most_s=60.0, given_back_s=60.0
+    collapse_s=15.0, watch_s=60.0, least_s=25.0, quiet_s=18.0, most_s=90.0, given_back_s=90.0
 )
-"""Under the emulator a busy guest follows in 5 to 15 s; one that vcpud has just met it leaves alone for 30 s."""
+"""Under the emulator a busy guest follows in 5 to 15 s, which is what vcpud gives it; one that vcpud has just met it
+leaves alone for 30 s."""
 
 
 class XenStage(Stage):

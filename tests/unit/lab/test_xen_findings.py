@@ -8,13 +8,22 @@ from lab.scenarios import Outcome
 from lab.xen import faults
 from lab.xen.books import CpuBooks
 from lab.xen.commands import Commands
+from lab.xen.domain import PAIR, PCPUS
 from lab.xen.estimate import Estimate, allowed, judge
-from lab.xen.run import merged, rows, summarise
-from lab.xen.simulated import slowdowns
+from lab.xen.image import XEN
+from lab.xen.parts import parts
+from lab.xen.run import FULL_S, SCHEDULERS, merged, rows, summarise
+from lab.xen.simulated import DOM0_WEIGHT, slowdowns
 from lab.xen.toolstack import Xen
 from lab.xen.trace import Times, parse
+from vcpud.doctor.facts import HostFacts, XenFacts
+from vcpud.doctor.probes import examine_host
 
 S = 1_000_000_000
+BOOTED_S = 60.0
+"""What booting Xen takes where nothing is saved."""
+PREPARED_S = 200.0
+"""What making the image and the package takes where nothing is cached."""
 
 
 def block(began_s: float, ended_s: float) -> Block:
@@ -106,6 +115,30 @@ def test_a_run_of_some_parts_keeps_what_an_earlier_one_has_found_of_the_others()
 def test_every_fault_has_its_share_of_the_time() -> None:
     assert faults.NEEDS_S.keys() == faults.CHECKS.keys()
     assert set(faults.QUICK) <= faults.CHECKS.keys()
+
+
+def test_a_whole_run_has_time_for_everything() -> None:
+    measured_s = sum(part.needs_s for part in parts(quick=False).values()) * len(SCHEDULERS)
+    needs_s = measured_s + sum(faults.NEEDS_S.values())
+    assert needs_s + len(SCHEDULERS) * BOOTED_S <= FULL_S
+    assert PREPARED_S + FULL_S <= 3600.0
+
+
+def test_dom0_weighs_what_the_doctor_would_advise_there() -> None:
+    words = (XEN / "dom0" / "lab-job").read_text()
+    assert f"xl sched-credit2 -d Domain-0 -w {DOM0_WEIGHT}\n" in words
+    weight = 256
+    seen = XenFacts(
+        scheduler="credit2",
+        dom0_weight=weight,
+        dom0_vcpus=1,
+        lightest=weight,
+        heaviest=weight,
+        guests_weight=weight * sum(shape.vcpus for shape in PAIR),
+    )
+    host = HostFacts(uri="xen:///system", driver="Xen", pcpus=frozenset(range(PCPUS)), xen=seen)
+    (remedy,) = (one.remedy for one in examine_host(host) if one.code == "dom0-weight")
+    assert f"-d Domain-0 -w {DOM0_WEIGHT}`" in remedy
 
 
 @pytest.mark.parametrize(
