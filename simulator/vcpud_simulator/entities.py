@@ -64,19 +64,21 @@ class Vcpu:
         migrations: Times it was dispatched on another pCPU than before.
         pause_exits: PAUSE-loop exits.
         woken_on: The pCPU of the vCPU whose interrupt woke it last; None: woken from outside.
+        working_set: What it needs in a pCPU's caches; None where that is not modelled.
         sched: The scheduler's own data.
     """
 
     __slots__ = (
         "blocked_ns", "co_stopped_ns", "domain", "due_ns", "guest", "in_kernel", "index",
         "migrations", "number", "offline_ns", "pause_exits", "pcpu", "preemptions", "ran_on",
-        "run_ns", "runnable_ns", "sched", "since_ns", "spinning", "state", "woken_on",
+        "run_ns", "runnable_ns", "sched", "since_ns", "spinning", "state", "woken_on", "working_set",
     )  # fmt: skip
 
     guest: VcpuGuest
     pcpu: Pcpu
     ran_on: Pcpu | None
     woken_on: Pcpu | None
+    working_set: WorkingSet | None
     sched: Any
 
     def __init__(self, number: int, index: int, domain: Domain, pcpu: Pcpu, now_ns: int) -> None:
@@ -95,6 +97,7 @@ class Vcpu:
         self.migrations = 0
         self.pause_exits = 0
         self.woken_on = None
+        self.working_set = None
         self.sched = None
 
     def __repr__(self) -> str:
@@ -132,6 +135,7 @@ class Pcpu:
         index: Its number.
         current: What runs on it, or None while it idles.
         last: The vCPU whose context it holds.
+        loaded_ns: Time that working sets took to be loaded into its caches.
         since_ns: When it last became busy or idle.
         busy_ns: Busy time before `since_ns`.
         idle_ns: Idle time before `since_ns`.
@@ -145,8 +149,8 @@ class Pcpu:
     """
 
     __slots__ = (
-        "busy_ns", "current", "dispatches", "idle_ns", "index", "last", "pending", "phase_ns",
-        "quantum", "reschedule", "sched", "since_ns", "ticker",
+        "busy_ns", "current", "dispatches", "idle_ns", "index", "last", "loaded_ns", "pending",
+        "phase_ns", "quantum", "reschedule", "sched", "since_ns", "ticker",
     )  # fmt: skip
 
     quantum: Timer
@@ -164,6 +168,7 @@ class Pcpu:
         self.busy_ns = 0
         self.idle_ns = 0
         self.dispatches = 0
+        self.loaded_ns = 0
         self.pending = False
         self.phase_ns = phase_ns
         self.sched = None
@@ -178,6 +183,62 @@ class Pcpu:
     def idle_until_ns(self, now_ns: int) -> int:
         """Idle time until now."""
         return self.idle_ns + (now_ns - self.since_ns if self.current is None else 0)
+
+
+class WorkingSet:
+    """What a vCPU needs in the caches of a pCPU, as the time it takes to load.
+
+    Caches are full: whatever is loaded displaces as much of what others had there. So a vCPU finds
+    gone what others have loaded since it ran there, which is never more than they ran, nor more than
+    they need themselves; on a pCPU that it comes to everything has to be loaded.
+
+    Attributes:
+        whole_ns: All of it.
+        missing_ns: What its vCPU had yet to load when it came to the pCPU, or got it after others.
+    """
+
+    __slots__ = (
+        "_holds", "_loads_from_ns", "_pcpu", "_seen_ns", "_vcpu", "missing_ns", "whole_ns",
+    )  # fmt: skip
+
+    def __init__(self, vcpu: Vcpu, whole_ns: int) -> None:
+        self.whole_ns = whole_ns
+        self.missing_ns = 0
+        self._vcpu = vcpu
+        self._pcpu: Pcpu | None = None
+        self._holds = False
+        self._loads_from_ns = self._seen_ns = 0
+
+    def load(self, begin_ns: int) -> int:
+        """Its vCPU has just been dispatched: what it will have to load, beyond what it still had to.
+
+        Args:
+            begin_ns: When its instructions begin to execute.
+        """
+        vcpu, before = self._vcpu, self._pcpu
+        pcpu = vcpu.ran_on
+        if before is not None:
+            if pcpu is before and self._holds:
+                return 0
+            self.leave(before)
+        gone_ns = self.whole_ns - self.missing_ns
+        if pcpu is before and pcpu is not None:
+            gone_ns = min(gone_ns, pcpu.loaded_ns - self._seen_ns)
+        self.missing_ns += gone_ns
+        self._loads_from_ns = vcpu.run_ns + begin_ns - vcpu.since_ns
+        self._pcpu = pcpu
+        self._holds = True
+        return gone_ns
+
+    def leave(self, pcpu: Pcpu) -> None:
+        """Another vCPU gets the pCPU where it ran last, or it has gone to another pCPU."""
+        if not self._holds or pcpu is not self._pcpu:
+            return
+        self._holds = False
+        loaded_ns = min(self.missing_ns, max(0, self._vcpu.run_ns - self._loads_from_ns))
+        self.missing_ns -= loaded_ns
+        pcpu.loaded_ns += loaded_ns
+        self._seen_ns = pcpu.loaded_ns
 
 
 class Domain:

@@ -47,8 +47,8 @@ class HostCosts:
         context_switch_ns: Before another vCPU's instructions execute. 2 us: a VM exit and entry
             with state switch is 1 to 2 us on VT-x/SVM, the scheduler's own path the rest.
         migration_ns: Added when it last ran on another pCPU. 10 us: refilling 32 KiB of L1 and
-            part of L2; the whole working set can cost up to 1 ms (Li, Ding, Shen 2007: "Quantifying
-            the cost of context switch"), so this is a lower figure, to be raised for big ones.
+            part of L2. A whole working set costs up to 1 ms (Li, Ding, Shen 2007: "Quantifying the
+            cost of context switch"); for that a guest has `refill_ns`, which is paid besides.
         co_stop_ns: Stopping a vCPU for its siblings' sake: 3 us, an interrupt to its pCPU and an
             exit, as for a reschedule from afar; ESX publishes none.
         co_start_ns: Starting it with them: 3 us likewise. Both are paid by the vCPU that was
@@ -280,7 +280,10 @@ class Host:
         chosen.since_ns = now_ns
         chosen.state = RUNNING
         begin_ns = now_ns
-        if pcpu.last is not chosen:
+        last = pcpu.last
+        if last is not chosen:
+            if last is not None and last.working_set is not None:
+                last.working_set.leave(pcpu)
             pcpu.last = chosen
             begin_ns += self.costs.context_switch_ns
         if chosen.ran_on is not pcpu:

@@ -380,6 +380,7 @@ _ANY_FIGURE: Final = Within(1e-6, 1_000_000)
 _ANY_RATIO: Final = Within(0, 1)
 _ANY_COST: Final = Within(0, 10 * NS_PER_S)
 _ANY_TURN: Final = Within(10_000, ENDLESS)
-_LIMITS: Final = {"hz": Within(1, 10_000)}
+_LIMITS: Final = {"hz": Within(1, 10_000), "refill_ns": Within(0, NS_PER_S // 100)}
+"""To load 8 MiB from memory line by line takes 10 ms."""
 _TURNS: Final = {"slice_ns", "base_slice_ns", "quantum_ns", "tick_ns", "poll_ns"}
 """Options of schedulers that say how often something happens."""

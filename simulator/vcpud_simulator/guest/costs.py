@@ -37,6 +37,11 @@ class GuestConfig:
         handoff_ns: A contended cache line moves to the next owner of a lock.
         kick_ns: Hypercall that kicks a halted vCPU (paravirtual locks).
         exit_lock_ns: Work under the emulator's lock at each exit (`emulator`); 0: no emulator.
+        refill_ns: Time in which a vCPU loads its workload's working set into the caches of a pCPU: paid
+            in full where it has not run before or comes from another pCPU, else as far as others have
+            loaded theirs meanwhile; 0: caches are not modelled. A direct switch of 3.8 us cost more
+            than 1,000 us with arrays beyond a cache of 512 KB (Li, Ding, Shen: "Quantifying the
+            cost of context switch", ExpCS 2007).
         monitor_ratio: Part of the run time that the monitor takes for itself, taken at ticks: 0;
             binary translation and shadow page tables of ESX 3 cost CPU-bound guests 0.02 to 0.1
             (Adams and Agesen, ASPLOS 2006, SPECint: 4 % on average).
@@ -61,6 +66,7 @@ class GuestConfig:
     handoff_ns: int = 80
     kick_ns: int = 1_500
     exit_lock_ns: int = 0
+    refill_ns: int = 0
     monitor_ratio: float = 0.0
 
     @property

@@ -41,6 +41,8 @@ class ExecutingCpu(GuestCpu):
         """The vCPU has a pCPU (`entities.VcpuGuest`)."""
         self.running = True
         self._begun_ns = begin_ns
+        if self.vcpu.working_set is not None:
+            self.overhead_ns += self.vcpu.working_set.load(begin_ns)
         pause = self.host.pause
         if pause is not None:
             self._pause_window_ns = self._pause_left_ns = pause.window_ns

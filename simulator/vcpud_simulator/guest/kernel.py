@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vcpud_simulator.entities import WorkingSet
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.cpu import GuestCpu
 from vcpud_simulator.guest.emulator import ExitLock
@@ -61,6 +62,8 @@ class GuestKernel:
         phase_ns = self.chance.below(self.config.jiffy_ns)
         self.cpus: list[GuestCpu] = []
         for vcpu in domain.vcpus:
+            if self.config.refill_ns:
+                vcpu.working_set = WorkingSet(vcpu, self.config.refill_ns)
             cpu = ExecutingCpu(self, vcpu, phase_ns)
             vcpu.guest = cpu
             self.cpus.append(cpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from fakes.guests import dodger, hogs, run_ms, shares, tiny_host
 from vcpud_simulator.entities import BLOCKED, RUNNABLE, RUNNING, Scheduler, Vcpu
 from vcpud_simulator.experiment import Laboratory
-from vcpud_simulator.guest.costs import TCG
+from vcpud_simulator.guest.costs import TCG, GuestConfig
 from vcpud_simulator.guest.locks import ParavirtualLock, PreemptableLock, QueuedLock, UnfairLock
 from vcpud_simulator.host import FREE
 from vcpud_simulator.pause import EMULATED, PauseLoop
@@ -263,12 +264,13 @@ def test_only_sampled_debit_gives_a_rogue_more_than_its_share(name: str) -> None
     guests=domains,
     pause=st.booleans(),
     emulated=st.booleans(),
+    refills_us=st.lists(st.sampled_from([0, 20, 300]), min_size=4, max_size=4),
 )
 def test_a_guest_accounts_for_every_nanosecond_its_vcpus_ran(  # noqa: PLR0913, PLR0917
     seed: int, pcpus: int, scheduler: type[Cfs], guests: list[tuple[Workload, int, int]],
-    pause: bool, emulated: bool,
+    pause: bool, emulated: bool, refills_us: list[int],
 ) -> None:  # fmt: skip
-    """Work, spinning and the kernel's own work add up, where the host's switches are free."""
+    """Work, spinning, the kernel's own work and refills add up, where the host's switches are free."""
     lab = Laboratory(
         pcpus=pcpus,
         scheduler=scheduler(),
@@ -277,7 +279,7 @@ def test_a_guest_accounts_for_every_nanosecond_its_vcpus_ran(  # noqa: PLR0913, 
         pause=EMULATED if emulated else PauseLoop() if pause else None,
     )
     for number, (workload, vcpus, weight) in enumerate(guests):
-        config = TCG if emulated else None
+        config = replace(TCG if emulated else GuestConfig(), refill_ns=refills_us[number] * 1_000)
         lab.add(f"d{number}", workload, vcpus=vcpus, weight=weight, config=config)
     lab.run_for(20 * MS)
     lab.inhabitants["d0"].agent.request(frozenset({0}))
@@ -288,6 +290,8 @@ def test_a_guest_accounts_for_every_nanosecond_its_vcpus_ran(  # noqa: PLR0913, 
             cpu.advance()
             accounted_ns = cpu.true_work_ns + cpu.true_spin_ns + cpu.true_overhead_ns
             assert accounted_ns == cpu.vcpu.in_state_ns(RUNNING, now_ns)
+    for pcpu in lab.host.pcpus:
+        assert pcpu.loaded_ns <= pcpu.busy_until_ns(now_ns)
 
 
 PERSISTENT = [
