@@ -37,6 +37,8 @@ _OVERCOMMIT: Final = (0.5, 1.0, 1.5, 2.0, 2.0, 3.0, 4.0)
 _WIDTHS: Final = (1, 2, 2, 4, 4, 8)
 _WEIGHTS: Final = (256, 256, 256, 128, 512, 768)
 _MOST_DOMAINS: Final = 8
+_NOISE_SLEEPS_MS: Final = (5, 10, 20)
+"""No host is silent: work of its own takes 2, 1 or half a percent of each pCPU."""
 _REAL: Final = tuple(name for name in SCHEDULERS if name != "round_robin")
 
 
@@ -78,7 +80,7 @@ def draw(seed: int, number: int) -> Scenario:
         platform=platform,
         duration_ns=duration_ns,
         domains=tuple(domains),
-        noise=NoisePlan(vcpus=chance.below(3)),
+        noise=NoisePlan(vcpus=pcpus, sleep_ns=chance.choose(_NOISE_SLEEPS_MS) * NS_PER_MS),
         actuation=actuation,
         signals=signals,
     )

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcpud_simulator.catalogue import SCHEDULERS
-from vcpud_simulator.laboratory.compare import runs, suite
+from vcpud_simulator.laboratory.compare import runs, stability, suite
 from vcpud_simulator.laboratory.compare.drawn import draw
-from vcpud_simulator.scenario import Kind, Scenario, faults
+from vcpud_simulator.scenario import Kind, NoisePlan, Scenario, faults
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
 from vcpud_simulator.workloads.descriptors import Descriptors
 from vcpud_simulator.workloads.gobmk import GobmkLike
@@ -84,6 +84,17 @@ def test_hosts_domains_overcommit_and_trouble_are_spread_out(
     tags = Counter(tag for one in every for tag in one.tags)
     assert tags["blind"] >= 3
     assert tags["stuck"] >= 1
+
+
+def test_no_host_is_silent(scenarios: dict[str, Scenario]) -> None:
+    steady = {key: suite.load(key) for key in stability.scenarios()}
+    drawn = {key: suite.load(key) for key in suite.drawn_keys(50, 3)}
+    for name, one in {**scenarios, **steady, **drawn}.items():
+        assert one.noise.vcpus == one.pcpus, name
+        busy = one.noise.burst_ns / (one.noise.burst_ns + one.noise.sleep_ns)
+        assert 0.004 < busy < 0.02, name
+        if name not in drawn:
+            assert one.noise == NoisePlan(vcpus=one.pcpus), "one rule for all, not one for each"
 
 
 def test_spinning_that_nothing_shows_is_called_blind(scenarios: dict[str, Scenario]) -> None:
