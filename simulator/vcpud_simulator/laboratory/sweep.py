@@ -185,7 +185,7 @@ def run(plan: Plan, execute: Execute) -> list[Result]:
             ),
             over_unmanaged=scores.geometric(gains[options, cell] for cell in cells),
             worst_domain_over_floor=min(lowest[options, cell] for cell in cells),
-            changes=fmean(done[managed[options, cell]].changes for cell in cells),
+            changes=fmean(len(done[managed[options, cell]].changed_at_ns) for cell in cells),
         )
         for options in plan.combinations
     ]

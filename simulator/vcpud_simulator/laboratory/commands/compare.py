@@ -178,7 +178,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """
     from vcpud.units import NS_PER_S  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.entry import Plan  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.entry import LASTING_NS, Plan  # noqa: PLC0415
 
     if options.random is not None and options.suite:
         raise UsageError("SUITE and --random: one or the other")
@@ -198,6 +198,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
             contestants=contestants,
             seeds=options.seeds or 1,
             duration_ns=options.duration or 60 * NS_PER_S,
+            lasting_ns=0,
             probe_ns=4 * NS_PER_S,
             finalists=1,
             examined=1,
@@ -207,6 +208,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         contestants=contestants,
         seeds=options.seeds or _SEEDS,
         duration_ns=options.duration,
+        lasting_ns=0 if options.duration else LASTING_NS,
     )
 
 

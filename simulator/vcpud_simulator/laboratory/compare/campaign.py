@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.claims import OWN
-from vcpud_simulator.laboratory.compare.entry import Contestant, Entry, Plan
+from vcpud_simulator.laboratory.compare.entry import AS_THEY_ARE, Contestant, Entry, Plan
 from vcpud_simulator.laboratory.compare.oracle import Found, search
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.compare.scores import Card
@@ -43,7 +43,7 @@ class Campaign:
         in_turn = (None, *sorted(contestants, key=lambda one: one.policy != OWN))
         runs = self._execute(
             [
-                entry.task(seed) if one is None else entry.managed(seed, one)
+                entry.unmanaged_task(seed) if one is None else entry.managed(seed, one)
                 for one in in_turn
                 for entry in entries
                 for seed in entry.seeds
@@ -51,7 +51,7 @@ class Campaign:
             "policies and unmanaged",
         )
         for entry in entries:
-            entry.unmanaged = {seed: runs[entry.task(seed)] for seed in entry.seeds}
+            entry.unmanaged = {seed: runs[entry.unmanaged_task(seed)] for seed in entry.seeds}
             entry.managed_runs = {
                 one.label: {seed: runs[entry.managed(seed, one)] for seed in entry.seeds}
                 for one in contestants
@@ -85,7 +85,8 @@ class Campaign:
                 for where, batch in asked.items()
                 for assignment in batch or ()
             }
-            done = self._execute(tasks.values(), f"oracle: search, round {rounds}")
+            new = [task for task in tasks.values() if task not in unmanaged]
+            done = {**unmanaged, **self._execute(new, f"oracle: search, round {rounds}")}
             for where, batch in asked.items():
                 if not batch:
                     continue
@@ -106,17 +107,16 @@ class Campaign:
             (entry, number, seed): entry.final(seed, candidate)
             for entry in self._entries
             for number, candidate in enumerate(entry.candidates(self.plan.finalists))
+            if number != AS_THEY_ARE
             for seed in entry.seeds
         }
         done = self._execute(tasks.values(), "oracle: finals")
         for entry in self._entries:
-            entry.choose(
-                {
-                    number: {seed: done[tasks[entry, number, seed]] for seed in entry.seeds}
-                    for other, number, seed in tasks
-                    if other is entry and seed == entry.seeds[0]
-                }
-            )
+            finals: dict[int, Mapping[int, Outcome]] = {AS_THEY_ARE: entry.unmanaged}
+            for other, number, seed in tasks:
+                if other is entry and seed == entry.seeds[0]:
+                    finals[number] = {one: done[tasks[entry, number, one]] for one in entry.seeds}
+            entry.choose(finals)
 
     # --------------------------------------------------------------------- counterfactuals
 
@@ -126,8 +126,9 @@ class Campaign:
         for entry in self._entries:
             for one in self.plan.contestants:
                 for seed, outcome in entry.managed_runs[one.label].items():
-                    chosen = spread(outcome.decisions, self.plan.examined)
-                    self.spared += len(outcome.decisions) - len(chosen)
+                    decisions = entry.decisions(outcome)
+                    chosen = spread(decisions, self.plan.examined)
+                    self.spared += len(decisions) - len(chosen)
                     for decision in chosen:
                         tasks[entry, one, seed, decision] = entry.without(seed, one, decision)
         done = self._execute(tasks.values(), "what if not")
@@ -140,7 +141,8 @@ class Campaign:
             for one in self.plan.contestants:
                 looked = harm[entry.key, one.label]
                 decided = sum(
-                    len(outcome.decisions) for outcome in entry.managed_runs[one.label].values()
+                    len(entry.decisions(outcome))
+                    for outcome in entry.managed_runs[one.label].values()
                 ) / len(entry.seeds)
                 share = sum(looked) / len(looked) if looked else 0.0
                 found[entry.key, one.label] = (share * decided, len(looked))
@@ -156,7 +158,7 @@ class Campaign:
             policies[one.label] = scores.score(
                 seeds=[entry.seeded(seed, outcome) for seed, outcome in outcomes.items()],
                 weights=entry.weights,
-                changes=sum(outcome.changes for outcome in outcomes.values()) / len(outcomes),
+                changes=sum(map(entry.changes, outcomes.values())) / len(outcomes),
                 harmed=harm,
                 examined=examined,
                 responses_ns=outcomes[entry.seeds[0]].responses_ns,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from vcpud.model import Method, Mode
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.compare import scores, states, suite
+from vcpud_simulator.laboratory.compare.claims import OWN
 from vcpud_simulator.laboratory.compare.oracle import (
     Assignment,
     Contender,
@@ -32,6 +33,10 @@ from vcpud_simulator.scenario import DomainPlan, Scenario
 
 HORIZON_NS: Final = 60 * NS_PER_S
 """How long after a decision its harm is looked for."""
+LASTING_NS: Final = 600 * NS_PER_S
+"""Over how long no domain may fall below its floor."""
+AS_THEY_ARE: Final = 0
+"""The candidate that needs no run of its own: it is the unmanaged host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,8 @@ class Plan:
         contestants: Policies.
         seeds: Runs of each.
         duration_ns: What is measured of each run; None for the scenario's own.
+        lasting_ns: How long the unmanaged host and vcpud's own policy are run at least: whether
+            some domain falls below its floor shows late, too.
         probe_ns: How long the oracle's search looks at an assignment.
         finalists: Assignments of a search that are run as long as the policies are.
         examined: Most decisions of a run whose counterfactual is run; 0 for none.
@@ -67,6 +74,7 @@ class Plan:
     contestants: tuple[Contestant, ...]
     seeds: int = 2
     duration_ns: int | None = None
+    lasting_ns: int = LASTING_NS
     probe_ns: int = 8 * NS_PER_S
     finalists: int = 2
     examined: int = 2
@@ -110,6 +118,7 @@ class Entry:
                 if any(number is not None for number in one.state)
             )
         )
+        self._lasting_ns = max(scenario.duration_ns, plan.lasting_ns)
         self._probe_ns = max(plan.probe_ns, 2 * states.cycle_ns(scenario))
 
     # ------------------------------------------------------------------------------- tasks
@@ -123,8 +132,12 @@ class Entry:
             **more,
         )
 
+    def unmanaged_task(self, seed: int) -> Task:
+        return self.task(seed, duration_ns=self._lasting_ns)
+
     def managed(self, seed: int, one: Contestant) -> Task:
-        return self.task(seed, policy=one.policy, options=one.options)
+        span_ns = self._lasting_ns if one.policy == OWN else self.scenario.duration_ns
+        return self.task(seed, policy=one.policy, options=one.options, duration_ns=span_ns)
 
     def final(self, seed: int, candidate: Candidate) -> Task:
         return self.task(seed, counts=candidate.counts, script=candidate.script)
@@ -244,7 +257,9 @@ class Entry:
                 shares[name] = scores.geometric(
                     self.progress(runs[number][seed])[name] for seed in self.seeds
                 )
-                floors[name] = scores.geometric(self.floors(seed)[name] for seed in self.seeds)
+                floors[name] = scores.geometric(
+                    self.floors(seed, self.window_ns)[name] for seed in self.seeds
+                )
             return merit(everyone, shares, floors)
 
         best = max(runs, key=rank)
@@ -270,23 +285,41 @@ class Entry:
 
     # ------------------------------------------------------------------------- the scores
 
-    def progress(self, outcome: Outcome) -> dict[str, float]:
-        begin_ns, end_ns = outcome.window_ns
+    @property
+    def window_ns(self) -> tuple[int, int]:
+        """In which everybody is compared, though some ran for longer."""
+        begin_ns = self.scenario.warmup_ns
+        return begin_ns, begin_ns + self.scenario.duration_ns
+
+    def progress(
+        self, outcome: Outcome, window_ns: tuple[int, int] | None = None
+    ) -> dict[str, float]:
+        begin_ns, end_ns = window_ns or self.window_ns
         return progress(self.scenario, outcome.work, from_ns=begin_ns, until_ns=end_ns)
 
-    def floors(self, seed: int) -> dict[str, float]:
+    def floors(self, seed: int, window_ns: tuple[int, int]) -> dict[str, float]:
         unmanaged = self.unmanaged[seed]
         return scores.floors(
-            self.progress(unmanaged), unmanaged.run_pcpus, unmanaged.entitled_pcpus
+            self.progress(unmanaged, window_ns), unmanaged.run_pcpus, unmanaged.entitled_pcpus
         )
 
     def seeded(self, seed: int, outcome: Outcome) -> Seeded:
+        whole = self.progress(outcome, outcome.window_ns)
+        floors = self.floors(seed, outcome.window_ns)
         return Seeded(
             progress=self.progress(outcome),
             oracle=self.progress(self._oracle[seed]),
             unmanaged=self.progress(self.unmanaged[seed]),
-            floors=self.floors(seed),
+            over_floor={
+                name: made / floors[name] for name, made in whole.items() if floors.get(name)
+            },
         )
+
+    def changes(self, outcome: Outcome) -> int:
+        return sum(at_ns < self.window_ns[1] for at_ns in outcome.changed_at_ns)
+
+    def decisions(self, outcome: Outcome) -> tuple[Decision, ...]:
+        return tuple(one for one in outcome.decisions if one.at_ns < self.window_ns[1])
 
     def harmful(self, decision: Decision, factual: Outcome, without: Outcome) -> bool:
         """Whether a decision made the next minute worse."""
@@ -301,9 +334,8 @@ class Entry:
         return bool(names) and scores.harms(with_it, other, self.weights, span_s)
 
     def _until_ns(self, decision: Decision) -> int:
-        end_ns = self.scenario.warmup_ns + self.scenario.duration_ns
-        least_ns = self.scenario.warmup_ns + NS_PER_S
-        return max(least_ns, min(end_ns, decision.at_ns + HORIZON_NS))
+        begin_ns, end_ns = self.window_ns
+        return max(begin_ns + NS_PER_S, min(end_ns, decision.at_ns + HORIZON_NS))
 
 
 def _text(counts: Counts) -> str:

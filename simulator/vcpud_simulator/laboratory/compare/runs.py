@@ -85,7 +85,7 @@ class Outcome:
         entitled_pcpus: What each was entitled to.
         responses_ns: Response times by percentile, of domains that have any.
         decisions: What the policy decided and had begun.
-        changes: Changes begun for whatever reason.
+        changed_at_ns: When changes were begun, for whatever reason.
         final: Active vCPUs at the end, by domain.
     """
 
@@ -95,7 +95,7 @@ class Outcome:
     entitled_pcpus: Mapping[str, float]
     responses_ns: Mapping[str, Mapping[int, int]]
     decisions: tuple[Decision, ...]
-    changes: int
+    changed_at_ns: tuple[int, ...]
     final: Counts
 
 
@@ -211,7 +211,7 @@ def _outcome(scenario: Scenario, result: runner.RunResult) -> Outcome:
         decisions=tuple(
             Decision(at_ns=at_ns, names=tuple(names)) for at_ns, names in decided.values()
         ),
-        changes=sum(change.accepted for change in result.changes),
+        changed_at_ns=tuple(change.at_ns for change in result.changes if change.accepted),
         final=tuple(
             (plan.name, result.timeline[plan.name][-1].active_vcpus)
             for plan in scenario.each()

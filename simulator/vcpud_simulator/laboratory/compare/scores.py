@@ -26,12 +26,19 @@ ByDomain = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seeded:
-    """What one policy did to one scenario under one seed."""
+    """What one policy did to one scenario under one seed.
+
+    Attributes:
+        progress: Of each domain.
+        oracle: The oracle's.
+        unmanaged: That of the host that nobody manages.
+        over_floor: Progress of the whole run over the floor, of domains that have one.
+    """
 
     progress: ByDomain
     oracle: ByDomain
     unmanaged: ByDomain
-    floors: ByDomain
+    over_floor: ByDomain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +110,9 @@ def score(  # noqa: PLR0913 - all by name
 ) -> Score:
     """Put the seeds together."""
     shares = {
-        name: math.exp(
-            sum(math.log(one.progress[name] / one.floors[name]) for one in seeds) / len(seeds)
-        )
+        name: geometric(one.over_floor[name] for one in seeds)
         for name in seeds[0].progress
-        if all(one.floors.get(name, 0.0) > 0 for one in seeds)
+        if all(name in one.over_floor for one in seeds)
     }
     worst = min(shares, key=lambda name: shares[name], default="")
     return Score(

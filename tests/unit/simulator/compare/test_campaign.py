@@ -54,7 +54,7 @@ def steady(
         entitled_pcpus=dict.fromkeys(rates, 1.0),
         responses_ns={},
         decisions=decisions,
-        changes=len(decisions),
+        changed_at_ns=tuple(one.at_ns for one in decisions),
         final=tuple((name, 2) for name in rates),
     )
 
@@ -130,11 +130,47 @@ def test_decisions_are_chosen_evenly() -> None:
 def test_seeds_are_paired_across_policies(key: str) -> None:
     executor = Executor(world)
     Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=3), executor).run()
-    whole = [task for task in executor.tasks if task.duration_ns == 57 * S and not task.hold]
+    whole = [task for task in executor.tasks if task.duration_ns in {57 * S, 600 * S}]
     by_policy: dict[str, set[int]] = {}
     for task in whole:
         by_policy.setdefault(task.policy, set()).add(task.seed)
     assert all(seeds == {1, 2, 3} for seeds in by_policy.values())
+
+
+def test_whether_vcpuds_own_policy_harms_anybody_is_looked_for_ten_minutes_long(key: str) -> None:
+    def late(task: Task) -> Outcome:
+        if task.policy != "adaptive":
+            return world(task)
+        made = steady(task, {"db": 100.0, "mail": 100.0})
+        rows = [
+            (begin, end, 100.0 if end <= 60 * S else 90.0) for begin, end, _ in made.work["db"]
+        ]
+        late = Decision(at_ns=300 * S, names=("db",))
+        return dataclasses.replace(
+            made,
+            work={**made.work, "db": tuple(rows)},
+            decisions=(late,),
+            changed_at_ns=(5 * S, 300 * S),
+        )
+
+    executor = Executor(late)
+    contestants = tuple(Contestant(label=name, policy=name) for name in ("adaptive", "static"))
+    plan = Plan(keys=(key,), contestants=contestants, seeds=2)
+    [card] = Campaign(plan, executor).run()
+    own = card.policies["adaptive"]
+    assert own.worst_domain_over_floor == pytest.approx(0.91, abs=0.002)
+    assert own.worst_domain == "db"
+    assert own.by_domain["db"] == pytest.approx((0.25, 1.0)), "of the window all share"
+    assert (own.changes, own.examined) == (1, 0)
+    long = {task.policy for task in executor.tasks if task.duration_ns == 600 * S}
+    assert long == {"", "adaptive"}
+
+
+def test_the_unmanaged_host_is_run_once(key: str) -> None:
+    executor = Executor(world)
+    Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2), executor).run()
+    plain = [one for one in executor.tasks if not (one.policy or one.counts or one.script)]
+    assert len(plain) == len({*plain}) == 2 + 1, "a seed each, and one to begin the search with"
 
 
 def test_what_says_most_is_run_first_the_unmanaged_host_and_then_vcpuds_own_policy(

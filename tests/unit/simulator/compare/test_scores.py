@@ -68,7 +68,7 @@ def test_the_worst_domain_is_found_over_all_seeds() -> None:
             progress={"a": 1.0, "b": factor},
             oracle={"a": 1.0, "b": 1.0},
             unmanaged={"a": 1.0, "b": 1.0},
-            floors={"a": 1.0, "b": 1.0},
+            over_floor={"a": 1.0, "b": factor},
         )
         for factor in (0.5, 0.5)
     ]

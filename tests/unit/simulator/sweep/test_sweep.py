@@ -51,7 +51,7 @@ def outcome(task: Task, rates: Mapping[str, float]) -> Outcome:
         entitled_pcpus=dict.fromkeys(rates, 1.0),
         responses_ns={},
         decisions=(),
-        changes=3,
+        changed_at_ns=(1, 2, 3),
         final=(),
     )
 
