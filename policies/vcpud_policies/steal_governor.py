@@ -1,7 +1,7 @@
 """A governor on steal time: above a threshold one vCPU less, below another one more.
 
-Units: `steal` is a ratio: run delay per active vCPU and unit of time, which is what a guest with a
-steal clock calls steal.
+Units: `steal` is a ratio: run delay per vCPU and unit of time, which is what a guest with a steal
+clock calls steal. Those that the governor has taken out of use still count as vCPUs.
 
 Problem
     A guest that runs more vCPUs than its host has pCPUs to spare pays in steal time. It can avoid
@@ -11,14 +11,17 @@ Approach
     Linux's steal governor. Every `interval`: steal above `steal_high` takes the last vCPU out of
     use, at or below `steal_low` puts the next one back, in between nothing changes; one vCPU a
     step, at least one stays. The source's guest reads its own steal; here the host's run delay is
-    read, which is the same quantity, smoothed over 3 s.
+    read, which is the same quantity, smoothed over 3 s. The source divides it by the guest's active
+    CPUs, of which the preferred ones are a subset: a guest on half its CPUs bears twice the steal
+    per CPU in use before it gives up another.
 
     Known to fail: domains that share a pool shrink together and grow together (a limit cycle);
     independent work gains nothing; one that does not take part wins.
 
 References:
-    S. Hegde: "sched: steal governor" and preferred CPUs, Linux 7.4, Documentation; thresholds
-    500 and 200 of 10,000, interval 1,000 ms.
+    S. Hegde: "sched: steal governor" and preferred CPUs, Linux 7.4, Documentation ("normalized by
+    the number of active CPUs") and drivers/virt/steal_governor.c; thresholds 500 and 200 of 10,000,
+    interval 1,000 ms.
 """
 
 from __future__ import annotations
@@ -66,7 +69,8 @@ class StealGovernor:
 
     def _see(self, domain: DomainDemand, _: PoolDemand) -> tuple[Outlook, Move | None]:
         active = domain.active_vcpus
-        steal = None if domain.run_delay_pcpus is None else domain.run_delay_pcpus / active
+        vcpus = max(active, domain.home_vcpus or 0)
+        steal = None if domain.run_delay_pcpus is None else domain.run_delay_pcpus / vcpus
         wanted = active
         if steal is not None and steal > self.steal_high:
             wanted = min(active, proposals.within(domain, active - 1))
@@ -82,5 +86,5 @@ class StealGovernor:
         if wanted == active:
             return outlook, None
         return outlook, proposals.resize(
-            domain, wanted, f"steal {steal:.3f} per active vCPU", judged=self.judged
+            domain, wanted, f"steal {steal:.3f} of {vcpus} vCPUs", judged=self.judged
         )

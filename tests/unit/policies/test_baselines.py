@@ -113,11 +113,20 @@ def test_the_governor_settles_where_steal_lies_between_its_thresholds(
     domain: MakeDomain, host: MakeHost
 ) -> None:
     def contended(one: DomainDemand) -> DomainDemand:
-        return replace(one, run_delay_pcpus=max(one.active_vcpus - 3.9, 0.0))
+        return replace(one, run_delay_pcpus=max(one.active_vcpus - 3.7, 0.0))
 
-    seen = settle(StealGovernor(), host, domain(), contended)
-    assert seen[:5] == [7, 6, 5, 4, 4], "at 4 steal is 0.025: neither too much nor too little"
+    seen = settle(StealGovernor(), host, domain(home_vcpus=8), contended)
+    assert seen[:5] == [7, 6, 5, 4, 4], "at 4 steal is 0.0375: neither too much nor too little"
     assert set(seen[5:]) == {4}
+
+
+@pytest.mark.parametrize(("delay", "wanted"), [(0.41, 3), (0.4, None), (0.17, None), (0.16, 5)])
+def test_what_the_governor_has_taken_out_of_use_still_counts_as_a_vcpu(
+    domain: MakeDomain, host: MakeHost, decide: Decide, delay: float, wanted: int | None
+) -> None:
+    """Linux divides by its active CPUs, of which the preferred ones are a subset: here 8, not 4."""
+    halved = domain(active_vcpus=4, home_vcpus=8, run_delay_pcpus=delay)
+    assert to(decide(StealGovernor(), host(halved))) == wanted
 
 
 # ---------------------------------------------------------------------------------- folding
