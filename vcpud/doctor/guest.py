@@ -19,7 +19,7 @@ Ask: TypeAlias = Callable[[str], str]
 """Sends one command to the agent and returns the text of its answer; raises `CallFailed`."""
 
 _SHOWN: Final = 80
-_IRQ: Final = re.compile(r"^\s*(\d{1,6}):\s+[\d\s]*(.*)$", re.MULTILINE)
+_IRQ: Final = re.compile(r"^ *(\d{1,6}): +[\d ]*(.*)$", re.MULTILINE)
 _OWN_AFFINITY: Final = re.compile(
     r"virtio|timer|rtc|acpi|i8042|ttyS|floppy|ata_|xen", re.IGNORECASE
 )
@@ -133,7 +133,7 @@ class Interview:
             except CallFailed:
                 continue
             if cpus.isdigit() and self.max_vcpus > 1:
-                found.append(f"affinity {number} {cpus} {name.split()[-1] if name else ''}")
+                found.append(f"affinity {number} {cpus} {(name.split() or [''])[-1]}")
         return "\n".join(found)
 
     def _answer(self, command: str) -> Any:

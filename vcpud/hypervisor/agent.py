@@ -36,9 +36,10 @@ LOCK_HISTOGRAMS: Final = (
 
 _SHOWN: Final = 60
 _HISTOGRAM_LINE: Final = re.compile(
-    r"^\{ common_cpu: +(\d{1,6}) \} hitcount: +(\d{1,20}) +lat: +(\d{1,20})\s*$", re.MULTILINE
+    r"^\{ common_cpu: +(\d{1,6}) \} hitcount: +(\d{1,20}) +lat: +(\d{1,20}) *$", re.MULTILINE
 )
-_DROPPED: Final = re.compile(r"^\s*Dropped: +(\d{1,20})\s*$", re.MULTILINE)
+# Blanks, not white space: a run of line ends would be tried from each of them anew.
+_DROPPED: Final = re.compile(r"^ *Dropped: +(\d{1,20}) *$", re.MULTILINE)
 _SCHEDSTAT_CPU: Final = re.compile(r"^cpu(\d{1,6}) ([\d ]{17,400})$", re.MULTILINE)
 _SCHEDSTAT_FIELDS: Final = 9
 _LOADAVG: Final = re.compile(r"^[\d.]+ [\d.]+ [\d.]+ (\d{1,8})/(\d{1,8}) \d+\s*$")

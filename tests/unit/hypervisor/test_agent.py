@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,22 @@ LIES = [
 def test_an_accounting_that_cannot_be_is_absurd(text: str) -> None:
     with pytest.raises(agent.AbsurdError):
         agent.parse_cpustats(text, taken_at_ns=0, max_vcpus=4)
+
+
+@pytest.mark.parametrize("filler", ["\n", " ", "\t", "Dropped: 1", "cpu0 ", "1.1 ", "0-16383,"])
+def test_no_file_of_a_guest_takes_longer_to_read_than_it_is_long(filler: str) -> None:
+    content = (filler * agent.FILE_LIMIT)[: agent.FILE_LIMIT]
+    began_s = time.process_time()
+    for parse in (
+        lambda: agent.parse_lock_histogram(content, taken_at_ns=0, max_vcpus=4),
+        lambda: agent.parse_run_queue(content, taken_at_ns=0, max_vcpus=4),
+        lambda: agent.parse_runnable(content, taken_at_ns=0),
+        lambda: agent.parse_preferred(content, max_vcpus=4),
+        lambda: agent.parse_own_cost(content),
+    ):
+        with contextlib.suppress(agent.AbsurdError, agent.MissingError, agent.DroppedError):
+            parse()
+    assert time.process_time() - began_s < 0.5
 
 
 @pytest.mark.parametrize(

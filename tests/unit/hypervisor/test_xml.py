@@ -124,6 +124,14 @@ def test_a_document_that_cannot_be_a_domain_is_refused(text: str) -> None:
         parse_description(text)
 
 
+@pytest.mark.parametrize(
+    ("part", "times"), [("0-16383", 3), ("^0-16383", 3), ("5-4", 40_000), ("7", 40_000)]
+)
+def test_a_set_that_names_the_same_again_and_again_is_none(part: str, times: int) -> None:
+    with pytest.raises(ValueError, match="too many"):
+        parse_cpuset(",".join([part] * times))
+
+
 @given(st.text())
 def test_no_text_raises_anything_else(text: str) -> None:
     with pytest.raises(UnreadableError):
