@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+import libvirt_qemu
 import pytest
 
 import libvirt
 from vcpud.backend import Backend, BackendOptions
 from vcpud.hypervisor import open_backend
+from vcpud.hypervisor.agent import AbsurdError, parse_file
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent, VcpuWord
@@ -73,6 +75,7 @@ class Told:
 
     def __init__(self) -> None:
         self.callbacks: dict[int, Callable[..., None]] = {}
+        self.references = 1
 
     def setKeepAlive(self, *_: int) -> None:  # noqa: N802  libvirt's own name
         return
@@ -83,8 +86,18 @@ class Told:
         self.callbacks[number] = callback
         return number
 
+    def domainEventDeregisterAny(self, number: int) -> None:  # noqa: N802  libvirt's own name
+        del self.callbacks[number]
+
     def registerCloseCallback(self, *_: object) -> None:  # noqa: N802  libvirt's own name
-        return
+        self.references += 1
+
+    def unregisterCloseCallback(self) -> None:  # noqa: N802  libvirt's own name
+        self.references -= 1
+
+    def close(self) -> int:
+        self.references -= 1
+        return self.references
 
 
 @pytest.mark.parametrize(
@@ -103,6 +116,27 @@ def test_a_guest_that_panics_has_not_stopped_its_qemu_may_run_it_anew(
     domain = link._domain(FIRST)
     told.callbacks[libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE](told, domain, event, 0, None)
     assert [(one.happening, one.uuid) for one in heard] == [(happening, FIRST)]
+
+
+def test_nothing_holds_a_connection_for_events_once_it_is_closed() -> None:
+    told = Told()
+    link = LibvirtLink(cast("libvirt.virConnect", told))
+    link.listen(lambda _event: None)
+    link.close()
+    assert (told.callbacks, told.references) == ({}, 0)
+
+
+def test_an_answer_of_a_guest_that_is_no_text_is_handed_on_to_be_judged(
+    link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(*_: object) -> str:
+        # What QEMU's agent may put into a string and libvirt 9.0 passes on as it came.
+        return b'{"return": {"buf-b64": "\xed\xb0\x80"}}'.decode()
+
+    monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", answered)
+    answer = link.agent(FIRST, '{"execute": "guest-file-read"}', 1)
+    with pytest.raises(AbsurdError):
+        parse_file(answer)
 
 
 def test_a_live_description_is_understood(link: LibvirtLink) -> None:

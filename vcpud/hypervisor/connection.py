@@ -179,6 +179,7 @@ class LibvirtLink:
         self._domains: dict[Uuid, libvirt.virDomain] = {}
         self._uuids: dict[int, Uuid] = {}
         self._callbacks: list[int] = []
+        self._told_of_close = False
         with contextlib.suppress(libvirt.libvirtError):
             # Not supported by libvirt's in-process drivers.
             connection.setKeepAlive(_KEEPALIVE_S, _KEEPALIVE_COUNT)
@@ -195,6 +196,11 @@ class LibvirtLink:
             with contextlib.suppress(libvirt.libvirtError):
                 self._connection.domainEventDeregisterAny(callback)
         self._callbacks.clear()
+        if self._told_of_close:
+            self._told_of_close = False
+            with contextlib.suppress(libvirt.libvirtError):
+                # Else it keeps a reference of its own to the connection, which then stays open.
+                self._connection.unregisterCloseCallback()
         with contextlib.suppress(libvirt.libvirtError):
             self._connection.close()
 
@@ -254,12 +260,16 @@ class LibvirtLink:
         self._ask(lambda: self._connection.domainListGetStats([domain], groups, flags))
 
     def agent(self, uuid: Uuid, command: str, timeout_s: int) -> str:
-        # The explicit timeout matters: libvirt's default is to wait for ever.
-        return str(
-            self._of(
-                uuid, lambda domain: libvirt_qemu.qemuAgentCommand(domain, command, timeout_s, 0)
-            )
-        )
+        def ask(domain: libvirt.virDomain) -> str:
+            try:
+                # The explicit timeout matters: libvirt's default is to wait for ever.
+                return str(libvirt_qemu.qemuAgentCommand(domain, command, timeout_s, 0))
+            except UnicodeDecodeError as error:
+                # A guest may answer what is no text, and its error may be none: as it came, for
+                # those who judge what guests say.
+                return error.object.decode(errors="replace")
+
+        return self._of(uuid, ask)
 
     def states(self, uuid: Uuid, most: int) -> tuple[VcpuState, ...]:
         def read(domain: libvirt.virDomain) -> tuple[VcpuState, ...]:
@@ -337,6 +347,7 @@ class LibvirtLink:
                 lambda _connection, _reason, _opaque: listener(RawEvent(Happening.CLOSED)), None
             )
         )
+        self._told_of_close = True
 
     def _rows(self, found: list[tuple[libvirt.virDomain, dict[str, Any]]]) -> list[Row]:
         """Rows by UUID, each spelt out once: libvirt never uses the id of a run again."""
