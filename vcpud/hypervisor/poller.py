@@ -10,6 +10,7 @@ interface is occupied: that one is quarantined.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent, Row
-from vcpud.hypervisor.workers import Crew, Errand, Hand, Losses
+from vcpud.hypervisor.workers import AbandonedError, Crew, Errand, Hand, Losses
 from vcpud.hypervisor.xml import Description, UnreadableError, parse_description
 from vcpud.model import ShareUnit
 from vcpud.units import NS_PER_MS, NS_PER_S, ns, seconds
@@ -135,7 +136,9 @@ class Poller:
         self._serial = 0
         self._listening: Link | None = None
         self._deaf = True
-        self._described: dict[Uuid, int] = {}
+        self._described: dict[Uuid, tuple[int, int]] = {}
+        self._editions: dict[Uuid, int] = {}
+        self._edition = itertools.count(1)
         self._texts: dict[Uuid, tuple[str, Description]] = {}
         self._kvm: dict[Uuid, bool] = {}
         self._version: int | None = None
@@ -182,19 +185,21 @@ class Poller:
         return max(0.0, seconds(alarm_ns - self._now_ns()))
 
     def forget(self, uuid: Uuid) -> None:
-        """Have a domain described anew with the next poll."""
-        self._described.pop(uuid, None)
+        """Have a domain described anew with the next poll, though it is being described just now."""
+        self._editions[uuid] = next(self._edition)
 
     def supervise(self) -> None:
         """For tests: look for calls past their deadline."""
         self._crew.supervise()
 
     def close(self, timeout_s: float) -> None:
-        """Stop polling and listening."""
+        """Stop polling and listening; a libvirt that does not answer is left to itself in time."""
         self._crew.close(timeout_s)
         listening, self._listening = self._listening, None
         if listening is not None:
-            listening.close()
+            closing = threading.Thread(target=listening.close, name="poll-close", daemon=True)
+            closing.start()
+            closing.join(timeout_s)
 
     # ------------------------------------------------------------------ on the thread
 
@@ -208,16 +213,19 @@ class Poller:
         except CallFailed as failure:
             # Whatever it was, this connection is not worth keeping.
             hand.disconnect()
-            self._described.clear()
-            self._deaf = True
-            self._finish(self._failed(began_ns, failure), retry=True)
+            self._fail(began_ns, failure.message)
+        except AbandonedError:
+            raise
+        except BaseException as error:
+            self._fail(began_ns, f"polling broke: {error!r}")
+            raise
         else:
             self._finish(poll, retry=False)
 
     def _polled(self, hand: Hand, began_ns: int) -> Poll:
         deadline_s = max(self._deadline_s, _PATIENCE * self._usual_s)
         if self._deaf:
-            hand.call(deadline_s, lambda _: self._listen())
+            self._listen(hand, deadline_s)
         slow = self._slow(hand)
         counters = not slow or (
             self._counters_at_ns is None or began_ns - self._counters_at_ns >= SLOW_COUNTERS_NS
@@ -242,11 +250,23 @@ class Poller:
             slow=slow,
         )
 
-    def _listen(self) -> None:
+    def _listen(self, hand: Hand, deadline_s: float) -> None:
         stale, self._listening = self._listening, None
-        if stale is not None:
-            stale.close()
-        self._listening = self._library.listen(self._heard)
+        opened: list[Link] = []
+
+        def listen(_: Link) -> None:
+            if stale is not None:
+                stale.close()
+            opened.append(self._library.listen(self._heard))
+
+        try:
+            hand.call(deadline_s, listen)
+        except AbandonedError:
+            # Whoever polls now listens, too: nothing is to be told twice, and none left open.
+            for late in opened:
+                late.close()
+            raise
+        (self._listening,) = opened
         self._version = None
         self._deaf = False
         self._described.clear()
@@ -315,7 +335,12 @@ class Poller:
         described = self._described
         if max(len(described), len(self._texts)) > 2 * len(rows) + _DESCRIBED_AT_ONCE:
             self._tidy(rows)
-        fresh = [row for row in rows if described.get(row.uuid) != row.number]
+        editions = self._editions
+        fresh = [
+            row
+            for row in rows
+            if described.get(row.uuid) != (row.number, editions.get(row.uuid, 0))
+        ]
         if not fresh:
             return {}
         pids = self._proc.qemu_pids()
@@ -323,6 +348,7 @@ class Poller:
         for row in fresh[:_DESCRIBED_AT_ONCE]:
             if row.uuid in occupied:
                 continue
+            edition = editions.get(row.uuid, 0)
             try:
                 facts[row.uuid] = hand.call(
                     deadline_s,
@@ -332,14 +358,14 @@ class Poller:
                 if failure.meaning is Meaning.LOST:
                     raise
                 continue  # gone in between, or not answering: the next poll tells
-            described[row.uuid] = row.number
+            described[row.uuid] = row.number, edition
         return facts
 
     def _tidy(self, rows: list[Row]) -> None:
         listed = {row.uuid for row in rows}
         known: dict[Uuid, Any]
-        for known in (self._described, self._texts, self._kvm):
-            # A list at once: the loop takes out of the first meanwhile, in `forget`.
+        for known in (self._described, self._editions, self._texts, self._kvm):
+            # A list at once: the loop writes into the second meanwhile, in `forget`.
             for uuid in list(known):
                 if uuid not in listed:
                     known.pop(uuid, None)
@@ -376,11 +402,15 @@ class Poller:
 
     def _given_up(self) -> None:
         """The call is lost with its thread: another poll, on another connection, at once."""
-        self._suspicious = _LOOKS
-        self._crew.submit(self._errand)
+        if self._busy:  # else the poll has ended, if badly
+            self._suspicious = _LOOKS
+            self._crew.submit(self._errand)
 
-    def _failed(self, began_ns: int, failure: CallFailed) -> Poll:
-        return Poll(began_ns=began_ns, taken_at_ns=began_ns, facts={}, failure=failure.message)
+    def _fail(self, began_ns: int, why: str) -> None:
+        self._described.clear()
+        self._deaf = True
+        poll = Poll(began_ns=began_ns, taken_at_ns=began_ns, facts={}, failure=why)
+        self._finish(poll, retry=True)
 
     def _finish(self, poll: Poll, *, retry: bool) -> None:
         with self._done:

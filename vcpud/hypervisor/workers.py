@@ -46,8 +46,8 @@ class Errand:
     Attributes:
         uuid: One errand per domain runs at a time.
         run: Does it, with the calls it makes on its `Hand`; handles their failures.
-        given_up: Called from another thread instead of the rest of `run` when a call of it
-            passed its deadline.
+        given_up: Called instead of the rest of `run`: from another thread when a call of it passed
+            its deadline, from its own when it broke.
         urgent: Goes before others, and may use a thread of the reserve.
     """
 
@@ -277,6 +277,11 @@ class Crew:
             while (errand := self._next(hand)) is not None:
                 try:
                     errand.run(hand)
+                except AbandonedError:
+                    raise
+                except BaseException:
+                    errand.given_up()  # a mistake of ours: nobody is to wait for it for ever
+                    raise
                 finally:
                     with self._lock:
                         hand.errand = None

@@ -523,4 +523,5 @@ def test_nothing_is_kept_of_domains_that_have_departed(rig: Make) -> None:
         one.library.tell(RawEvent(Happening.STATE, uuid))
         del one.library.guests[uuid]
     one.hypervisor.sample()
-    assert (poller._texts, poller._kvm, poller._described) == ({}, {}, {})
+    kept = (poller._texts, poller._kvm, poller._described, poller._editions)
+    assert kept == ({}, {}, {}, {})

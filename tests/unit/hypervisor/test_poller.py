@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from unit.hypervisor.stand_in import Guest, StandIn
+from unit.hypervisor.stand_in import Guest, StandIn, StandInLink
+from vcpud.hypervisor.link import Listener, Row
 from vcpud.hypervisor.poller import Poller
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.hypervisor.workers import Losses
@@ -74,3 +75,88 @@ def test_polling_takes_one_thread_and_none_beside_it(polling: Make) -> None:
     assert poller.wait(PATIENCE_S) is not None
     added = [one.name for one in set(threading.enumerate()) - before]
     assert len(added) == 1, added
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_poll_that_breaks_is_told_as_failed_and_tried_again(
+    polling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, poller = polling(Guest("a"))
+    whole = StandInLink.bulk
+    broken = [True]
+
+    def bulk(link: StandInLink, *, counters: bool) -> list[Row]:
+        if broken:
+            raise KeyError(broken.pop())
+        return whole(link, counters=counters)
+
+    monkeypatch.setattr(StandInLink, "bulk", bulk)
+    poller.ask()
+    first = poller.wait(PATIENCE_S)
+    assert first is not None
+    assert first.failure is not None
+    monkeypatch.setattr(poller, "_retry_at_ns", 0)
+    poller.ask()
+    second = poller.wait(PATIENCE_S)
+    assert second is not None
+    assert second.failure is None
+    assert library.opened == 4, "the thread that broke took its connection along"
+
+
+def test_who_changes_while_being_described_is_described_once_more(
+    polling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, poller = polling(Guest("a"))
+    whole = StandInLink.xml
+    asked: list[str] = []
+
+    def xml(link: StandInLink, uuid: str) -> str:
+        asked.append(uuid)
+        text = whole(link, uuid)
+        if len(asked) == 1:
+            poller.forget(uuid)  # its metadata was changed after they had been read
+        return text
+
+    monkeypatch.setattr(StandInLink, "xml", xml)
+    for _ in range(3):
+        poller.ask()
+        poller.wait(PATIENCE_S)
+    assert len(asked) == 2
+
+
+def test_a_connection_for_events_that_comes_too_late_is_closed(
+    polling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, poller = polling(Guest("a"))
+    whole = StandIn.listen
+    closed = threading.Event()
+
+    def listen(library: StandIn, listener: Listener) -> StandInLink:
+        link = whole(library, listener)
+        if library.opened == 2:  # after the poll's own
+            library.release.wait()
+            monkeypatch.setattr(link, "close", closed.set)
+        return link
+
+    monkeypatch.setattr(StandIn, "listen", listen)
+    monkeypatch.setattr(poller, "_deadline_s", DEADLINE_S)
+    poller.ask()
+    poll = poller.wait(PATIENCE_S)
+    assert poll is not None
+    listening = poller._listening
+    library.release.set()
+    assert closed.wait(PATIENCE_S)
+    assert poller._listening is listening
+
+
+def test_closing_does_not_wait_for_a_libvirt_that_does_not_answer(
+    polling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, poller = polling(Guest("a"))
+    poller.ask()
+    poller.wait(PATIENCE_S)
+    monkeypatch.setattr(poller._listening, "close", library.release.wait)
+    closing = threading.Thread(target=poller.close, args=(0.05,), daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S / 4)
+    assert not closing.is_alive()

@@ -221,3 +221,23 @@ def test_a_connection_that_was_lost_is_opened_again(hall: Callable[..., Hall]) -
     assert done.wait(WAIT_S)
     assert seen == [Meaning.LOST]
     assert one.library.opened == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_errand_that_breaks_is_given_up_and_the_next_one_runs(
+    hall: Callable[..., Hall],
+) -> None:
+    one = hall(size=1, reserve=0)
+    given_up = threading.Event()
+
+    def mistake(_: object) -> None:
+        raise KeyError
+
+    def run(hand: Hand) -> None:
+        hand.call(2.0, mistake)
+
+    one.crew.submit(Errand(uuid="a", run=run, given_up=given_up.set))
+    assert given_up.wait(WAIT_S)
+    assert one.errand("a").done.wait(WAIT_S)
+    assert not one.crew.hung("a")
+    assert one.losses.count == 0
