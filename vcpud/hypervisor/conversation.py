@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -91,7 +92,7 @@ class View:
 
 @dataclass(slots=True)
 class _Orders:
-    """What the loop's thread asks of the thread that reads."""
+    """What the loop's thread asks of the thread that reads; both hold the lock for it."""
 
     wanted: bool = False
     renew: bool = False
@@ -118,6 +119,7 @@ class Conversation:
         self._now_ns = now_ns
         self.max_vcpus = max_vcpus
         self._reader = Reader(pace=pace, max_vcpus=max_vcpus, now_ns=now_ns())
+        self._lock = threading.RLock()
         self._orders = _Orders()
         self._tickets = itertools.count(1)
         self._ticket = 0
@@ -133,19 +135,21 @@ class Conversation:
 
     def want(self, *, wanted: bool) -> None:
         """Read on, or stop after the current command."""
-        self._orders.wanted = wanted
-        if wanted and not self._orders.under_way:
-            self._orders.under_way = True
-            self._schedule(self._reader.due_ns(self._now_ns()))
+        with self._lock:
+            self._orders.wanted = wanted
+            if wanted and not self._orders.under_way:
+                self._orders.under_way = True
+                self._schedule(self._reader.due_ns(self._now_ns()))
 
     def renew(self, *, rebooted: bool) -> None:
         """Another agent answers from now on, after a reboot in another kernel."""
-        self._orders.rebooted |= rebooted
-        self._orders.renew = True
-        if rebooted:
-            self.view = View(job=self.view.job)
-        if self._orders.under_way:
-            self._schedule(self._now_ns())
+        with self._lock:
+            self._orders.rebooted |= rebooted
+            self._orders.renew = True
+            if rebooted:
+                self.view = View(job=self.view.job)
+            if self._orders.under_way:
+                self._schedule(self._now_ns())
 
     def look_for_job(self) -> None:
         """Something was said of a job: look at once, on a thread that may wait."""
@@ -238,23 +242,25 @@ class Conversation:
     def hurry(self) -> None:
         """After a change: two readings at once."""
         self._reader.hurry()
-        self._orders.under_way = self._orders.wanted
-        if self._orders.wanted:
-            self._schedule(self._reader.due_ns(self._now_ns()))
+        with self._lock:
+            self._orders.under_way = self._orders.wanted
+            if self._orders.wanted:
+                self._schedule(self._reader.due_ns(self._now_ns()))
 
     def _read(self, ticket: int, hand: Hand) -> None:
         """One reading, unless it is not wanted, not yet due, or another one is to come."""
-        orders = self._orders
-        if ticket != self._ticket:
-            return
-        if orders.renew:
-            self._reader.renew(rebooted=orders.rebooted)
-            if orders.rebooted:
-                self._online = self._online_taken_at_ns = None
-            orders.renew = orders.rebooted = False
-        if not orders.wanted:
-            orders.under_way = False
-            return
+        with self._lock:
+            orders = self._orders
+            if ticket != self._ticket:
+                return
+            if orders.renew:
+                self._reader.renew(rebooted=orders.rebooted)
+                if orders.rebooted:
+                    self._online = self._online_taken_at_ns = None
+                orders.renew = orders.rebooted = False
+            if not orders.wanted:
+                orders.under_way = False
+                return
         now_ns = self._now_ns()
         due = self._reader.due_ns(now_ns) <= now_ns
         if not due and self.note is None:
@@ -309,7 +315,8 @@ class Conversation:
     def _refused(self, failure: CallFailed) -> None:
         self._denied = failure.meaning is Meaning.DENIED
         if failure.meaning is Meaning.GONE:
-            self._orders.wanted = self._orders.under_way = False
+            with self._lock:
+                self._orders.wanted = self._orders.under_way = False
             return
         self._publish()
         self._schedule(self._now_ns() + _RETRY_NS)
@@ -326,15 +333,17 @@ class Conversation:
         at_ns = self._reader.due_ns(now_ns)
         if self.note is not None:
             at_ns = min(at_ns, now_ns + JOB_LOOK_NS)
-        self._schedule(now_ns if self._orders.renew else at_ns)
+        with self._lock:
+            self._schedule(now_ns if self._orders.renew else at_ns)
 
     def _schedule(self, at_ns: int) -> None:
         """Read at this time; whatever was scheduled before finds its ticket out of date."""
-        ticket = self._ticket = next(self._tickets)
-        errand = Errand(
-            uuid=self._uuid, run=lambda hand: self._read(ticket, hand), given_up=self._given_up
-        )
-        self._crew.submit(errand, at_ns)
+        with self._lock:
+            ticket = self._ticket = next(self._tickets)
+            errand = Errand(
+                uuid=self._uuid, run=lambda hand: self._read(ticket, hand), given_up=self._given_up
+            )
+            self._crew.submit(errand, at_ns)
 
     def _saw(self, online: frozenset[int], at_ns: int) -> None:
         self._online, self._online_taken_at_ns = online, at_ns
@@ -345,15 +354,16 @@ class Conversation:
         troubles = reader.troubles
         if self._denied:
             troubles |= {Trouble.AGENT_BLOCKED}
-        if self._orders.rebooted:
-            return  # what is known is of the kernel before
-        self.view = View(
-            reading=reader.reading if reader.reading != GuestReading() else None,
-            online=self._online,
-            online_taken_at_ns=self._online_taken_at_ns,
-            disabled=reader.disabled,
-            troubles=troubles,
-            absurdities=reader.absurdities,
-            job=self._job,
-            note_failure=self._note_failure,
-        )
+        with self._lock:
+            if self._orders.rebooted:
+                return  # what is known is of the kernel before
+            self.view = View(
+                reading=reader.reading if reader.reading != GuestReading() else None,
+                online=self._online,
+                online_taken_at_ns=self._online_taken_at_ns,
+                disabled=reader.disabled,
+                troubles=troubles,
+                absurdities=reader.absurdities,
+                job=self._job,
+                note_failure=self._note_failure,
+            )
