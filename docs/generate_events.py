@@ -48,6 +48,7 @@ MEANINGS = {
     "ledger.failed": "originals cannot be written or read: nothing is changed",
     "ledger.recovered": "originals can be written again",
     "original.lost": "an original of another boot or run of the domain: named, never applied",
+    "original.elsewhere": "the ledger keeps what domains of another hypervisor had: `uri` or `backend` was changed",
     "metrics.exposed": "anybody on the network may read the metrics: no TLS with client certificates",
     "recorder.failed": "something that takes note of cycles failed once; the loop goes on",
     "recording.failed": "the recording cannot be written; the loop goes on",

@@ -75,17 +75,27 @@ class Actuation:
         self._ledger = ledger
         self._agenda = agenda
         self._unplugs = owed.Unplugs()
+        self._elsewhere: frozenset[Uuid] = frozenset()
         self.acts = Acts()
 
     # --------------------------------------------------------------------------- originals
 
+    def look(self, sample: HostSample) -> None:
+        """What is owed to domains of another hypervisor is none of this one's business."""
+        others = owed.elsewhere(self._ledger.outstanding(), sample)
+        self._elsewhere = frozenset([original.uuid for original in others])
+
     def originals(self) -> dict[Uuid, Original]:
         """Every original not yet restored, by domain."""
-        return {original.uuid: original for original in self._ledger.outstanding()}
+        return {
+            original.uuid: original
+            for original in self._ledger.outstanding()
+            if original.uuid not in self._elsewhere
+        }
 
     def had(self) -> dict[Uuid, int]:
         """Active vCPUs before vcpud first touched a domain, where it is owed any."""
-        return {original.uuid: owed.had(original) for original in self._ledger.outstanding()}
+        return {uuid: owed.had(original) for uuid, original in self.originals().items()}
 
     def home(self, sample: DomainSample) -> frozenset[int]:
         """The guest CPUs a domain had before vcpud first touched it."""
@@ -98,10 +108,11 @@ class Actuation:
         """Domains are owed nothing any more; the disk is waited for once, however many they are."""
         for uuid in uuids:
             self._unplugs.forget(uuid)
-        if self.originals().keys().isdisjoint(uuids):
+        done = self.originals().keys() & frozenset(uuids)
+        if not done:
             return
         try:
-            self._ledger.forget(*uuids)
+            self._ledger.forget(*done)
         except LedgerError as error:
             self.acts.ledger_error = str(error)
 
@@ -165,7 +176,7 @@ class Actuation:
         self.acts.foreign.append(replace(change, owed_vcpus=owed_vcpus))
         return only_weight
 
-    def _receive(self, domain: DomainSample, boot_id: str) -> bool:
+    def _receive(self, domain: DomainSample, host: HostSample) -> bool:
         """Take over what a vcpud elsewhere still owed; whether there is anything to give back."""
         note = domain.handed_over
         if note is None or note.online is None or domain.online is None:
@@ -175,10 +186,11 @@ class Actuation:
             return False
         received = replace(
             note,
-            boot_id=boot_id,
+            boot_id=host.boot_id,
             uuid=domain.uuid,
             name=domain.name,
             incarnation=domain.incarnation,
+            hypervisor=host.hypervisor,
             online=home | domain.online,
             live_vcpus=domain.live_vcpus,
         )
@@ -209,7 +221,7 @@ class Actuation:
             original = originals.get(domain.uuid)
             if original is None:
                 enforced = domain.handed_over is not None and domain.terms.mode is Mode.ENFORCE
-                if enforced and self._receive(domain, sample.boot_id):
+                if enforced and self._receive(domain, sample):
                     found.append(domain)
                 continue
             floor = min(domain.terms.min_vcpus, owed.had(original))
@@ -236,7 +248,7 @@ class Actuation:
             sample: What is there now.
             absent: Also drop those of these that are not running: their CPUs went with them.
         """
-        outstanding = self._ledger.outstanding()
+        outstanding = self.originals().values()
         if not outstanding:
             return
         running = {domain.uuid: domain for domain in sample.domains}
@@ -389,7 +401,7 @@ class Actuation:
         ]
         steps.sort(key=lambda step: (step[0].to_vcpus >= step[0].from_vcpus, step[0].uuid))
         for course, domain, change in steps:
-            effect = self._begin(course, domain, change, sample.boot_id)
+            effect = self._begin(course, domain, change, sample)
             self._note(course, domain, effect, now_ns)
             self.acts.changes.append(
                 ChangeRecord(
@@ -406,7 +418,9 @@ class Actuation:
                 )
             )
 
-    def _begin(self, course: Course, domain: DomainSample, change: Change, boot_id: str) -> Effect:
+    def _begin(
+        self, course: Course, domain: DomainSample, change: Change, host: HostSample
+    ) -> Effect:
         """The original is durable before the change is begun; a failed write means no change."""
         if domain.terms.mode is not Mode.ENFORCE and not course.restoring:
             return Refused(Reason.OUT_OF_BOUNDS, f"mode is {domain.terms.mode}")
@@ -422,10 +436,11 @@ class Actuation:
             try:
                 self._ledger.remember(
                     Original(
-                        boot_id=boot_id,
+                        boot_id=host.boot_id,
                         uuid=domain.uuid,
                         name=domain.name,
                         incarnation=domain.incarnation,
+                        hypervisor=host.hypervisor,
                         online=domain.online if by_agent else None,
                         live_vcpus=domain.live_vcpus,
                         weight=None if course.weight is None else domain.weight,

@@ -129,7 +129,10 @@ class ControlLoop:
             now_ns = self._clock.now_ns()
             outstanding = self._ledger.outstanding()
             left = owed.lacking(outstanding, sample)
-            if not (outstanding if settle else left) or now_ns >= deadline_ns:
+            awaited = set(outstanding if settle else left)
+            if sample.connected and not sample.undescribed:
+                awaited -= set(owed.elsewhere(left, sample))
+            if not awaited or now_ns >= deadline_ns:
                 return left
             self._clock.wait_until(min(now_ns + RESTORE_POLL_NS, deadline_ns))
 
@@ -143,6 +146,7 @@ class ControlLoop:
         # After the sample: that a change has failed must not be heard later than that it is over.
         events = self._hypervisor.events()
         self._running = {domain.uuid: domain for domain in sample.domains}
+        self._actuation.look(sample)
         self._renew(sample, now_ns)
         self._tracks, demand = estimate(self._tracks, sample)
         originals = self._actuation.originals()
@@ -187,7 +191,7 @@ class ControlLoop:
                 changes=tuple(acts.changes),
                 completed=tuple(acts.completed),
                 verdicts=verdicts,
-                outstanding=tuple(originals.values()),
+                outstanding=self._ledger.outstanding(),
                 lost_originals=tuple(acts.lost),
                 received=tuple(acts.received),
                 foreign=tuple(acts.foreign),
@@ -231,7 +235,7 @@ class ControlLoop:
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
         """Give back what can no longer be kept; when first met and at a stop, everything."""
         if self._unmet is None:
-            self._unmet = frozenset(self._actuation.originals())
+            self._unmet = frozenset([one.uuid for one in self._ledger.outstanding()])
         everything = self._stopping or self._agenda.killed
         if everything:  # and nothing is judged, begun or taken back any more
             self._docket = replace(self._docket, trials=())

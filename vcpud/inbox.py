@@ -305,6 +305,10 @@ class SocketInbox:
             wait_ns = _number(ask, "wait_ns", _MAX_FOR_NS) or _WAIT_NS
             left, pending = self._done(uuid, cycle, wait_ns, released=verb == "release")
             answer |= {"done": not left, "left": left, "unplug_pending": pending}
+            record = self._known()
+            asked_for = [one for one in record.outstanding if uuid in (None, one.uuid)]
+            if reminder := owed.reminder(asked_for, record.sample):
+                answer["elsewhere"] = reminder
         return answer
 
     def _taken(self, request: Request) -> int:

@@ -80,6 +80,11 @@ class FileLedger:
         known = self._originals.get(original.uuid)
         if known is not None and _same_life(known, original):
             return
+        if known is not None and known.hypervisor not in ("", original.hypervisor):
+            raise LedgerError(
+                f"{self._path} holds what another domain of this UUID had: {known.name!r:.40} of "
+                f"{known.hypervisor}, which has to get it back first"
+            )
         self._replace({**self._originals, original.uuid: original})
 
     def amend(self, original: Original) -> None:
@@ -324,6 +329,7 @@ def _to_json(original: Original) -> dict[str, Any]:
         "live_vcpus": original.live_vcpus,
         "weight": original.weight,
         "unplug_from": original.unplug_from,
+        "hypervisor": original.hypervisor,
         "schema": original.schema,
     }
 
@@ -336,9 +342,10 @@ def _from_json(entry: dict[str, Any]) -> Original:
     """
     online = entry["online"]
     unplug_from = entry.get("unplug_from")  # unknown to the first version, which read no more
+    hypervisor = entry.get("hypervisor", "")  # as well
     perhaps = [number for number in (entry["weight"], unplug_from) if number is not None]
     numbers = [entry["live_vcpus"], *(online or ()), *perhaps]
-    words = [entry[word] for word in ("boot_id", "uuid", "name", "incarnation")]
+    words = [entry[word] for word in ("boot_id", "uuid", "name", "incarnation")] + [hypervisor]
     if (
         entry["schema"] != SCHEMA
         or not all(type(number) is int and number >= 0 for number in numbers)
@@ -355,4 +362,5 @@ def _from_json(entry: dict[str, Any]) -> Original:
         live_vcpus=entry["live_vcpus"],
         weight=entry["weight"],
         unplug_from=unplug_from,
+        hypervisor=hypervisor,
     )

@@ -94,6 +94,7 @@ class LogRecorder:
         self._refused: dict[Uuid, tuple[str, int]] = {}
         self._errors: dict[str, str] = {}
         self._lost: frozenset[Uuid] = frozenset()
+        self._elsewhere = ""
         self._unplugs: dict[Uuid, str] = {}
         self._notes: tuple[str, ...] = ()
         self._connected: bool | None = None
@@ -161,6 +162,10 @@ class LogRecorder:
             if original.uuid not in self._lost:
                 self._log.error("original.lost", domain=original.name, uuid=original.uuid)
         self._lost = frozenset(original.uuid for original in record.lost_originals)
+        elsewhere = owed.reminder(record.outstanding, sample) if sample.connected else ""
+        if elsewhere and elsewhere != self._elsewhere:
+            self._log.error("original.elsewhere", detail=elsewhere)
+        self._elsewhere = elsewhere
 
     def _faults(self, record: CycleRecord) -> None:
         for what, error in (

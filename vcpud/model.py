@@ -252,6 +252,8 @@ class HostSample:
     Attributes:
         taken_at_ns: When the bulk reading was taken (midpoint of the call).
         boot_id: The host's boot, so that a ledger of another boot is never applied.
+        hypervisor: Which of the host's hypervisors this is, by the name it has in the ledger; "" where
+            there is no other to confuse it with.
         pools: Pools of pCPUs.
         domains: Running and paused domains.
         busy_ns: Busy time of all pCPUs, cumulative, whoever used it.
@@ -268,6 +270,7 @@ class HostSample:
     busy_ns: int | None = None
     connected: bool = True
     lost_threads: int = 0
+    hypervisor: str = ""
     notes: tuple[str, ...] = ()
     undescribed: frozenset[Uuid] = frozenset()
 
@@ -360,6 +363,8 @@ class Original:
     Attributes:
         unplug_from: vCPUs present when an unplug was asked for whose end nobody has seen: the guest
             may still carry it out, silently and at any time. None when there is no such.
+        hypervisor: Whose domain it is (`HostSample.hypervisor`), "" where that was not written down:
+            that another one has no such domain says nothing of it.
     """
 
     boot_id: str
@@ -370,6 +375,7 @@ class Original:
     live_vcpus: int
     weight: int | None = None
     unplug_from: int | None = None
+    hypervisor: str = ""
     schema: int = 1
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vcpud import steer
-from vcpud.model import DomainSample, HostSample, Original, Reason, Trouble, Uuid
+from vcpud.model import DomainSample, HostSample, Original, Reason, Trouble, Uuid, same_run
 from vcpud.units import NS_PER_S
 
 SETTLE_NS = 600 * NS_PER_S
@@ -29,6 +29,36 @@ _OPEN_ENDED = frozenset({Reason.TIMEOUT, Reason.HUNG, Reason.NOT_CONNECTED})
 def had(original: Original) -> int:
     """Active vCPUs a domain is owed."""
     return original.live_vcpus if original.online is None else len(original.online)
+
+
+def elsewhere(outstanding: Iterable[Original], sample: HostSample) -> tuple[Original, ...]:
+    """What was taken from domains of another hypervisor than the one that is looked at.
+
+    That this one does not have them says nothing. One that it runs is meant all the same: the same
+    run of the same domain, whatever name its hypervisor went by when that was written down.
+    """
+    others = [one for one in outstanding if one.hypervisor not in ("", sample.hypervisor)]
+    if not others or not sample.hypervisor:
+        return ()
+    runs = {domain.uuid: domain.incarnation for domain in sample.domains}
+    return tuple(
+        one
+        for one in others
+        if one.boot_id != sample.boot_id
+        or one.uuid not in runs
+        or not same_run(one.incarnation, runs[one.uuid])
+    )
+
+
+def reminder(outstanding: Iterable[Original], sample: HostSample) -> str:
+    """What has to be done about originals of another hypervisor, for people; "" where none is."""
+    whose = [f"{one.name} of {one.hypervisor}" for one in elsewhere(outstanding, sample)]
+    if not whose:
+        return ""
+    return (
+        f"kept for {', '.join(sorted(whose))}, while this is {sample.hypervisor}: set `uri` and "
+        "`backend` as they were, and a start or `vcpud restore` gives it back"
+    )
 
 
 def is_back(sample: DomainSample, original: Original) -> bool:

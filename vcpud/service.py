@@ -11,12 +11,13 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from vcpud import owed
 from vcpud.backend import Backend, BackendOptions, open_backend
 from vcpud.client import SOCKET_NAME
 from vcpud.clock import Interruptible, MonotonicClock
@@ -35,12 +36,13 @@ from vcpud.notify import Notifier
 from vcpud.overrides import Overrides
 from vcpud.requests import Asked, Reload
 from vcpud.status import LatestCycle
+from vcpud.text import printable
 from vcpud.units import seconds
 from vcpud.version import version
 from vcpud.web import Pages, WebServer
 
 if TYPE_CHECKING:
-    from vcpud.model import Original, Uuid
+    from vcpud.model import HostSample, Original, Uuid
     from vcpud.ports import Ledger, Recorder
     from vcpud.record import CycleRecord
     from vcpud.recording.files import RecordingWriter
@@ -224,8 +226,8 @@ class Daemon:
                 unplug_pending=[one.name for one in pending],
             )
         if left:
-            names = ", ".join(sorted(one.name for one in left))
-            raise PartialError(f"not given back, still in the ledger: {names}")
+            record = self._latest.record_
+            raise PartialError(not_given_back(left, None if record is None else record.sample))
 
     def _recorders(self, stack: contextlib.ExitStack) -> Iterator[Recorder]:
         """What writes everything down, where that is configured."""
@@ -348,6 +350,13 @@ class Daemon:
         while self._reloads.get():
             with contextlib.suppress(ConfigError):
                 self.reload(os.getuid())
+
+
+def not_given_back(left: Iterable[Original], sample: HostSample | None) -> str:
+    """Who is still owed something at the end, and what gives it back where that takes more."""
+    names = ", ".join(sorted(printable(one.name) for one in left))
+    reminder = "" if sample is None else owed.reminder(left, sample)
+    return f"not given back, still in the ledger: {names}" + (f" ({reminder})" if reminder else "")
 
 
 def open_backend_for(settings: Settings, wall: MonotonicClock, *, writable: bool) -> Backend:

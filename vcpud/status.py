@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vcpud import owed
 from vcpud.text import printable
 from vcpud.units import seconds
 from vcpud.version import version
@@ -78,7 +79,10 @@ def document(record: CycleRecord, verdicts: Mapping[Uuid, Verdict], now_ns: int)
         "errors": {
             what: error
             for what, error in (
-                ("ledger", record.ledger_error),
+                (
+                    "ledger",
+                    record.ledger_error or owed.reminder(record.outstanding, record.sample),
+                ),
                 ("policy", record.policy_error),
                 ("sample", record.sample_error),
             )
@@ -121,6 +125,7 @@ def originals(outstanding: Iterable[Original]) -> list[dict[str, Any]]:
             "weight": original.weight,
             "unplug_pending": original.unplug_from is not None,
             "boot_id": original.boot_id,
+            "hypervisor": original.hypervisor,
         }
         for original in sorted(outstanding, key=lambda one: one.name)
     ]

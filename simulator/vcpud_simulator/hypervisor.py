@@ -83,6 +83,7 @@ class SimulatedHypervisor:
         return HostSample(
             taken_at_ns=now_ns,
             boot_id=self._boot_id,
+            hypervisor="simulated",
             pools=(Pool(name=POOL, pcpus=len(pcpus)),),
             domains=tuple(self._books[uuid].sample(now_ns) for uuid in sorted(self._books)),
             busy_ns=sum(pcpu.busy_until_ns(now_ns) for pcpu in pcpus),

@@ -133,6 +133,7 @@ class FakeHost:
         self.domains: dict[Uuid, FakeDomain] = {domain.uuid: domain for domain in domains}
         self.pcpus = pcpus
         self.guest_period_ns = guest_period_ns
+        self.called = ""
         self.connected = True
         self.book = TermsBook()
         self.begun: list[Change] = []
@@ -184,6 +185,7 @@ class FakeHost:
             domains=tuple(self._domain(domain, now_ns) for domain in ordered),
             busy_ns=round(self._busy_ns),
             connected=self.connected,
+            hypervisor=self.called,
         )
 
     def begin(self, change: Change) -> Effect:

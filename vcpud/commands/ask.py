@@ -212,6 +212,7 @@ def _asleep_text(document: dict[str, Any]) -> str:
         lines.append("changed and not given back (`vcpud restore` does):")
         lines += [
             f"  {printable(one['name'])} ({one['uuid']}): had {one['vcpus']} vCPUs"
+            + (f" on {printable(one['hypervisor'])}" if one["hypervisor"] else "")
             + (", and an unplug may still come" if one["unplug_pending"] else "")
             for one in document["outstanding"]
         ]

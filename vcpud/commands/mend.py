@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from vcpud import log
+from vcpud import log, owed
 from vcpud.client import NotRunningError, ask
 from vcpud.commands.common import (
     duration,
@@ -70,11 +70,13 @@ class _Seen:
         self.lost: set[str] = set()
         self.answered = False
         self.notes: tuple[str, ...] = ()
+        self.elsewhere = ""
 
     def record(self, record: CycleRecord) -> None:
         self.lost |= {original.name for original in record.lost_originals}
         self.answered |= record.sample.connected
         self.notes = record.sample.notes
+        self.elsewhere = owed.reminder(record.outstanding, record.sample)
 
 
 def _restore(options: argparse.Namespace) -> None:
@@ -95,7 +97,13 @@ def _restore(options: argparse.Namespace) -> None:
     else:
         left, pending = answer["left"], answer.get("unplug_pending", [])
         done = [] if left or options.domain in pending else [options.domain or "everything"]
-        result = _Result(given_back=done, gone=[], left=left, unplug_pending=pending)
+        result = _Result(
+            given_back=done,
+            gone=[],
+            left=left,
+            unplug_pending=pending,
+            elsewhere=answer.get("elsewhere", ""),
+        )
     if options.output == "json":
         say_json(dataclasses.asdict(result))
     else:
@@ -131,6 +139,7 @@ def _directly(
         gone=sorted(seen.lost),
         left=[original.name for original in left],
         unplug_pending=[kept[one] for one in pending],
+        elsewhere=seen.elsewhere if left else "",
     )
 
 
@@ -142,12 +151,22 @@ def _outstanding(settings: Settings, uuid: Uuid | None) -> tuple[Original, ...]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """What became of every domain that was owed something, by name."""
+    """What became of every domain that was owed something, by name.
+
+    Attributes:
+        given_back: Have it.
+        gone: Ended or began anew, and need nothing.
+        left: Are still owed it.
+        unplug_pending: Have it, and may lose a vCPU to an unplug that was given up.
+        elsewhere: What has to be done about those that are left because they are of another
+            hypervisor, for people; "" where none is.
+    """
 
     given_back: list[str]
     gone: list[str]
     left: list[str]
     unplug_pending: list[str]
+    elsewhere: str = ""
 
     def say(self) -> None:
         """In words."""
@@ -169,7 +188,10 @@ class _Result:
             PartialError: Something is left; it stays in the ledger.
         """
         if self.left:
-            raise PartialError(f"not given back, still in the ledger: {_names(self.left)}")
+            reminder = f" ({printable(self.elsewhere, 300)})" if self.elsewhere else ""
+            raise PartialError(
+                f"not given back, still in the ledger: {_names(self.left)}{reminder}"
+            )
 
 
 def _deadman(options: argparse.Namespace) -> None:

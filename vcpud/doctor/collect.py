@@ -23,6 +23,7 @@ from vcpud.doctor.probes import examine_domain, examine_host
 from vcpud.doctor.probes.host import XEN
 from vcpud.errors import UnreachableError, UsageError
 from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.options import hypervisor_name
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.hypervisor.xml import AgentPort, UnreadableError, parse_cpuset, parse_description
 from vcpud.ledger import FileLedger
@@ -154,6 +155,7 @@ class Doctor:
             ask_daemon(self._settings.runtime_dir, "status", timeout_s=_DAEMON_S)
         except UnreachableError as error:
             daemon = str(error)
+        ledger = self._ledger()
         return HostFacts(
             uri=self._uri,
             backend=self._settings.backend.partition(":")[0],
@@ -164,7 +166,8 @@ class Doctor:
             hypervisor_version=None if link is None else self._told(link.hypervisor_version),
             daemon=daemon,
             killed=os.path.lexists(self._settings.kill_switch),
-            ledger=self._ledger(),
+            ledger=None if ledger is None else ledger.fault,
+            elsewhere=() if ledger is None else self._elsewhere(ledger),
             cgroup_unified=self._unified(),
             pcpus=self._proc.online_pcpus(),
             isolated=self._cpus("sys/devices/system/cpu/isolated"),
@@ -187,12 +190,20 @@ class Doctor:
             numa=(),
         )
 
-    def _ledger(self) -> str | None:
+    def _ledger(self) -> FileLedger | None:
         folder = self._settings.state_dir
         if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
             self._missed("host", "the ledger", f"{folder} may not be read: run as root")
             return None
-        return FileLedger(folder, read_only=True).fault
+        return FileLedger(folder, read_only=True)
+
+    def _elsewhere(self, ledger: FileLedger) -> tuple[str, ...]:
+        here = hypervisor_name(self._uri)
+        return tuple(
+            f"{one.name} of {one.hypervisor}"
+            for one in ledger.outstanding()
+            if one.hypervisor not in ("", here)
+        )
 
     def _unified(self) -> bool | None:
         mounted = self._root / "sys/fs/cgroup"

@@ -55,6 +55,7 @@ class HostFacts:
         daemon: Why the running vcpud does not answer, "" when it does, None when not asked.
         killed: The kill switch is thrown.
         ledger: Why the ledger cannot be used, None when it can.
+        elsewhere: Domains of another hypervisor that are still owed something, with its name.
         cgroup_unified: cgroup version 2 is in charge.
         pcpus: pCPUs online.
         isolated: Taken from the scheduler by `isolcpus=`.
@@ -75,6 +76,7 @@ class HostFacts:
     daemon: str | None = None
     killed: bool = False
     ledger: str | None = None
+    elsewhere: tuple[str, ...] = ()
     cgroup_unified: bool | None = None
     pcpus: frozenset[int] = frozenset({0})
     isolated: frozenset[int] = frozenset()

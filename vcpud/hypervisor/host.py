@@ -20,6 +20,7 @@ from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.conversation import Patience
 from vcpud.hypervisor.gate import Stance
 from vcpud.hypervisor.link import Happening, RawEvent
+from vcpud.hypervisor.options import hypervisor_name
 from vcpud.hypervisor.poller import Facts, Poll, Poller
 from vcpud.hypervisor.pools import Division, divide
 from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Losses
@@ -143,6 +144,7 @@ class LibvirtHost(ABC, Generic[BookT]):
         self._why_not = "not yet connected"
         self._slow = False
         self._boot_id = proc.boot_id()
+        self._name = hypervisor_name(options.uri)
         self._online = proc.online_pcpus()
         self._looked_at_ns = self._now_ns()
         self._division: Division = divide({}, self._online)
@@ -477,6 +479,7 @@ class LibvirtHost(ABC, Generic[BookT]):
             busy_ns=self._busy_ns,
             connected=self._connected,
             lost_threads=self._losses.count,
+            hypervisor=self._name,
             notes=self._notes if self._connected else (self._not_connected, *self._notes),
             undescribed=self._undescribed,
         )

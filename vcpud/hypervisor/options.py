@@ -47,6 +47,16 @@ class LibvirtOptions:
 OptionsT = TypeVar("OptionsT", bound=LibvirtOptions)
 
 
+def hypervisor_name(uri: str) -> str:
+    """What the ledger calls a libvirt: its URI without how its socket is reached.
+
+    Not the UUID that libvirt gives its host: where the firmware has none that libvirt may read, it
+    draws one at each start. The ledger tells boots of this host apart itself.
+    """
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
 def read_options(section: Mapping[str, Any], argument: str, kind: type[OptionsT]) -> OptionsT:
     """Fill in what the configuration leaves out.
 

@@ -76,6 +76,7 @@ class Machine:
             incarnation=domain.incarnation,
             online=domain.online,
             live_vcpus=domain.vcpus,
+            hypervisor=self.host.called,
         )
         FileLedger(self.state).remember(original)
         domain.online = frozenset({0})

@@ -145,6 +145,7 @@ def test_a_restore_that_may_not_wait_so_long_says_what_may_still_come(machine: M
         "gone": [],
         "left": [],
         "unplug_pending": ["db"],
+        "elsewhere": "",
     }
 
 

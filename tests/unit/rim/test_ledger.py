@@ -66,6 +66,26 @@ def test_an_entry_of_before_unplugs_were_noted_is_read(tmp_path: Path) -> None:
     assert FileLedger(tmp_path).outstanding() == (ORIGINAL,)
 
 
+def test_an_entry_of_before_hypervisors_were_told_apart_is_read(tmp_path: Path) -> None:
+    FileLedger(tmp_path).remember(replace(ORIGINAL, hypervisor="qemu:///system"))
+    path = tmp_path / "originals.json"
+    document = json.loads(path.read_text())
+    del document["originals"][0]["hypervisor"]
+    path.write_text(json.dumps(document))
+    assert FileLedger(tmp_path).outstanding() == (ORIGINAL,)
+
+
+def test_an_original_of_another_hypervisor_is_not_overwritten_by_a_namesake(
+    tmp_path: Path,
+) -> None:
+    there = replace(ORIGINAL, hypervisor="qemu:///session")
+    ledger = FileLedger(tmp_path)
+    ledger.remember(there)
+    with pytest.raises(LedgerError, match="'web' of qemu:///session"):
+        ledger.remember(replace(ORIGINAL, incarnation="3@4", hypervisor="qemu:///system"))
+    assert FileLedger(tmp_path).outstanding() == (there,)
+
+
 def test_what_is_forgotten_is_gone_for_the_next_process_too(tmp_path: Path) -> None:
     ledger = FileLedger(tmp_path)
     ledger.remember(ORIGINAL)

@@ -245,5 +245,5 @@ def test_whoever_asks_in_json_is_answered_in_json(machine: Machine) -> None:
     code, out, _ = machine.vcpud("restore", "-o", "json")
     assert (code, json.loads(out)) == (
         0,
-        {"given_back": ["db"], "gone": [], "left": [], "unplug_pending": []},
+        {"given_back": ["db"], "gone": [], "left": [], "unplug_pending": [], "elsewhere": ""},
     )

@@ -61,6 +61,7 @@ def test_nothing_is_found_where_nothing_could_be_seen() -> None:
         ("daemon-down", Severity.WARNING, {"daemon": "nobody listens"}),
         ("kill-switch", Severity.WARNING, {"killed": True}),
         ("ledger", Severity.ERROR, {"ledger": "cannot be understood"}),
+        ("ledger-elsewhere", Severity.ERROR, {"elsewhere": ("db of qemu:///session",)}),
         ("host-isolated", Severity.WARNING, {"isolated": frozenset({6, 7})}),
         ("host-nohz-full", Severity.NOTE, {"nohz_full": frozenset({7})}),
         ("host-numa", Severity.NOTE, {"numa": (frozenset({0, 1}), frozenset({2, 3}))}),

@@ -117,6 +117,17 @@ def _daemon(facts: HostFacts) -> Findings:
         )
 
 
+def _elsewhere(facts: HostFacts) -> Findings:
+    if facts.elsewhere:
+        yield on_host(
+            "ledger-elsewhere",
+            Severity.ERROR,
+            f"the ledger keeps what was taken from {', '.join(facts.elsewhere)}, and vcpud is now "
+            f"configured for {facts.uri}",
+            "set `libvirt.uri` (and `backend`) as they were, then `vcpud restore`",
+        )
+
+
 def _pcpus(facts: HostFacts) -> Findings:
     if facts.isolated:
         yield on_host(
@@ -179,6 +190,7 @@ HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (
     _driver,
     _versions,
     _daemon,
+    _elsewhere,
     _pcpus,
     _host_cgroups,
     _controllers,
