@@ -11,13 +11,14 @@ ones (changes) go first and have threads in reserve, so slow agents cannot starv
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from vcpud.hypervisor.backlog import Backlog
 from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.quarantine import Quarantine
 from vcpud.units import NS_PER_S, ns
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ T = TypeVar("T")
 
 LOST_LIMIT: Final = 4
 URGENT_THREADS: Final = 10
-_FIRST_QUARANTINE_NS: Final = 5 * NS_PER_S
-_LONGEST_QUARANTINE_NS: Final = 60 * NS_PER_S
-_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class AbandonedError(Exception):
@@ -63,13 +61,6 @@ class Losses:
     def __init__(self, limit: int = LOST_LIMIT) -> None:
         self.limit = limit
         self.count = 0
-
-
-@dataclass(slots=True)
-class _Quarantine:
-    until_ns: int
-    spell_ns: int
-    why: str
 
 
 class Hand:
@@ -152,13 +143,12 @@ class Crew:
         self._work = threading.Condition(self._lock)
         self._alarm = threading.Condition(self._lock)
         self._alarm_ns: int | None = None
-        self._ready: list[tuple[bool, int, Errand]] = []
-        self._later: list[tuple[int, int, Errand]] = []
-        self._order = itertools.count()
+        self._backlog = Backlog()
+        self._numbers = itertools.count()
         self._hands: set[Hand] = set()
         self._lost: set[Hand] = set()
         self._idle = 0
-        self._quarantined: dict[Uuid, _Quarantine] = {}
+        self._quarantine = Quarantine()
         self._closing = False
         self._threads: list[threading.Thread] = []
         if supervised:
@@ -181,22 +171,19 @@ class Crew:
     def urgent_waits(self, uuid: Uuid) -> bool:
         """Whether something urgent waits for this domain, or nothing should go on at all."""
         with self._lock:
-            return self._closing or any(
-                not later and errand.uuid == uuid for later, _, errand in self._ready
-            )
+            return self._closing or self._backlog.has_urgent(uuid)
 
     def hung(self, uuid: Uuid) -> bool:
         """Whether this domain is quarantined."""
-        return uuid in self._quarantined
+        return uuid in self._quarantine
 
     def hung_because(self, uuid: Uuid) -> str:
         """Why it is, for people."""
-        found = self._quarantined.get(uuid)
-        return found.why if found is not None else ""
+        return self._quarantine.why(uuid)
 
     def quarantined(self) -> frozenset[Uuid]:
         """All domains that are."""
-        return frozenset(self._quarantined) if self._quarantined else _NOBODY
+        return self._quarantine.everybody()
 
     def waits_for(self, uuid: Uuid) -> bool:
         """Whether a lost call for this domain may still be answered."""
@@ -206,7 +193,7 @@ class Crew:
     def quarantine(self, uuid: Uuid, why: str) -> None:
         """Make no call for this domain for a while, longer each time."""
         with self._lock:
-            displaced = self._quarantine(uuid, why)
+            displaced = self._hold_back(uuid, why)
         for errand in displaced:
             errand.given_up()
 
@@ -227,8 +214,8 @@ class Crew:
             for hand in tuple(self._hands):
                 if hand.expires_ns is not None and hand.expires_ns <= now_ns:
                     abandoned += self._abandon(hand)
-            while self._later and self._later[0][0] <= now_ns:
-                self._enqueue(heapq.heappop(self._later)[2])
+            for errand in self._backlog.take_due(now_ns):
+                self._enqueue(errand)
             self._alarm_ns = self._next_alarm_ns()
         for errand in abandoned:
             errand.given_up()
@@ -238,8 +225,7 @@ class Crew:
         """Stop; threads that do not return in time are left behind, as daemons."""
         with self._lock:
             self._closing = True
-            self._ready.clear()
-            self._later.clear()
+            self._backlog.clear()
             self._work.notify_all()
             self._alarm.notify_all()
             threads = list(self._threads)
@@ -264,7 +250,7 @@ class Crew:
         with self._lock:
             hand.expires_ns = None
             uuid = hand.errand.uuid if hand.errand is not None else ""
-            if answered and uuid in self._quarantined:
+            if answered:
                 self._pardon(uuid)
             if hand.lost:
                 raise AbandonedError
@@ -294,7 +280,7 @@ class Crew:
                     self._lost.discard(hand)
                     self.losses.count -= 1
                 self._threads.remove(threading.current_thread())
-                if self._ready and not self._closing and len(self._hands) < self._size:
+                if self._backlog.ready and not self._closing and len(self._hands) < self._size:
                     self._start_thread()  # it was not replaced while it was lost
             hand.disconnect()
 
@@ -327,26 +313,26 @@ class Crew:
     # ------------------------------------------------------------------ with the lock held
 
     def _enqueue(self, errand: Errand) -> None:
-        held = self._quarantined.get(errand.uuid)
-        if held is not None and not self._may_probe(errand.uuid, held):
-            self._postpone(errand, max(held.until_ns, self._now_ns() + NS_PER_S))
+        held_until_ns = self._quarantine.until_ns(errand.uuid)
+        if held_until_ns is not None and not self._may_probe(errand.uuid, held_until_ns):
+            self._postpone(errand, max(held_until_ns, self._now_ns() + NS_PER_S))
             return
-        heapq.heappush(self._ready, (not errand.urgent, next(self._order), errand))
+        self._backlog.add(errand)
         if self._idle:
             self._work.notify()
         room = self._size + (self._reserve if errand.urgent else 0)
-        if len(self._hands) < room and self._idle < len(self._ready):
+        if len(self._hands) < room and self._idle < self._backlog.ready:
             self._start_thread()
 
     def _start_thread(self) -> None:
         thread = threading.Thread(
-            target=self._toil, name=f"{self._name}-{next(self._order)}", daemon=True
+            target=self._toil, name=f"{self._name}-{next(self._numbers)}", daemon=True
         )
         self._threads.append(thread)
         thread.start()
 
     def _postpone(self, errand: Errand, at_ns: int) -> None:
-        heapq.heappush(self._later, (at_ns, next(self._order), errand))
+        self._backlog.postpone(errand, at_ns)
         self._ring_by(at_ns)
 
     def _ring_by(self, at_ns: int) -> None:
@@ -356,21 +342,18 @@ class Crew:
 
     def _next_alarm_ns(self) -> int | None:
         times = [hand.expires_ns for hand in self._hands if hand.expires_ns is not None]
-        if self._later:
-            times.append(self._later[0][0])
+        next_ns = self._backlog.next_ns
+        if next_ns is not None:
+            times.append(next_ns)
         return min(times, default=None)
 
     def _pick(self) -> Errand | None:
         """The first errand whose domain is free; ordinary ones only on the ordinary threads."""
-        busy = {hand.errand.uuid for hand in self._hands if hand.errand is not None}
-        ordinary = sum(hand.errand is not None and not hand.errand.urgent for hand in self._hands)
-        for entry in sorted(self._ready):
-            errand = entry[2]
-            if errand.uuid not in busy and (errand.urgent or ordinary < self._size):
-                self._ready.remove(entry)
-                heapq.heapify(self._ready)
-                return errand
-        return None
+        under_way = [hand.errand for hand in self._hands if hand.errand is not None]
+        ordinary = sum(not errand.urgent for errand in under_way)
+        return self._backlog.take(
+            {errand.uuid for errand in under_way}, only_urgent=ordinary >= self._size
+        )
 
     def _abandon(self, hand: Hand) -> list[Errand]:
         """Give up a call; returns the errands to be told."""
@@ -385,44 +368,30 @@ class Crew:
             self._hands.discard(hand)  # beyond the limit it keeps its place: no replacement
         displaced = []
         if errand.uuid:
-            displaced = self._quarantine(errand.uuid, "a call has not been answered")
-        if self._ready and len(self._hands) < self._size + self._reserve:
+            displaced = self._hold_back(errand.uuid, "a call has not been answered")
+        if self._backlog.ready and len(self._hands) < self._size + self._reserve:
             self._start_thread()
         return [errand, *displaced]
 
-    def _may_probe(self, uuid: Uuid, held: _Quarantine) -> bool:
+    def _may_probe(self, uuid: Uuid, held_until_ns: int) -> bool:
         """One try after the spell, unless an earlier one is still waiting for its answer."""
         waiting = self._waits_for(uuid)
         full = self.losses.count >= self.losses.limit
-        return not waiting and not full and self._now_ns() >= held.until_ns
+        return not waiting and not full and self._now_ns() >= held_until_ns
 
     def _waits_for(self, uuid: Uuid) -> bool:
         return any(hand.errand and hand.errand.uuid == uuid for hand in self._lost)
 
-    def _quarantine(self, uuid: Uuid, why: str) -> list[Errand]:
-        """Hold back what waits for the domain; returns urgent errands, which cannot wait."""
-        held = self._quarantined.get(uuid)
-        spell_ns = (
-            _FIRST_QUARANTINE_NS
-            if held is None
-            else min(2 * held.spell_ns, _LONGEST_QUARANTINE_NS)
-        )
-        until_ns = self._now_ns() + spell_ns
-        self._quarantined[uuid] = _Quarantine(until_ns=until_ns, spell_ns=spell_ns, why=why)
-        waiting = [errand for _, _, errand in self._ready if errand.uuid == uuid]
-        self._ready = [entry for entry in self._ready if entry[2].uuid != uuid]
-        heapq.heapify(self._ready)
+    def _hold_back(self, uuid: Uuid, why: str) -> list[Errand]:
+        """Quarantine a domain; returns urgent errands of it, which cannot wait."""
+        until_ns = self._quarantine.begin(uuid, why, self._now_ns())
+        waiting = self._backlog.take_ready_of(uuid)
         for errand in waiting:
             if not errand.urgent:
                 self._postpone(errand, until_ns)
         return [errand for errand in waiting if errand.urgent]
 
     def _pardon(self, uuid: Uuid) -> None:
-        if self._quarantined.pop(uuid, None) is None:
-            return
-        waiting = [entry for entry in self._later if entry[2].uuid == uuid]
-        if waiting:
-            self._later = [entry for entry in self._later if entry[2].uuid != uuid]
-            heapq.heapify(self._later)
-            for _, _, errand in waiting:
+        if self._quarantine.end(uuid):
+            for errand in self._backlog.take_later_of(uuid):
                 self._enqueue(errand)
