@@ -24,7 +24,7 @@ from vcpud.model import (
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from vcpud.hypervisor.poller import Facts
+    from vcpud.hypervisor.describer import Facts
     from vcpud.hypervisor.pools import Membership
     from vcpud.model import Uuid
     from vcpud.terms import TermsBook

@@ -21,7 +21,7 @@ from vcpud.hypervisor.conversation import Patience
 from vcpud.hypervisor.gate import Stance
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.options import hypervisor_name
-from vcpud.hypervisor.poller import Facts, Poll, Poller
+from vcpud.hypervisor.poller import Poll, Poller
 from vcpud.hypervisor.pools import Division, divide
 from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Errand, Losses
 from vcpud.model import (
@@ -41,6 +41,7 @@ from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
     from vcpud.backend import BackendOptions
+    from vcpud.hypervisor.describer import Facts
     from vcpud.hypervisor.link import Library
     from vcpud.hypervisor.options import LibvirtOptions
     from vcpud.hypervisor.proc import ProcFiles

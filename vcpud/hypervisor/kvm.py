@@ -17,7 +17,7 @@ from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Change, Mode, Refused, SetLive, SetOnline
 
 if TYPE_CHECKING:
-    from vcpud.hypervisor.poller import Facts
+    from vcpud.hypervisor.describer import Facts
     from vcpud.model import Uuid
 
 

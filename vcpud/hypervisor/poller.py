@@ -1,4 +1,4 @@
-"""The host's side of every sample: one bulk call per period, descriptions only when due.
+"""The host's side of every sample: one bulk call per period, on a thread that may be lost.
 
 Problem: one QEMU that does not answer its monitor blocks the bulk call for ever, for all.
 Approach: the call runs on a thread of its own, and the loop, which waits for it anyway, watches
@@ -10,65 +10,35 @@ interface is occupied: that one is quarantined.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from vcpud.hypervisor.describer import Describer
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent, Row
 from vcpud.hypervisor.workers import AbandonedError, Crew, Errand, Hand, Losses
-from vcpud.hypervisor.xml import Description, UnreadableError, parse_description
-from vcpud.model import ShareUnit
 from vcpud.units import NS_PER_MS, NS_PER_S, ns, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vcpud.hypervisor.describer import Facts
     from vcpud.hypervisor.link import Library, Link, Listener
-    from vcpud.hypervisor.proc import Process, ProcFiles
+    from vcpud.hypervisor.proc import ProcFiles
     from vcpud.model import Uuid
 
-DEFAULT_WEIGHT: Final = 1024
 CHEAP_COUNTERS_VERSION: Final = 8_001_000
 """From QEMU 8.1 on, reading KVM's counters no longer interrupts the vCPUs."""
 SLOW_COUNTERS_NS: Final = 5 * NS_PER_S
 
 _FIRST_RETRY_NS: Final = NS_PER_S // 2
 _LONGEST_RETRY_NS: Final = 30 * NS_PER_S
-_DESCRIBED_AT_ONCE: Final = 64
 _PATIENCE: Final = 4
 _LOOKS: Final = 5
 _VERSION_PATIENCE: Final = 15
 _NOBODY: Final[frozenset[str]] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What changes rarely about one run of a domain.
-
-    Attributes:
-        number: libvirt's id of this run.
-        name: For people.
-        description: Its XML read, None where that cannot be understood.
-        error: Why not.
-        weight: `cpu_shares`.
-        quota_pcpus_per_vcpu: None when unlimited.
-        process: Its QEMU, None when it cannot be found.
-        share_unit: What weights count for it.
-        taken_at_ns: When this was asked.
-    """
-
-    number: int
-    name: str
-    description: Description | None
-    error: str | None
-    weight: int
-    quota_pcpus_per_vcpu: float | None
-    process: Process | None
-    share_unit: ShareUnit
-    taken_at_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +84,6 @@ class Poller:
         supervised: bool = True,
     ) -> None:
         self._library = library
-        self._proc = proc
         self._tell = listener
         self._now_ns = now_ns
         self._deadline_s = deadline_s
@@ -136,11 +105,7 @@ class Poller:
         self._serial = 0
         self._listening: Link | None = None
         self._deaf = True
-        self._described: dict[Uuid, tuple[int, int]] = {}
-        self._editions: dict[Uuid, int] = {}
-        self._edition = itertools.count(1)
-        self._texts: dict[Uuid, tuple[str, Description]] = {}
-        self._kvm: dict[Uuid, bool] = {}
+        self._describer = Describer(proc, now_ns)
         self._version: int | None = None
         self._counters_at_ns: int | None = None
         self._suspicious = 0
@@ -186,7 +151,7 @@ class Poller:
 
     def forget(self, uuid: Uuid) -> None:
         """Have a domain described anew with the next poll, though it is being described just now."""
-        self._editions[uuid] = next(self._edition)
+        self._describer.forget(uuid)
 
     def supervise(self) -> None:
         """For tests: look for calls past their deadline."""
@@ -244,7 +209,7 @@ class Poller:
             began_ns=began_ns,
             taken_at_ns=(asked_ns + answered_ns) // 2,
             rows=tuple(rows),
-            facts=self._describe_new(hand, deadline_s, rows, occupied),
+            facts=self._describer.describe(hand, deadline_s, rows, but=occupied),
             occupied=occupied,
             free=free,
             slow=slow,
@@ -269,7 +234,7 @@ class Poller:
         (self._listening,) = opened
         self._version = None
         self._deaf = False
-        self._described.clear()
+        self._describer.forget_all()
 
     def _heard(self, event: RawEvent) -> None:
         """An event, on libvirt's own thread."""
@@ -279,7 +244,7 @@ class Poller:
 
     def _slow(self, hand: Hand) -> bool:
         """Whether asking for counters disturbs some guest."""
-        if not any(self._kvm.values()):
+        if not self._describer.any_kvm:
             return False
         if self._version is None:
             # After its own start libvirtd runs every QEMU once before it can answer this.
@@ -289,7 +254,7 @@ class Poller:
 
     def _with_cheap_counters(self, hand: Hand, deadline_s: float, rows: list[Row]) -> list[Row]:
         """Counters of domains without KVM, whose vCPUs nothing interrupts."""
-        cheap = tuple(row.uuid for row in rows if self._kvm.get(row.uuid) is False)
+        cheap = tuple(row.uuid for row in rows if self._describer.kvm(row.uuid) is False)
         if not cheap:
             return rows
         try:
@@ -329,75 +294,6 @@ class Poller:
         self._suspicious = max(0, self._suspicious - 1) if not occupied else 0
         return frozenset(occupied), frozenset(free)
 
-    def _describe_new(
-        self, hand: Hand, deadline_s: float, rows: list[Row], occupied: frozenset[Uuid]
-    ) -> dict[Uuid, Facts]:
-        described = self._described
-        if max(len(described), len(self._texts)) > 2 * len(rows) + _DESCRIBED_AT_ONCE:
-            self._tidy(rows)
-        editions = self._editions
-        fresh = [
-            row
-            for row in rows
-            if described.get(row.uuid) != (row.number, editions.get(row.uuid, 0))
-        ]
-        if not fresh:
-            return {}
-        pids = self._proc.qemu_pids()
-        facts = {}
-        for row in fresh[:_DESCRIBED_AT_ONCE]:
-            if row.uuid in occupied:
-                continue
-            edition = editions.get(row.uuid, 0)
-            try:
-                facts[row.uuid] = hand.call(
-                    deadline_s,
-                    lambda link, row=row: self._describe(link, row, pids.get(row.uuid)),  # type: ignore[misc]
-                )
-            except CallFailed as failure:
-                if failure.meaning is Meaning.LOST:
-                    raise
-                continue  # gone in between, or not answering: the next poll tells
-            described[row.uuid] = row.number, edition
-        return facts
-
-    def _tidy(self, rows: list[Row]) -> None:
-        listed = {row.uuid for row in rows}
-        known: dict[Uuid, Any]
-        for known in (self._described, self._editions, self._texts, self._kvm):
-            # A list at once: the loop writes into the second meanwhile, in `forget`.
-            for uuid in list(known):
-                if uuid not in listed:
-                    known.pop(uuid, None)
-
-    def _describe(self, link: Link, row: Row, pid: int | None) -> Facts:
-        description, error = self._read_xml(row.uuid, link.xml(row.uuid))
-        weight, quota = _scheduling(link, row.uuid, description)
-        if description is not None:
-            self._kvm[row.uuid] = description.kvm
-        return Facts(
-            number=row.number,
-            name=link.name(row.uuid),
-            description=description,
-            error=error,
-            weight=weight,
-            quota_pcpus_per_vcpu=quota,
-            process=None if pid is None else self._proc.process(pid),
-            share_unit=ShareUnit.UNKNOWN if pid is None else self._proc.share_unit(pid),
-            taken_at_ns=self._now_ns(),
-        )
-
-    def _read_xml(self, uuid: Uuid, text: str) -> tuple[Description | None, str | None]:
-        known = self._texts.get(uuid)
-        if known is not None and known[0] == text:
-            return known[1], None
-        try:
-            description = parse_description(text)
-        except UnreadableError as error:
-            return None, str(error)
-        self._texts[uuid] = (text, description)
-        return description, None
-
     # ------------------------------------------------------------------ how it ended
 
     def _given_up(self) -> None:
@@ -407,7 +303,7 @@ class Poller:
             self._crew.submit(self._errand)
 
     def _fail(self, began_ns: int, why: str) -> None:
-        self._described.clear()
+        self._describer.forget_all()
         self._deaf = True
         poll = Poll(began_ns=began_ns, taken_at_ns=began_ns, facts={}, failure=why)
         self._finish(poll, retry=True)
@@ -425,21 +321,3 @@ class Poller:
                 self._retry_ns = _FIRST_RETRY_NS
             self._busy = False
             self._done.notify_all()
-
-
-def _scheduling(
-    link: Link, uuid: Uuid, description: Description | None
-) -> tuple[int, float | None]:
-    """Weight and quota: what the scheduler really has, else what the XML says."""
-    try:
-        found = link.scheduler(uuid)
-    except CallFailed as failure:
-        if failure.meaning is Meaning.LOST:
-            raise
-        found = {}  # no cgroups here
-    shares, quota, period = (found.get(k) for k in ("cpu_shares", "vcpu_quota", "vcpu_period"))
-    said = description.shares if description is not None else None
-    weight = shares if type(shares) is int and shares > 0 else said or DEFAULT_WEIGHT
-    if type(quota) is int and type(period) is int:
-        return weight, quota / period if quota > 0 and period > 0 else None
-    return weight, description.quota_pcpus_per_vcpu if description is not None else None

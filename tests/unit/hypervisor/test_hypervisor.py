@@ -515,13 +515,13 @@ def test_who_is_listed_but_not_yet_described_is_named(rig: Make) -> None:
 
 def test_nothing_is_kept_of_domains_that_have_departed(rig: Make) -> None:
     one = rig(*(Guest(f"{n:03}", agent="") for n in range(70)))
-    poller = one.hypervisor._poller
+    known = one.hypervisor._poller._describer
     for _ in range(2):
         one.hypervisor.sample()
-    assert len(poller._texts) == 70
+    assert len(known._texts) == 70
     for uuid in tuple(one.library.guests):
         one.library.tell(RawEvent(Happening.STATE, uuid))
         del one.library.guests[uuid]
     one.hypervisor.sample()
-    kept = (poller._texts, poller._kvm, poller._described, poller._editions)
+    kept = (known._texts, known._kvm, known._described, known._editions)
     assert kept == ({}, {}, {}, {})

@@ -116,7 +116,7 @@ def test_as_many_as_before_are_not_the_same_as_before(rig: Make) -> None:
     one = rig(Guest("a"), writable=False)
     one.hypervisor.sample()
     one.library.guests = {"b": Guest("b")}
-    one.hypervisor._poller._described["b"] = (1, 0)  # as where it cannot be described
+    one.hypervisor._poller._describer._described["b"] = (1, 0)  # as where it cannot be described
     sample = one.hypervisor.sample()
     assert sample.domains == ()
     assert sample.undescribed == {"b"}

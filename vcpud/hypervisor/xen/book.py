@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from vcpud.counters import VcpuSample
     from vcpud.hypervisor.conversation import View
+    from vcpud.hypervisor.describer import Facts
     from vcpud.hypervisor.link import VcpuState
-    from vcpud.hypervisor.poller import Facts
     from vcpud.hypervisor.xen.gate import Route
     from vcpud.hypervisor.xen.reports import Listening
     from vcpud.hypervisor.xen.roll import Roll
