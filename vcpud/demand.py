@@ -50,6 +50,8 @@ class DomainDemand:
         method: The actuator that works.
         used_pcpus: Run time per unit of time, smoothed; None when not known.
         run_delay_pcpus: Time runnable without a pCPU per unit of time, smoothed.
+        last_delay_pcpus: The same between the latest two readings alone, for those with a pace of
+            their own: whoever steps every second by what is smoothed over several goes too far.
         entitled_pcpus: What weights guarantee it now, given what the others want.
         lock_wait_ratio: Time waited for spinlocks per second of an active vCPU; None when not
             reported or not fresh.
@@ -77,6 +79,7 @@ class DomainDemand:
     method: Method
     used_pcpus: float | None = None
     run_delay_pcpus: float | None = None
+    last_delay_pcpus: float | None = None
     entitled_pcpus: float | None = None
     lock_wait_ratio: float | None = None
     lock_wait_at_ns: int | None = None

@@ -222,6 +222,17 @@ def _delay(
     return delay if known is None else keep * known + (1 - keep) * delay
 
 
+def _last_delay(track: Track) -> float | None:
+    """Run delay per unit of time between the latest two readings."""
+    points = track.points if len(track.points) > 1 else track.older[-1:] + track.points
+    if len(points) < 2:  # noqa: PLR2004 - a window has two ends
+        return None
+    (before_ns, _, before_delay_ns), (now_ns, _, delay_ns) = points[-2], points[-1]
+    if before_delay_ns is None or delay_ns is None or delay_ns < before_delay_ns:
+        return None
+    return min((delay_ns - before_delay_ns) / (now_ns - before_ns), float(track.most_vcpus))
+
+
 @lru_cache(maxsize=64)
 def _keep(window_ns: int) -> float:
     """What smoothing keeps of what was, for any spacing: exp(-window / SMOOTH_NS)."""
@@ -275,6 +286,7 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         sample.method,
         track.used_pcpus,
         track.run_delay_pcpus,
+        _last_delay(track),
         entitled_pcpus,
         heard.lock_wait_ratio if fresh else None,
         lock_at_ns,

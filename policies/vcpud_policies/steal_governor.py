@@ -11,7 +11,7 @@ Approach
     Linux's steal governor. Every `interval`: steal above `steal_high` takes the last vCPU out of
     use, at or below `steal_low` puts the next one back, in between nothing changes; one vCPU a
     step, at least one stays. The source's guest reads its own steal; here the host's run delay is
-    read, which is the same quantity, smoothed over 3 s. The source divides it by the guest's active
+    read, which is the same quantity, of the last cycle. The source divides it by the guest's active
     CPUs, of which the preferred ones are a subset: a guest on half its CPUs bears twice the steal
     per CPU in use before it gives up another.
 
@@ -70,7 +70,8 @@ class StealGovernor:
     def _see(self, domain: DomainDemand, _: PoolDemand) -> tuple[Outlook, Move | None]:
         active = domain.active_vcpus
         vcpus = max(active, domain.home_vcpus or 0)
-        steal = None if domain.run_delay_pcpus is None else domain.run_delay_pcpus / vcpus
+        delay = domain.last_delay_pcpus
+        steal = None if delay is None else delay / vcpus
         wanted = active
         if steal is not None and steal > self.steal_high:
             wanted = min(active, proposals.within(domain, active - 1))

@@ -41,6 +41,7 @@ def domains(draw: st.DrawFn, now_ns: int) -> DomainDemand:
         method=draw(st.sampled_from(Method)),
         used_pcpus=draw(rates),
         run_delay_pcpus=draw(rates),
+        last_delay_pcpus=draw(rates),
         entitled_pcpus=draw(rates),
         lock_wait_ratio=draw(st.none() | st.floats(0, 1)),
         lock_wait_at_ns=draw(st.none() | st.integers(0, now_ns)),

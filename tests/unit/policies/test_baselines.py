@@ -96,7 +96,7 @@ def test_five_per_cent_takes_one_two_per_cent_gives_one_in_between_holds(
     domain: MakeDomain, host: MakeHost, decide: Decide, steal: float | None, wanted: int | None
 ) -> None:
     delay = None if steal is None else steal * 8
-    one = domain(max_vcpus=16, run_delay_pcpus=delay)
+    one = domain(max_vcpus=16, last_delay_pcpus=delay)
     assert to(decide(StealGovernor(), host(one))) == wanted
 
 
@@ -104,7 +104,7 @@ def test_the_governor_takes_one_step_an_interval_and_keeps_one(
     domain: MakeDomain, host: MakeHost
 ) -> None:
     governor = StealGovernor(interval_ns=2 * NS_PER_S)
-    seen = settle(governor, host, domain(), lambda d: replace(d, run_delay_pcpus=d.active_vcpus))
+    seen = settle(governor, host, domain(), lambda d: replace(d, last_delay_pcpus=d.active_vcpus))
     assert seen[:4] == [7, 7, 6, 6]
     assert seen[-1] == 1
 
@@ -113,7 +113,7 @@ def test_the_governor_settles_where_steal_lies_between_its_thresholds(
     domain: MakeDomain, host: MakeHost
 ) -> None:
     def contended(one: DomainDemand) -> DomainDemand:
-        return replace(one, run_delay_pcpus=max(one.active_vcpus - 3.7, 0.0))
+        return replace(one, last_delay_pcpus=max(one.active_vcpus - 3.7, 0.0))
 
     seen = settle(StealGovernor(), host, domain(home_vcpus=8), contended)
     assert seen[:5] == [7, 6, 5, 4, 4], "at 4 steal is 0.0375: neither too much nor too little"
@@ -125,7 +125,7 @@ def test_what_the_governor_has_taken_out_of_use_still_counts_as_a_vcpu(
     domain: MakeDomain, host: MakeHost, decide: Decide, delay: float, wanted: int | None
 ) -> None:
     """Linux divides by its active CPUs, of which the preferred ones are a subset: here 8, not 4."""
-    halved = domain(active_vcpus=4, home_vcpus=8, run_delay_pcpus=delay)
+    halved = domain(active_vcpus=4, home_vcpus=8, last_delay_pcpus=delay)
     assert to(decide(StealGovernor(), host(halved))) == wanted
 
 
@@ -281,7 +281,7 @@ def test_a_baseline_says_how_it_sees_a_domain_and_leaves_a_held_one_alone(
 def test_as_in_its_source_a_baseline_can_go_without_a_judge(
     policy: Any, domain: MakeDomain, host: MakeHost, decide: Decide
 ) -> None:
-    idle = domain(used_pcpus=0.1, run_delay_pcpus=3.0, runnable_tasks=0.0)
+    idle = domain(used_pcpus=0.1, run_delay_pcpus=3.0, last_delay_pcpus=3.0, runnable_tasks=0.0)
     hosts: list[HostDemand] = [host(idle, domain(uuid="b", used_pcpus=8.0, run_delay_pcpus=1.0))]
     assert decide(policy, *hosts).moves[0].proof is Proof.GAIN
     assert decide(replace(policy, judged=False), *hosts).moves[0].proof is Proof.NONE
