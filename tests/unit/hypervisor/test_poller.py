@@ -77,13 +77,14 @@ def test_polling_takes_one_thread_and_none_beside_it(polling: Make) -> None:
     assert len(added) == 1, added
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_poll_that_breaks_is_told_as_failed_and_tried_again(
     polling: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, poller = polling(Guest("a"))
     whole = StandInLink.bulk
     broken = [True]
+    told = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
 
     def bulk(link: StandInLink, *, counters: bool) -> list[Row]:
         if broken:
@@ -101,6 +102,7 @@ def test_a_poll_that_breaks_is_told_as_failed_and_tried_again(
     assert second is not None
     assert second.failure is None
     assert library.opened == 4, "the thread that broke took its connection along"
+    assert told.wait(PATIENCE_S)
 
 
 def test_who_changes_while_being_described_is_described_once_more(

@@ -223,12 +223,12 @@ def test_a_connection_that_was_lost_is_opened_again(hall: Callable[..., Hall]) -
     assert one.library.opened == 2
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_errand_that_breaks_is_given_up_and_the_next_one_runs(
-    hall: Callable[..., Hall],
+    hall: Callable[..., Hall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = hall(size=1, reserve=0)
-    given_up = threading.Event()
+    given_up, told = threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
 
     def mistake(_: object) -> None:
         raise KeyError
@@ -239,5 +239,6 @@ def test_an_errand_that_breaks_is_given_up_and_the_next_one_runs(
     one.crew.submit(Errand(uuid="a", run=run, given_up=given_up.set))
     assert given_up.wait(WAIT_S)
     assert one.errand("a").done.wait(WAIT_S)
+    assert told.wait(WAIT_S), "whoever looks after the daemon has to know"
     assert not one.crew.hung("a")
     assert one.losses.count == 0
