@@ -58,6 +58,7 @@ class Acts:
     completed: list[Completed] = field(default_factory=list)
     lost: list[Original] = field(default_factory=list)
     received: list[Original] = field(default_factory=list)
+    recovered: list[Original] = field(default_factory=list)
     foreign: list[ForeignChange] = field(default_factory=list)
     dropped: list[Uuid] = field(default_factory=list)
     given_up: list[Uuid] = field(default_factory=list)
@@ -202,6 +203,31 @@ class Actuation:
         self.acts.received.append(received)
         return True
 
+    def recover(self, sample: HostSample, among: frozenset[Uuid] | None) -> frozenset[Uuid] | None:
+        """Take up again what domains' own notes say, where the ledger that said so is lost.
+
+        Args:
+            sample: What there is.
+            among: Whose notes are to be looked at, None for all.
+
+        Returns:
+            Who is owed something by them, None where that could not be written down.
+        """
+        known = {original.uuid for original in self._ledger.outstanding()}
+        found = [
+            original
+            for domain in sample.domains
+            if domain.uuid not in known and (among is None or domain.uuid in among)
+            if (original := owed.recovered(domain, sample)) is not None
+        ]
+        try:
+            self._ledger.remember(*found)
+        except LedgerError as error:
+            self.acts.ledger_error = str(error)
+            return None
+        self.acts.recovered += found
+        return frozenset([original.uuid for original in found])
+
     def to_give_back(
         self, sample: HostSample, *, everything: bool, met: frozenset[Uuid]
     ) -> list[DomainSample]:
@@ -338,8 +364,10 @@ class Actuation:
                 del self._agenda.courses[uuid]
 
     def hear(self, events: tuple[HostEvent, ...], now_ns: int) -> None:
-        """Changes that the hypervisor says have failed."""
+        """Changes that the hypervisor says are done, or have failed."""
         for event in events:
+            if event.kind is EventKind.CHANGE_DONE and event.uuid is not None:
+                self._agenda.done(event.uuid)
             course = self._agenda.courses.get(event.uuid or "")
             if course is not None and event.kind is EventKind.CHANGE_FAILED:
                 if not course.restoring and course.to_vcpus < course.from_vcpus:
@@ -402,7 +430,7 @@ class Actuation:
         steps.sort(key=lambda step: (step[0].to_vcpus >= step[0].from_vcpus, step[0].uuid))
         for course, domain, change in steps:
             effect = self._begin(course, domain, change, sample)
-            self._note(course, domain, effect, now_ns)
+            self._note(course, domain, change, effect, now_ns)
             self.acts.changes.append(
                 ChangeRecord(
                     decision_id=course.decision_id,
@@ -470,10 +498,12 @@ class Actuation:
         if original is not None:
             self._ledger.amend(self._unplugs.ask(original, domain.live_vcpus))
 
-    def _note(self, course: Course, domain: DomainSample, effect: Effect, now_ns: int) -> None:
+    def _note(
+        self, course: Course, domain: DomainSample, change: Change, effect: Effect, now_ns: int
+    ) -> None:
         if isinstance(effect, Accepted):
             self._agenda.courses[course.uuid] = steer.issued(course, now_ns)
-            self._agenda.touched_at_ns[course.uuid] = now_ns
+            self._agenda.begun(domain, change, now_ns)
         elif effect.reason in _FINAL and not course.restoring:
             # Nothing was begun and nothing will be: no course, and no new one for a moment.
             self._agenda.finish(domain, now_ns, reached=False)

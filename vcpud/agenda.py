@@ -13,7 +13,16 @@ from functools import lru_cache
 from vcpud import owed, steer
 from vcpud.judge import Docket
 from vcpud.limits import Foreign
-from vcpud.model import DomainSample, Method, Original, Trouble, Uuid
+from vcpud.model import (
+    Change,
+    DomainSample,
+    Method,
+    Original,
+    SetOnline,
+    SetWeight,
+    Trouble,
+    Uuid,
+)
 from vcpud.record import DomainStatus, ForeignChange, Phase, Purpose, Why
 from vcpud.steer import Course
 from vcpud.swift import maker
@@ -54,19 +63,23 @@ class Expected:
         online: Guest CPUs online, None where nobody can tell.
         live_vcpus: vCPUs present.
         heading: -1 after vcpud took some away, 1 after it gave some, 0 after somebody else did.
+        leads_to: What the step that is under way leads to, None where none is. All between is
+            expected then: a step may be done in part.
     """
 
     online: frozenset[int] | None
     live_vcpus: int
     heading: int
+    leads_to: frozenset[int] | None = None
 
     def differs(self, sample: DomainSample) -> tuple[frozenset[int], frozenset[int]]:
         """vCPUs brought back and taken away since; without an agent their numbers are counts."""
         if self.online is not None:
-            now = self.online if sample.online is None else sample.online
-            return now - self.online, self.online - now
-        was, there = frozenset(range(self.live_vcpus)), frozenset(range(sample.live_vcpus))
-        return there - was, was - there
+            was, now = self.online, self.online if sample.online is None else sample.online
+        else:
+            was, now = frozenset(range(self.live_vcpus)), frozenset(range(sample.live_vcpus))
+        to = was if self.leads_to is None else self.leads_to
+        return now - (was | to), (was & to) - now
 
 
 @dataclass(slots=True)
@@ -112,6 +125,35 @@ class Agenda:
             if course.purpose is Purpose.DECIDE:
                 self.begun_at_ns.append(course.begun_at_ns)
 
+    def begun(self, sample: DomainSample, change: Change, now_ns: int) -> None:
+        """A step of its course was begun: what it leads to is expected, and all between.
+
+        Not after a failure, which may still be carried out late, and not of a restore, which goes
+        on whatever anybody does meanwhile.
+        """
+        course = self.courses[sample.uuid]
+        self.touched_at_ns[sample.uuid] = now_ns
+        if isinstance(change, SetWeight):
+            return
+        self.expected.pop(sample.uuid, None)
+        if course.restoring or course.failures:
+            return
+        by_agent = isinstance(change, SetOnline)
+        self.expected[sample.uuid] = Expected(
+            online=sample.online if by_agent else None,
+            live_vcpus=sample.live_vcpus,
+            heading=_sign(course.to_vcpus - course.from_vcpus),
+            leads_to=change.online
+            if isinstance(change, SetOnline)
+            else frozenset(range(change.count)),
+        )
+
+    def done(self, uuid: Uuid) -> None:
+        """A step was reached, as it was read back: through an agent that is all that is expected."""
+        expected = self.expected.get(uuid)
+        if expected is not None and expected.online is not None and expected.leads_to is not None:
+            self.expected[uuid] = replace(expected, online=expected.leads_to, leads_to=None)
+
     def finish(self, sample: DomainSample, now_ns: int, *, reached: bool) -> None:
         """A course ended; where it was reached, what there is now is expected to stay.
 
@@ -120,6 +162,7 @@ class Agenda:
         course = self.courses.pop(sample.uuid, None)
         self.changed_at_ns[sample.uuid] = now_ns
         self.resumed_at_ns.pop(sample.uuid, None)
+        self.expected.pop(sample.uuid, None)
         if course is not None and reached:
             by_agent = course.method is Method.AGENT
             self.expected[sample.uuid] = Expected(
@@ -210,7 +253,7 @@ class Agenda:
             if uuid in silent or (troubles and not troubles.isdisjoint(_SILENT)):
                 self._silence(sample, now_ns)
             if uuid in expected:
-                change = self._foreign(sample, now_ns, foreign)
+                change = self._foreign(sample, originals.get(uuid), now_ns, foreign)
                 if change is not None:
                     found.append(change)
             elif sample.uuid in originals:
@@ -252,12 +295,15 @@ class Agenda:
             )
 
     def _foreign(
-        self, sample: DomainSample, now_ns: int, foreign: Foreign
+        self, sample: DomainSample, original: Original | None, now_ns: int, foreign: Foreign
     ) -> ForeignChange | None:
-        """Whoever else changed a domain's vCPUs wins, and is left in peace for a while."""
+        """Whoever else changed a domain's vCPUs wins, and is left in peace for a while.
+
+        Also in the middle of a course, which then ends.
+        """
         uuid = sample.uuid
-        expected = self.expected[uuid]
-        if uuid in self.courses or sample.in_flight is not None:
+        expected, course = self.expected[uuid], self.courses.get(uuid)
+        if sample.in_flight is not None or (course is not None and course.failures):
             return None
         read_at_ns = sample.taken_at_ns
         if expected.online is not None:
@@ -266,8 +312,13 @@ class Agenda:
         if resumed and read_at_ns > self.resumed_at_ns[uuid]:
             del self.resumed_at_ns[uuid]
         brought, taken = expected.differs(sample)
-        if not (brought or taken) or read_at_ns <= self.changed_at_ns.get(uuid, 0):
+        if course is not None and original is not None and original.unplug_from is not None:
+            taken = frozenset()  # an unplug of our own may still be carried out
+        since_ns = (self.changed_at_ns if course is None else self.touched_at_ns).get(uuid, 0)
+        if not (brought or taken) or read_at_ns <= since_ns:
             return None
+        if course is not None:
+            self.finish(sample, now_ns, reached=False)
         undone = brought if expected.heading < 0 else taken if expected.heading else ()
         reversal = bool(undone) and not resumed
         self.expected[uuid] = Expected(

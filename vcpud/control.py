@@ -29,12 +29,14 @@ from vcpud.requests import (
 )
 from vcpud.text import raised
 from vcpud.tracks import Tracks, estimate
-from vcpud.units import NS_PER_MS
+from vcpud.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from vcpud.demand import HostDemand
 
 RESTORE_POLL_NS = 100 * NS_PER_MS
+ANSWER_NS = 5 * NS_PER_S
+"""Without a ledger most likely nobody is owed anything: then who does not answer is not awaited."""
 
 
 class ControlLoop:
@@ -73,6 +75,9 @@ class ControlLoop:
         self._adopts = False
         self._unmet: frozenset[Uuid] | None = None
         """Who was owed anything at the first look and has not been described since."""
+        self._recovers = ledger.lost
+        self._unread: frozenset[Uuid] | None = None
+        """Who was there at the first look without the ledger, and whose note is still to be read."""
 
     # ------------------------------------------------------------------ the life of the loop
 
@@ -124,6 +129,7 @@ class ControlLoop:
         self._settle_ns = owed.AWAITED_NS if settle else owed.SETTLE_NS
         if not forget_absent:
             self._unmet = frozenset()
+        answer_by_ns = self._clock.now_ns() + ANSWER_NS
         while True:
             sample = self.cycle()
             now_ns = self._clock.now_ns()
@@ -132,7 +138,9 @@ class ControlLoop:
             awaited = set(outstanding if settle else left)
             if sample.connected and not sample.undescribed:
                 awaited -= set(owed.elsewhere(left, sample))
-            if not awaited or now_ns >= deadline_ns:
+            if self._recovers and not sample.connected and now_ns >= answer_by_ns and not left:
+                return left
+            if not (awaited or self._recovers) or now_ns >= deadline_ns:
                 return left
             self._clock.wait_until(min(now_ns + RESTORE_POLL_NS, deadline_ns))
 
@@ -149,12 +157,12 @@ class ControlLoop:
         self._actuation.look(sample)
         self._renew(sample, now_ns)
         self._tracks, demand = estimate(self._tracks, sample)
+        self._actuation.hear(events, now_ns)
         originals = self._actuation.originals()
         for foreign in self._agenda.look(
             sample.domains, originals, now_ns, self._settings.foreign
         ):
             self._yield_to(foreign, now_ns)
-        self._actuation.hear(events, now_ns)
         requests = self._inbox.drain()
         for request in requests:
             self._grant(request, now_ns)
@@ -194,6 +202,7 @@ class ControlLoop:
                 outstanding=self._ledger.outstanding(),
                 lost_originals=tuple(acts.lost),
                 received=tuple(acts.received),
+                recovered=tuple(acts.recovered),
                 foreign=tuple(acts.foreign),
                 ledger_error=acts.ledger_error,
                 policy_error=self._policy_error,
@@ -236,6 +245,12 @@ class ControlLoop:
         """Give back what can no longer be kept; when first met and at a stop, everything."""
         if self._unmet is None:
             self._unmet = frozenset([one.uuid for one in self._ledger.outstanding()])
+        recovered = self._actuation.recover(sample, self._unread) if self._recovers else None
+        if recovered is not None:
+            self._unmet |= recovered
+            unread = sample.undescribed
+            self._unread = unread if self._unread is None else self._unread & unread
+            self._recovers = bool(self._unread)
         everything = self._stopping or self._agenda.killed
         if everything:  # and nothing is judged, begun or taken back any more
             self._docket = replace(self._docket, trials=())

@@ -38,8 +38,9 @@ class BlankLedger:
     """A `Ledger` that keeps nothing and writes nothing, for runs that change nothing."""
 
     __slots__ = ()
+    lost = False
 
-    def remember(self, original: Original) -> None:
+    def remember(self, *originals: Original) -> None:
         """Nothing to restore later: nothing will be changed."""
 
     def amend(self, original: Original) -> None:

@@ -1,4 +1,4 @@
-"""What is written down before anything is changed: originals, the host's lock, and the hold.
+"""What is written down before anything is changed: originals, and the hold.
 
 Everything here must survive SIGKILL and power loss at any point: a file is replaced whole
 (temporary file, fsync, rename, fsync of the folder) or not at all. What cannot be read is moved
@@ -8,20 +8,18 @@ aside and never deleted; while it lies there, nothing may be changed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from vcpud.errors import LedgerError, VcpudError
+from vcpud.errors import LedgerError
 from vcpud.model import Original, Uuid, same_run
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 SCHEMA = 1
 HOLD_NAME = "hold"
@@ -29,8 +27,6 @@ HOLD_NAME = "hold"
 _NAME = "originals.json"
 _ASIDE = f"{_NAME}.unreadable-"
 _MAX_BYTES = 16 * 1024 * 1024
-_LOCK_TRIES = 20
-_LOCK_PAUSE_S = 0.05
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -58,7 +54,16 @@ class FileLedger:
         self._path = state_dir / _NAME
         self._originals: dict[Uuid, Original] = {}
         self._unreadable: str | None = None
+        self._lost = False
         self._load()
+
+    @property
+    def lost(self) -> bool:
+        """There was no file: vcpud has never changed anything here, or what it wrote is lost.
+
+        An empty ledger is a file, too, and says that nobody is owed anything.
+        """
+        return self._lost and self.fault is None
 
     @property
     def fault(self) -> str | None:
@@ -74,18 +79,28 @@ class FileLedger:
                     )
         return None
 
-    def remember(self, original: Original) -> None:
+    def remember(self, *originals: Original) -> None:
         if fault := self.fault:
             raise LedgerError(fault)
+        fresh = {one.uuid: one for one in originals if not self._knows(one)}
+        if fresh:
+            self._replace(self._originals | fresh)
+
+    def _knows(self, original: Original) -> bool:
+        """Whether what the domain had is written down.
+
+        Raises:
+            LedgerError: What its namesake of another hypervisor had is, and must not be lost.
+        """
         known = self._originals.get(original.uuid)
-        if known is not None and _same_life(known, original):
-            return
-        if known is not None and known.hypervisor not in ("", original.hypervisor):
+        if known is None or _same_life(known, original):
+            return known is not None
+        if known.hypervisor not in ("", original.hypervisor):
             raise LedgerError(
                 f"{self._path} holds what another domain of this UUID had: {known.name!r:.40} of "
                 f"{known.hypervisor}, which has to get it back first"
             )
-        self._replace({**self._originals, original.uuid: original})
+        return False
 
     def amend(self, original: Original) -> None:
         if fault := self.fault:
@@ -116,6 +131,7 @@ class FileLedger:
             with self._path.open("rb") as stream:
                 raw = stream.read(_MAX_BYTES + 1)
         except FileNotFoundError:
+            self._lost = True
             return
         except OSError as error:
             self._unreadable = f"{self._path} cannot be read: {error.strerror}"
@@ -147,70 +163,6 @@ class FileLedger:
             self._unreadable = (
                 f"{self._path} cannot be understood, nor moved aside: {error.strerror}"
             )
-
-
-class HostLock:
-    """One vcpud per host: an flock on `lock` in the runtime folder, held while it is open."""
-
-    def __init__(self, runtime_dir: Path) -> None:
-        """Take it.
-
-        Raises:
-            VcpudError: Another vcpud holds it, or it cannot be made.
-        """
-        self._path = runtime_dir / "lock"
-        try:
-            runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except PermissionError as error:
-            raise VcpudError(
-                f"{self._path}: not permitted: run this as root or the user vcpud, or name folders "
-                "of your own with --runtime-dir and --state-dir"
-            ) from error
-        for left in reversed(range(_LOCK_TRIES)):
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # A `vcpud status` or deadman looks for a moment; a daemon holds on.
-                if left:
-                    time.sleep(_LOCK_PAUSE_S)
-                    continue
-                holder = os.pread(self._fd, 20, 0).decode(errors="replace").strip()
-                os.close(self._fd)
-                raise VcpudError(
-                    f"another vcpud{f' (process {holder})' if holder.isdigit() else ''} holds "
-                    f"{self._path}; only one may run on a host"
-                ) from None
-            break
-        _hand_over(self._fd, runtime_dir)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        os.close(self._fd)
-
-
-def locked(runtime_dir: Path) -> bool:
-    """Whether a vcpud holds the host's lock right now."""
-    try:
-        fd = os.open(runtime_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +238,7 @@ def replace_file(path: Path, text: str) -> None:
             fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
         with open(fd, "wb", buffering=0) as stream:  # noqa: PTH123  a descriptor, not a path
-            _hand_over(fd, path.parent)
+            hand_over(fd, path.parent)
             left = memoryview(text.encode())
             while left:
                 left = left[stream.write(left) :]
@@ -307,7 +259,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _hand_over(fd: int, folder: Path) -> None:
+def hand_over(fd: int, folder: Path) -> None:
     """What root writes on the daemon's behalf (`vcpud restore`) must stay the daemon's own."""
     if os.geteuid() == 0:
         owner = folder.stat()

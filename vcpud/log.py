@@ -131,8 +131,15 @@ class LogRecorder:
                 **{"from": foreign.from_vcpus},
             )
         for original in record.received:
-            had = original.live_vcpus if original.online is None else len(original.online)
+            had = owed.had(original)
             self._log.info("domain.received", domain=original.name, uuid=original.uuid, owed=had)
+        for original in record.recovered:
+            self._log.warning(
+                "original.recovered",
+                domain=original.name,
+                uuid=original.uuid,
+                owed=owed.had(original),
+            )
         for verdict in record.verdicts:
             self._log.info(
                 "verdict",

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 class MemoryLedger:
     """A `Ledger` that is not durable."""
 
+    lost = False
+
     def __init__(self) -> None:
         self._originals: dict[Uuid, Original] = {}
 
-    def remember(self, original: Original) -> None:
-        self._originals.setdefault(original.uuid, original)
+    def remember(self, *originals: Original) -> None:
+        for original in originals:
+            self._originals.setdefault(original.uuid, original)
 
     def amend(self, original: Original) -> None:
         self._originals[original.uuid] = original

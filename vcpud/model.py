@@ -202,6 +202,7 @@ class DomainSample:
         guest: What the guest says.
         troubles: What is missing or wrong, each named once.
         handed_over: What a vcpud on another host, or before a save, still owed it when it came.
+        own_note: What a vcpud of this host wrote into the domain's metadata that it owes this run.
     """
 
     uuid: Uuid
@@ -230,6 +231,7 @@ class DomainSample:
     guest: GuestReading | None = None
     troubles: frozenset[Trouble] = frozenset()
     handed_over: Original | None = None
+    own_note: Original | None = None
 
     @property
     def active(self) -> frozenset[int]:

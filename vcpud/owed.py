@@ -26,6 +26,33 @@ _OPEN_ENDED = frozenset({Reason.TIMEOUT, Reason.HUNG, Reason.NOT_CONNECTED})
 """Failures after which the guest may still do what it was asked."""
 
 
+def recovered(domain: DomainSample, host: HostSample) -> Original | None:
+    """What a domain's own note says it is owed, as far as that can be true; None where nothing is.
+
+    Whoever may write a domain's metadata may have written it, so it asks for nothing beyond the
+    domain's own maximum, and takes nothing away. It says nothing of a weight, nor of an unplug that
+    may still come.
+    """
+    note = domain.own_note
+    if note is None or note.live_vcpus > domain.max_vcpus:
+        return None
+    original = replace(
+        note,
+        boot_id=host.boot_id,
+        uuid=domain.uuid,
+        name=domain.name,
+        incarnation=domain.incarnation,
+        hypervisor=host.hypervisor,
+    )
+    if note.online is None:
+        return original if note.live_vcpus > domain.live_vcpus else None
+    home = note.online & frozenset(range(domain.max_vcpus))
+    online = domain.online or frozenset()
+    if home <= online:
+        return None
+    return replace(original, online=home | online, live_vcpus=domain.live_vcpus)
+
+
 def had(original: Original) -> int:
     """Active vCPUs a domain is owed."""
     return original.live_vcpus if original.online is None else len(original.online)

@@ -64,8 +64,12 @@ class Hypervisor(Protocol):
 class Ledger(Protocol):
     """Originals, kept durably before the first change."""
 
-    def remember(self, original: Original) -> None:
-        """Write it through to the disk; a second original of the same domain changes nothing.
+    @property
+    def lost(self) -> bool:
+        """There was none when it was opened: what domains are owed, their own notes say at best."""
+
+    def remember(self, *originals: Original) -> None:
+        """Write them through to the disk at once; a second one of a domain changes nothing.
 
         Raises:
             LedgerError: It could not be made durable: the change must not be begun.

@@ -143,6 +143,7 @@ class CycleRecord:
     Attributes:
         lost_originals: What was owed to domains that are not the ones it was written down for.
         received: What a vcpud elsewhere owed to domains that have come here.
+        recovered: What domains' own notes said they are owed, after the ledger was lost.
         foreign: What somebody else changed.
         killed: The kill switch is thrown: nothing is decided, everything is given back.
     """
@@ -165,6 +166,7 @@ class CycleRecord:
     outstanding: tuple[Original, ...] = ()
     lost_originals: tuple[Original, ...] = ()
     received: tuple[Original, ...] = ()
+    recovered: tuple[Original, ...] = ()
     foreign: tuple[ForeignChange, ...] = ()
     ledger_error: str | None = None
     policy_error: str | None = None

@@ -28,7 +28,8 @@ from vcpud.explain import History
 from vcpud.explain import document as explain
 from vcpud.inbox import Answers, SocketInbox
 from vcpud.killswitch import SwitchedInbox
-from vcpud.ledger import FileLedger, HostLock, clear_hold, read_hold, write_hold
+from vcpud.ledger import FileLedger, clear_hold, read_hold, write_hold
+from vcpud.lock import HostLock, ledger_folder
 from vcpud.log import LogRecorder
 from vcpud.memory import NoRequests
 from vcpud.metrics import Metrics
@@ -112,8 +113,12 @@ class PartLedger:
         self._inner = inner
         self._uuid = uuid
 
-    def remember(self, original: Original) -> None:
-        self._inner.remember(original)
+    @property
+    def lost(self) -> bool:
+        return self._inner.lost
+
+    def remember(self, *originals: Original) -> None:
+        self._inner.remember(*originals)
 
     def amend(self, original: Original) -> None:
         self._inner.amend(original)
@@ -154,8 +159,12 @@ class Daemon:
         """
         settings = self._settings
         with contextlib.ExitStack() as stack:
-            stack.enter_context(HostLock(settings.runtime_dir))
-            ledger = FileLedger(settings.state_dir)
+            lock = stack.enter_context(HostLock(settings.runtime_dir))
+            self._folder = ledger_folder(settings.state_dir, settings.runtime_dir)
+            if self._folder != settings.state_dir:
+                self._log.warning("ledger.stays", folder=str(self._folder))
+            ledger = FileLedger(self._folder)
+            lock.keep(self._folder)
             if ledger.fault:
                 self._log.error("ledger.failed", error=ledger.fault)
             self._notifier = Notifier(os.environ)
@@ -291,15 +300,15 @@ class Daemon:
 
     def _take_over(self) -> bool:
         """Whether what an earlier vcpud changed is taken over rather than given back."""
-        note = read_hold(self._settings.state_dir)
+        note = read_hold(self._folder)
         try:
-            clear_hold(self._settings.state_dir)
+            clear_hold(self._folder)
         except LedgerError as error:
             self._log.error("hold.failed", error=str(error))
         return self._settings.loop.on_stop_keep or (note is not None and note.left_ns() > 0)
 
     def _hold(self, duration_ns: int) -> None:
-        write_hold(self._settings.state_dir, duration_ns)
+        write_hold(self._folder, duration_ns)
         self._log.info("hold", for_s=seconds(duration_ns))
 
     def _alive(self) -> str | None:
@@ -446,10 +455,10 @@ def give_back(
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(HostLock(settings.runtime_dir))
-        ledger = FileLedger(settings.state_dir)
+        ledger = FileLedger(ledger_folder(settings.state_dir, settings.runtime_dir))
         if ledger.fault:
             raise LedgerError(ledger.fault)
-        if not ledger.outstanding():
+        if not ledger.outstanding() and not ledger.lost:
             return ()
         wall = MonotonicClock()
         stack.callback(wall.close)

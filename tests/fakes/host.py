@@ -103,6 +103,7 @@ class FakeDomain:
     work: float = 0.0
     booted_at_ns: int = 0
     handed_over: Original | None = None
+    own_note: Original | None = None
 
     def __post_init__(self) -> None:
         self.uuid = self.uuid or f"00000000-0000-0000-0000-{abs(hash_of(self.name)):012d}"
@@ -332,6 +333,7 @@ class FakeHost:
             job=domain.job,
             in_flight=domain.in_flight,
             handed_over=domain.handed_over,
+            own_note=domain.own_note,
             booted_for_ns=now_ns - domain.booted_at_ns,
             vcpus=VcpuCounters.of(
                 VcpuSample(

@@ -80,12 +80,14 @@ class MemoryLedger:
 
     def __init__(self, *originals: Original) -> None:
         self.kept: dict[Uuid, Original] = {original.uuid: original for original in originals}
+        self.lost = False
         self.error: Exception | None = None
 
-    def remember(self, original: Original) -> None:
+    def remember(self, *originals: Original) -> None:
         if self.error is not None:
             raise self.error
-        self.kept.setdefault(original.uuid, original)
+        for original in originals:
+            self.kept.setdefault(original.uuid, original)
 
     def amend(self, original: Original) -> None:
         if self.error is not None:

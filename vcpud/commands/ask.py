@@ -24,6 +24,7 @@ from vcpud.commands.common import (
 from vcpud.errors import PartialError, UnreachableError, UsageError
 from vcpud.explain import History
 from vcpud.ledger import FileLedger, read_hold
+from vcpud.lock import ledger_folder
 from vcpud.model import Mode
 from vcpud.service import FanOut, rehearse
 from vcpud.status import LatestCycle, listing, originals, table
@@ -31,6 +32,8 @@ from vcpud.text import meant, printable
 from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vcpud.record import CycleRecord
 
 _LOOKS = 3
@@ -164,7 +167,7 @@ def seen(options: argparse.Namespace) -> dict[str, Any]:
     try:
         document: dict[str, Any] = ask(runtime_dir, "status", timeout_s=READ_S)["status"]
     except NotRunningError as error:
-        asleep = _without_daemon(state_dir)
+        asleep = _without_daemon(ledger_folder(state_dir, runtime_dir))
         if options.output == "json":
             say_json(asleep)
         else:
@@ -193,12 +196,13 @@ class _LatestDecision(LatestCycle):
             super().record(record)
 
 
-def _without_daemon(state_dir: Any) -> dict[str, Any]:
-    ledger = FileLedger(state_dir, read_only=True)
-    note = read_hold(state_dir)
+def _without_daemon(folder: Path) -> dict[str, Any]:
+    ledger = FileLedger(folder, read_only=True)
+    note = read_hold(folder)
     return {
         "running": False,
         "ledger_error": ledger.fault,
+        "ledger_lost": ledger.lost,
         "outstanding": originals(ledger.outstanding()),
         "hold_left_s": None if note is None else max(0.0, seconds(note.left_ns())),
     }
@@ -216,6 +220,11 @@ def _asleep_text(document: dict[str, Any]) -> str:
             + (", and an unplug may still come" if one["unplug_pending"] else "")
             for one in document["outstanding"]
         ]
+    elif document["ledger_lost"]:
+        lines.append(
+            "There is no ledger: nothing was ever changed, or it is lost; then `vcpud restore`, or a "
+            "start, goes by the notes that domains carry themselves."
+        )
     elif not document["ledger_error"]:
         lines.append("Nothing is left to give back.")
     if document["hold_left_s"]:

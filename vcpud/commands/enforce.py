@@ -19,6 +19,7 @@ from vcpud.client import NotRunningError, ask
 from vcpud.commands.common import folders, say
 from vcpud.errors import LedgerError, PartialError, UsageError, VcpudError
 from vcpud.ledger import FileLedger
+from vcpud.lock import ledger_folder
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
 
@@ -77,7 +78,7 @@ def _enable(options: argparse.Namespace) -> None:
             "/usr/share/doc/vcpud/deploy/README.md"
         )
     try:
-        if target.exists() and target.read_text(encoding="utf-8") == rule():
+        if _is_there(target) and target.read_text(encoding="utf-8") == rule():
             say(f"{target} is there already: vcpud may change domains")
             return
         say(_EQUALS_ROOT)
@@ -91,6 +92,19 @@ def _enable(options: argparse.Namespace) -> None:
         "Now name the domains (mode: enforce) and reload: "
         "vcpud check-config && systemctl reload vcpud"
     )
+
+
+def _is_there(target: Path) -> bool:
+    """Whether there is a rule.
+
+    Raises:
+        PermissionError: Whoever asks may not know: polkit's folder is closed to others on some hosts.
+    """
+    try:
+        target.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _confirm(target: Path) -> None:
@@ -126,7 +140,7 @@ def _install(target: Path) -> None:
 def _disable(options: argparse.Namespace) -> None:
     target = RULES_DIR / RULE_NAME
     try:
-        if not target.exists():
+        if not _is_there(target):
             say(f"{target} does not exist: vcpud holds no such right")
             return
         # Afterwards nobody could.
@@ -157,7 +171,7 @@ def _give_back(options: argparse.Namespace) -> bool:
             wait_ns=_WITHIN_S * NS_PER_S,
         )
     except NotRunningError:
-        ledger = FileLedger(state_dir, read_only=True)
+        ledger = FileLedger(ledger_folder(state_dir, runtime_dir), read_only=True)
         if ledger.fault:
             raise LedgerError(ledger.fault) from None
         left, running = [one.name for one in ledger.outstanding()], False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,15 @@ from vcpud.commands.common import (
     unanswered,
 )
 from vcpud.errors import LedgerError, PartialError, UnreachableError, UsageError
-from vcpud.ledger import FileLedger, clear_hold, locked, read_hold
+from vcpud.ledger import FileLedger, clear_hold, read_hold
+from vcpud.lock import ledger_folder, locked
 from vcpud.service import give_back
 from vcpud.text import meant, printable
 from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from vcpud.model import Original, Uuid
     from vcpud.record import CycleRecord
@@ -71,11 +74,13 @@ class _Seen:
         self.answered = False
         self.notes: tuple[str, ...] = ()
         self.elsewhere = ""
+        self.recovered: tuple[Original, ...] = ()
 
     def record(self, record: CycleRecord) -> None:
         self.lost |= {original.name for original in record.lost_originals}
         self.answered |= record.sample.connected
         self.notes = record.sample.notes
+        self.recovered += record.recovered
         self.elsewhere = owed.reminder(record.outstanding, record.sample)
 
 
@@ -114,10 +119,16 @@ def _restore(options: argparse.Namespace) -> None:
 def _directly(
     settings: Settings, within_ns: int, word: str | None = None, *, configured: bool
 ) -> _Result:
-    ledger = FileLedger(settings.state_dir, read_only=True)
+    folder = ledger_folder(settings.state_dir, settings.runtime_dir)
+    ledger = FileLedger(folder, read_only=True)
     if ledger.fault:
         raise LedgerError(ledger.fault)
     before = ledger.outstanding()
+    if word is not None and ledger.lost:
+        raise UsageError(
+            f"there is no ledger in {folder}: `vcpud restore` without a domain looks at "
+            "the notes that domains carry themselves"
+        )
     uuid = None if word is None else _uuid(word, before)
     seen = _Seen()
     left = give_back(settings, seen, within_ns, uuid, forget_absent=configured)
@@ -126,10 +137,16 @@ def _directly(
             f"{unanswered(seen.notes)} (backend {settings.backend}): nothing was given back, and "
             f"the ledger keeps {_names(one.name for one in left)}; start it, and `vcpud restore` again"
         )
-    kept = {original.uuid: original.name for original in _outstanding(settings, uuid)}
+    if ledger.lost and not seen.answered:
+        sys.stderr.write(
+            f"vcpud: there is no ledger in {folder}, and {unanswered(seen.notes)}: the "
+            "notes that domains carry themselves were not read\n"
+        )
+    before += seen.recovered
+    kept = {original.uuid: original.name for original in _outstanding(folder, uuid)}
     pending = kept.keys() - {original.uuid for original in left}
     if word is None and not left:
-        clear_hold(settings.state_dir)
+        clear_hold(folder)
     return _Result(
         given_back=[
             one.name
@@ -143,9 +160,9 @@ def _directly(
     )
 
 
-def _outstanding(settings: Settings, uuid: Uuid | None) -> tuple[Original, ...]:
+def _outstanding(folder: Path, uuid: Uuid | None) -> tuple[Original, ...]:
     """What is in the ledger now."""
-    ledger = FileLedger(settings.state_dir, read_only=True)
+    ledger = FileLedger(folder, read_only=True)
     return tuple(one for one in ledger.outstanding() if uuid in (None, one.uuid))
 
 
@@ -197,7 +214,8 @@ class _Result:
 def _deadman(options: argparse.Namespace) -> None:
     settings, configured = settings_to_restore(options)
     log.configure("auto", "info", environ=os.environ)
-    while (note := read_hold(settings.state_dir)) is not None and note.left_ns() > 0:
+    folder = ledger_folder(settings.state_dir, settings.runtime_dir)
+    while (note := read_hold(folder)) is not None and note.left_ns() > 0:
         time.sleep(min(_LOOK_S, max(0.01, seconds(note.left_ns()))))
     if note is None:
         say("no hold is in force")
@@ -208,7 +226,7 @@ def _deadman(options: argparse.Namespace) -> None:
         result = _directly(settings, _WITHIN_NS, configured=configured)
         result.say()
         result.check()
-    clear_hold(settings.state_dir)
+    clear_hold(folder)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from vcpud.hypervisor.options import hypervisor_name
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.hypervisor.xml import AgentPort, UnreadableError, parse_cpuset, parse_description
 from vcpud.ledger import FileLedger
+from vcpud.lock import ledger_folder
 from vcpud.model import Mode
 from vcpud.text import meant
 
@@ -191,7 +192,7 @@ class Doctor:
         )
 
     def _ledger(self) -> FileLedger | None:
-        folder = self._settings.state_dir
+        folder = ledger_folder(self._settings.state_dir, self._settings.runtime_dir)
         if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
             self._missed("host", "the ledger", f"{folder} may not be read: run as root")
             return None

@@ -241,10 +241,24 @@ class Book:
 
     def handed_over(self, boot_id: str) -> Original | None:
         """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""
+        return None if self._note_is_own(boot_id) else self._noted
+
+    def own_note(self, boot_id: str) -> Original | None:
+        """What a vcpud of this host wrote down for this run."""
+        return self._noted if self._note_is_own(boot_id) else None
+
+    def _note_is_own(self, boot_id: str) -> bool:
+        note = self.note
+        return (
+            note is not None
+            and note.boot_id == boot_id
+            and same_run(note.incarnation, self.incarnation)
+        )
+
+    @property
+    def _noted(self) -> Original | None:
         note = self.note
         if note is None:
-            return None
-        if note.boot_id == boot_id and same_run(note.incarnation, self.incarnation):
             return None
         return Original(
             boot_id=note.boot_id,
@@ -334,6 +348,7 @@ class Book:
             troubles=self._troubles(view, method, booted_for_ns, boot_grace_ns)
             | self._staleness(now_ns),
             handed_over=self.handed_over(boot_id),
+            own_note=self.own_note(boot_id),
         )
         return self.sample
 

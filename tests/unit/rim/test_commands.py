@@ -11,7 +11,8 @@ import pytest
 from unit.rim.machine import Machine
 from vcpud import cli
 from vcpud.errors import LedgerError
-from vcpud.ledger import HostLock, boot_id, read_hold, write_hold
+from vcpud.ledger import boot_id, read_hold, write_hold
+from vcpud.lock import HostLock
 from vcpud.model import SetOnline
 from vcpud.units import NS_PER_MS, NS_PER_S
 

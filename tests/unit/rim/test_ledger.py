@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vcpud.errors import LedgerError, VcpudError
-from vcpud.ledger import FileLedger, HostLock, clear_hold, locked, read_hold, write_hold
+from vcpud.errors import LedgerError
+from vcpud.ledger import FileLedger, clear_hold, read_hold, write_hold
 from vcpud.model import Original
 from vcpud.units import NS_PER_S
 
@@ -182,15 +182,6 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_ledger(tmp_path: Path) ->
         process.wait()
         process.stdout.close()
         assert FileLedger(tmp_path).fault is None
-
-
-def test_one_vcpud_runs_on_a_host(tmp_path: Path) -> None:
-    assert not locked(tmp_path)
-    with HostLock(tmp_path):
-        assert locked(tmp_path)
-        with pytest.raises(VcpudError, match="only one may run"), HostLock(tmp_path):
-            pass
-    assert not locked(tmp_path)
 
 
 def test_a_hold_is_noted_and_runs_out(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from unit.rim.machine import Machine
 from vcpud.hypervisor.options import hypervisor_name
 from vcpud.ledger import FileLedger
+from vcpud.units import NS_PER_S
 
 pytestmark = pytest.mark.sockets
 
@@ -75,3 +76,50 @@ def test_what_an_original_is_of_outlives_the_process(astray: Machine) -> None:
 )
 def test_one_libvirt_has_one_name_however_its_socket_is_reached(uri: str, name: str) -> None:
     assert hypervisor_name(uri) == name
+
+
+# -------------------------------------------------------------------------- a ledger that is lost
+
+
+def lose(machine: Machine) -> None:
+    """db was shrunk, and its ledger is gone; what is left is the note that it carries."""
+    machine.configure(policy={"name": "static"})
+    machine.changed(machine.db)
+    (machine.db.own_note,) = FileLedger(machine.state).outstanding()
+    (machine.state / "originals.json").unlink()
+
+
+def test_a_restore_without_a_ledger_goes_by_the_notes_of_the_domains(machine: Machine) -> None:
+    lose(machine)
+    assert "There is no ledger" in machine.vcpud("status")[1]
+    assert machine.vcpud("restore", "db")[0] == 2
+    assert machine.vcpud("restore")[:2] == (0, "given back: db\n")
+    assert len(machine.db.online) == 4
+    assert machine.ledger == set()
+    assert "Nothing is left to give back" in machine.vcpud("status")[1]
+
+
+def test_a_start_without_a_ledger_goes_by_the_notes_of_the_domains(machine: Machine) -> None:
+    lose(machine)
+    online: list[int] = []
+    machine.clock.after(10 * NS_PER_S, lambda: online.append(len(machine.db.online)))
+    code, _, err = machine.vcpud("run")
+    assert (code, online) == (0, [4])
+    assert "original.recovered" in err
+
+
+def test_a_machine_that_was_never_changed_needs_no_hypervisor_to_give_back_nothing(
+    machine: Machine,
+) -> None:
+    machine.host.connected = False
+    code, out, err = machine.vcpud("restore")
+    assert (code, out) == (0, "given back: nothing was changed\n")
+    assert "there is no ledger" in err
+
+
+def test_a_ledger_that_cannot_be_read_is_not_lost(machine: Machine) -> None:
+    lose(machine)
+    (machine.state / "originals.json").write_text("{")
+    assert machine.vcpud("restore")[0] == 1
+    assert FileLedger(machine.state).lost is False
+    assert len(machine.db.online) == 1

@@ -153,5 +153,6 @@ class XenBook(Book):
             share_unit=unit,
             weight_adjustable=unit is ShareUnit.VCPU,
             handed_over=None,
+            own_note=None,
         )
         return self.sample
