@@ -121,6 +121,22 @@ def test_without_permission_it_says_who_must_run_it(
     assert list(rules.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("enable-enforce", "--yes"), ("disable-enforce",)])
+def test_whoever_may_not_look_is_not_told_that_there_is_no_rule(
+    rules: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(rules), "lstat", closed)
+    assert _run(tmp_path, *words) == 1
+    assert "run this as root" in capsys.readouterr().err
+
+
 def test_it_is_reversible(rules: Path, tmp_path: Path) -> None:
     assert _run(tmp_path, "enable-enforce", "--yes") == 0
     assert _run(tmp_path, "disable-enforce") == 0

@@ -20,7 +20,7 @@ from vcpud.commands.common import (
     unanswered,
 )
 from vcpud.control import ControlLoop
-from vcpud.errors import VcpudError
+from vcpud.errors import ConfigError, UsageError, VcpudError
 from vcpud.memory import MemoryLedger
 from vcpud.recording.comparison import Comparison
 from vcpud.recording.files import RecordingWriter
@@ -193,7 +193,7 @@ def _in_force(
         given = heading.options if options.policy is None else {}
         loop = LoopSettings(
             period_ns=heading.period_ns,
-            policy=policy.load(named, given),
+            policy=policy.load(named, given) if options.policy is None else _asked_for(named),
             policy_name=named,
             policy_options=given,
             limits=heading.limits,
@@ -202,11 +202,23 @@ def _in_force(
     if options.policy is not None and loop.policy_name != options.policy:
         loop = replace(
             loop,
-            policy=policy.load(options.policy, {}),
+            policy=_asked_for(options.policy),
             policy_name=options.policy,
             policy_options={},
         )
     return replace(loop, period_ns=heading.period_ns), book
+
+
+def _asked_for(name: str) -> policy.Policy[Any]:
+    """A policy that the command line names, as it comes.
+
+    Raises:
+        UsageError: There is no such policy, or it cannot be loaded.
+    """
+    try:
+        return policy.load(name, {})
+    except ConfigError as error:
+        raise UsageError(f"--policy: {error}") from error
 
 
 def _text(document: dict[str, Any], *, every: bool) -> str:

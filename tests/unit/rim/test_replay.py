@@ -242,10 +242,10 @@ def test_bad_files_end_with_a_message_and_the_documented_code(
         main([verb])
 
 
-def test_a_policy_that_is_not_there_is_a_wrong_configuration(
+def test_a_policy_that_is_not_there_is_wrong_usage(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "there is no policy" in run(capsys, "replay", recording, "--policy", "x", code=3)[1]
+    assert "there is no policy" in run(capsys, "replay", recording, "--policy", "x", code=2)[1]
 
 
 def test_record_writes_what_replay_reads(
