@@ -90,15 +90,15 @@ def test_use_and_run_delay_are_rates_over_the_window() -> None:
     assert only.run_delay_pcpus == pytest.approx(1.5)
 
 
-def test_the_last_delay_is_that_of_the_last_window_alone() -> None:
-    one, two = host(0, domain(0, 0)), host(1, domain(1, 0.5, 1.5))
-    three = host(2, domain(2, 1, 1.5))
-    for samples, last in (((one,), None), ((one, two), 1.5), ((one, two, three), 0.0)):
-        _, demand = fold(*samples)
-        assert demand.domains[0].last_delay_pcpus == last  # type: ignore[attr-defined]
-    assert demand.domains[0].run_delay_pcpus > 1  # type: ignore[attr-defined]
-    _, demand = fold(one, two, host(2, domain(2, 1, 0.5)))
-    assert demand.domains[0].last_delay_pcpus is None  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("delays_s", "expected"),
+    [([0], None), ([0, 1.5], 1.5), ([0, 1.5, 1.5], 0.0), ([0, 1.5, 0.5], None)],
+)
+def test_the_last_delay_is_that_of_the_last_window_alone(
+    delays_s: list[float], expected: float | None
+) -> None:
+    _, demand = fold(*(host(at, domain(at, at / 2, delay)) for at, delay in enumerate(delays_s)))
+    assert demand.domains[0].last_delay_pcpus == expected  # type: ignore[attr-defined]
 
 
 def test_what_is_not_reported_is_none_and_never_zero() -> None:
