@@ -10,6 +10,7 @@ QEMU qga `guest-set-vcpus` (stops at the first CPU it cannot change, returns how
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
@@ -51,11 +52,13 @@ class Situation:
         online: Guest CPUs online, None when not known.
         online_taken_at_ns: When that was read.
         live_vcpus: vCPUs present.
+        noted: It carries a note of what it is owed.
     """
 
     online: frozenset[int] | None
     online_taken_at_ns: int | None
     live_vcpus: int
+    noted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +150,23 @@ class Actuation(Undertaking):
         self._now_ns = now_ns
         self._notes = notes
         self._over = over
+        self._whole = False
 
     def _leave(self, hand: Hand) -> None:
-        if isinstance(self._change, SetOnline) and not hand.lost:
+        if hand.lost:
+            return
+        if isinstance(self._change, SetOnline):
             self._conversation.hurry()
+        if self._whole and (self._situation.noted or self._conversation.note is not None):
+            # Here too, and not only once it is read back: a daemon that stops looks no more.
+            with contextlib.suppress(CallFailed):
+                hand.call(NOTE_S, lambda link: link.set_note(self._uuid, None))
+                self._conversation.noted(None, "")
+
+    def _end(self, outcome: Outcome) -> None:
+        owed = not isinstance(self._change, SetWeight) and self._change.original is not None
+        self._whole = outcome.reason is None and owed and not self._parks()
+        super()._end(outcome)
 
     def _carried_out(self, hand: Hand) -> Outcome:
         # A migration carries the count along and a save freezes it: neither may be raced.
@@ -194,13 +210,8 @@ class Actuation(Undertaking):
         change = self._change
         if isinstance(change, SetWeight) or change.original is None or not self._notes:
             return
-        original = change.original
-        if isinstance(change, SetLive):
-            parks = change.count < original.live_vcpus
-        else:
-            parks = original.online is not None and not change.online >= original.online
-        text = format_note(original)
-        if not parks or self._conversation.note == text:
+        text = format_note(change.original)
+        if not self._parks() or self._conversation.note == text:
             return
         try:
             hand.call(NOTE_S, lambda link: link.set_note(self._uuid, text))
@@ -210,6 +221,16 @@ class Actuation(Undertaking):
             self._conversation.noted(None, failure.message)
         else:
             self._conversation.noted(text, "")
+
+    def _parks(self) -> bool:
+        """Whether the domain is left with less than it had."""
+        change = self._change
+        if isinstance(change, SetWeight) or change.original is None:
+            return False
+        if isinstance(change, SetLive):
+            return change.count < change.original.live_vcpus
+        had = change.original.online
+        return had is not None and not change.online >= had
 
     # ------------------------------------------------------------------ in the guest
 

@@ -38,6 +38,7 @@ class KvmHypervisor(LibvirtHost[Book]):
                 online=view.online,
                 online_taken_at_ns=view.online_taken_at_ns,
                 live_vcpus=book.live_vcpus,
+                noted=book.note is not None,
             ),
             self._conversation(book),
             patience=self._patience,

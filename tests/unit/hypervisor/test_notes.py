@@ -11,7 +11,7 @@ from unit.hypervisor.test_hypervisor import carry_out, only, refused, until
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.xml import Note, format_note, parse_description
-from vcpud.model import EventKind, Mode, Original, Reason, SetLive, SetOnline, Terms
+from vcpud.model import EventKind, Mode, Original, Reason, SetLive, SetOnline, SetWeight, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
 
 Make = Callable[..., Rig]
@@ -67,6 +67,11 @@ def test_before_anything_is_taken_away_it_is_written_down_what_is_owed(rig: Make
     assert only(sample).handed_over is None, "its own note is no hand-over"
 
 
+def test_its_own_note_is_read_by_a_vcpud_that_has_lost_its_ledger(rig: Make) -> None:
+    one = rig(Guest("a", online={0}, metadata=noted(original())))
+    assert only(one.hypervisor.sample()).own_note == original()
+
+
 def test_once_everything_is_back_the_note_is_removed(rig: Make) -> None:
     guest = Guest("a")
     one = rig(guest)
@@ -75,6 +80,36 @@ def test_once_everything_is_back_the_note_is_removed(rig: Make) -> None:
     carry_out(one, shrink(ALL))
     until(one, lambda _: guest.notes[-1] is None, step_s=1.0)
     assert guest.note == ""
+
+
+def test_a_daemon_that_gives_everything_back_and_stops_leaves_no_note_behind(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    carry_out(one, shrink(ALL))
+    one.hypervisor.close()
+    assert guest.note == ""
+
+
+def test_nor_does_one_that_gives_back_what_an_earlier_one_took(rig: Make) -> None:
+    guest = Guest("a", agent="", note=noted(original(online=None)), live=3)
+    one = rig(guest)
+    one.hypervisor.sample()
+    owed = original(online=None)
+    assert carry_out(one, SetLive(uuid="a", count=4, original=owed)).kind is EventKind.CHANGE_DONE
+    one.hypervisor.close()
+    assert guest.notes == [None]
+
+
+def test_a_weight_that_makes_up_for_parked_vcpus_leaves_the_note(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    carry_out(one, shrink(frozenset({0})))
+    carry_out(one, SetWeight(uuid="a", weight=4096))
+    one.hypervisor.close()
+    assert guest.notes == [format_note(original())]
 
 
 def test_somebody_who_brings_vcpus_back_makes_the_note_void(rig: Make) -> None:
