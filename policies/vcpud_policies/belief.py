@@ -11,10 +11,13 @@ Approach
     The prior is that contention costs nothing. A reading of the lock wait w while the domain's
     vCPUs wait for pCPUs says at most w / (1 - w), less what it waits when they do not (its own
     contention). What it makes of its entitlement bounds the gain from above, whatever it says. That
-    bound alone, without lock waits, is worth half of itself, less with every failure. A verdict
-    replaces guesses: what helped is proven and its cost measured, what did not halves the trust
-    and waits; but not for as long as that where progress has since fallen to half of what it was
-    before the attempt, since then something else is the case than what was tried.
+    bound has two factors: that it gets less than it is entitled to while it waits for it, which the
+    host itself has counted, and that what it gets is worth less than without contention, which may
+    have other causes: without lock waits the second is worth half of itself. Both are worth less
+    with every failure. A verdict replaces guesses: what helped is proven and its cost measured,
+    what did not halves the trust and waits; but not for as long as that where progress has since
+    fallen to half of what it was before the attempt, since then something else is the case than
+    what was tried.
     A signal that is missing moves nothing.
 """
 
@@ -35,7 +38,7 @@ WORST_WAIT_RATIO = 0.98
 QUEUED_LOCK_VCPUS = 2
 """With so few active vCPUs a queued lock hardly has a queue: not to see a wait says nothing."""
 HINT_TRUST_RATIO = 0.5
-"""An unexplained shortfall is as likely contention as not."""
+"""That what a guest gets is worth less is as likely contention as not."""
 HINT_WINDOWS = 4
 """Windows of progress in a row that show it before it counts."""
 CALM_DELAY_RATIO = 0.05
@@ -267,8 +270,21 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
     locks = min(belief.cost_ratio * belief.trust_ratio, bound)
     hint = 0.0
     if belief.short_windows >= HINT_WINDOWS:
-        hint = HINT_TRUST_RATIO * 0.5**belief.failures * bound
+        short = _short_of_share(domain, bound)
+        unworthy = (1 + bound) / (1 + short) - 1
+        hint = (1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1
+        hint *= 0.5**belief.failures
     return max(locks, hint), hint > locks
+
+
+def _short_of_share(domain: DomainDemand, bound: float) -> float:
+    """What part of a shortfall is processor time that it is entitled to, waits for, and lacks."""
+    window, delay, entitled = domain.progress, domain.run_delay_pcpus, domain.entitled_pcpus
+    if window is None or not window.worth_ratio or delay is None or entitled is None:
+        return 0.0
+    used = max(window.rate_pcpus / window.worth_ratio, LEAST_PCPUS)
+    due = min(entitled, float(domain.active_vcpus), used + delay)
+    return min(max(due / used - 1, 0.0), bound)
 
 
 def barred(belief: Belief, domain: DomainDemand, now_ns: int) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
+
+from vcpud.plan import Outcome
 from vcpud.units import NS_PER_S
 from vcpud_policies.adaptive import Adaptive
 from vcpud_simulator.laboratory.reading import read_scenario
-from vcpud_simulator.runner import run
+from vcpud_simulator.runner import Point, run
 
 
 def test_who_is_left_on_one_vcpu_beside_two_gets_its_whole_share_in_the_end() -> None:
@@ -17,3 +21,18 @@ def test_who_is_left_on_one_vcpu_beside_two_gets_its_whole_share_in_the_end() ->
     for points in last.values():
         assert all(point.run_pcpus > 0.95 for point in points)
     assert len([one for one in result.changes if one.accepted]) <= 2
+
+
+def test_who_is_kept_from_its_share_by_a_hog_gets_it_back() -> None:
+    """What sleeps at barriers gets 1.3 of its 2 pCPUs beside what never sleeps."""
+    scenario = read_scenario("compare_user_sync_beside_hog")
+    result = run(scenario, policy=Adaptive(), duration_ns=27 * NS_PER_S)
+    solver, hog = (result.timeline[name] for name in ("solver", "hog"))
+    assert solver[-1].active_vcpus == hog[-1].active_vcpus == 2
+    assert rate(solver[-5:]) > 1.3 * rate(solver[3:10])
+    assert min(point.run_pcpus for point in hog[-5:]) > 0.97 * 2
+    assert [verdict.outcome for verdict in result.verdicts] == [Outcome.HELPED]
+
+
+def rate(points: Sequence[Point]) -> float:
+    return fmean(point.rate for point in points)

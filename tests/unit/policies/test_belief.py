@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,27 @@ def test_threads_go_in_step_where_progress_falls_short_and_no_lock_shows_why(
     waits = domain(progress=window(20), lock_wait_ratio=0.9, lock_wait_at_ns=25 * S)
     belief = looked(belief, waits, 25, contended=True)
     assert beliefs.believed_cost(belief, waits)[1] is False, "waiting for locks explains it"
+
+
+def test_a_share_that_is_waited_for_is_believed_whole_and_what_use_is_worth_less_by_half(
+    domain: MakeDomain,
+) -> None:
+    """The host itself counts the first; the second may have causes inside the guest."""
+
+    def cost(failures: int = 0, **more: float | None) -> float:
+        belief, seen = Belief(home_vcpus=8, failures=failures), domain(entitled_pcpus=2.0, **more)
+        for number in range(beliefs.HINT_WINDOWS):
+            seen = replace(seen, progress=window(5 * number, 0.5))
+            belief = looked(belief, seen, 5 * number + 5, contended=True)
+        return beliefs.believed_cost(belief, seen)[0]
+
+    # Half of what it is entitled to, and half of that is worth anything: 2 x (1 + 1 / 2) - 1.
+    assert cost(run_delay_pcpus=1.0) == pytest.approx(2.0)
+    assert cost(run_delay_pcpus=3.0) == pytest.approx(2.0), "what is beyond is not its due"
+    # A quarter of the progress it could make, for all that is known because its use is worth less.
+    assert cost(run_delay_pcpus=0.0) == pytest.approx(1.5)
+    assert cost(run_delay_pcpus=None) == pytest.approx(1.5)
+    assert cost(failures=1, run_delay_pcpus=1.0) == pytest.approx(1.0)
 
 
 def test_noise_is_learned_from_windows_that_follow_each_other_under_contention(
