@@ -367,7 +367,7 @@ class Actuation:
         """Changes that the hypervisor says are done, or have failed."""
         for event in events:
             if event.kind is EventKind.CHANGE_DONE and event.uuid is not None:
-                self._agenda.done(event.uuid)
+                self._agenda.watch.done(event.uuid)
             course = self._agenda.courses.get(event.uuid or "")
             if course is not None and event.kind is EventKind.CHANGE_FAILED:
                 if not course.restoring and course.to_vcpus < course.from_vcpus:
@@ -395,7 +395,7 @@ class Actuation:
             self._agenda.finish(domain, now_ns, reached=reached)
             original = self.originals().get(domain.uuid)
             if original is not None and original.unplug_from is not None:
-                self._agenda.expected.pop(domain.uuid, None)  # what is still to come is our own
+                self._agenda.watch.lapse(domain.uuid)  # what is still to come is our own
             self.acts.completed.append(
                 Completed(
                     decision_id=course.decision_id,

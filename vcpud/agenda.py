@@ -10,16 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from vcpud import owed, steer
+from vcpud import owed
+from vcpud.foreign import Watch
 from vcpud.judge import Docket
 from vcpud.limits import Foreign
 from vcpud.model import (
     Change,
     DomainSample,
-    Method,
     Original,
-    SetOnline,
-    SetWeight,
     Trouble,
     Uuid,
 )
@@ -55,33 +53,6 @@ class Bar:
     why: Why | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What a domain's vCPUs were when they were last known to be as vcpud left them.
-
-    Attributes:
-        online: Guest CPUs online, None where nobody can tell.
-        live_vcpus: vCPUs present.
-        heading: -1 after vcpud took some away, 1 after it gave some, 0 after somebody else did.
-        leads_to: What the step that is under way leads to, None where none is. All between is
-            expected then: a step may be done in part.
-    """
-
-    online: frozenset[int] | None
-    live_vcpus: int
-    heading: int
-    leads_to: frozenset[int] | None = None
-
-    def differs(self, sample: DomainSample) -> tuple[frozenset[int], frozenset[int]]:
-        """vCPUs brought back and taken away since; without an agent their numbers are counts."""
-        if self.online is not None:
-            was, now = self.online, self.online if sample.online is None else sample.online
-        else:
-            was, now = frozenset(range(self.live_vcpus)), frozenset(range(sample.live_vcpus))
-        to = was if self.leads_to is None else self.leads_to
-        return now - (was | to), (was & to) - now
-
-
 @dataclass(slots=True)
 class Agenda:
     """The loop's notebook.
@@ -93,10 +64,7 @@ class Agenda:
         changed_at_ns: When each domain's last change ended.
         begun_at_ns: When resizes of the last minute were begun.
         touched_at_ns: When a change of each domain was last begun.
-        expected: What each domain had when its last course was reached.
-        reversals: How often somebody else undid what vcpud did to a domain.
-        resumed_at_ns: Domains that an operator resumed and that have not been read since: as they
-            are found then is how he left them.
+        watch: What each domain is expected to have, and what others did to it.
         silent_since_ns: Since when an agent has not answered.
         paused_until_ns: Everything is paused until then, None when it is not.
         killed: The kill switch is thrown.
@@ -108,9 +76,7 @@ class Agenda:
     changed_at_ns: dict[Uuid, int] = field(default_factory=dict)
     begun_at_ns: list[int] = field(default_factory=list)
     touched_at_ns: dict[Uuid, int] = field(default_factory=dict)
-    expected: dict[Uuid, Expected] = field(default_factory=dict)
-    reversals: dict[Uuid, int] = field(default_factory=dict)
-    resumed_at_ns: dict[Uuid, int] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
     silent_since_ns: dict[Uuid, int] = field(default_factory=dict)
     paused_until_ns: int | None = None
     killed: bool = False
@@ -121,55 +87,20 @@ class Agenda:
         if current is None or not current.restoring or course.restoring:
             touched_at_ns = self.touched_at_ns.get(course.uuid)
             self.courses[course.uuid] = replace(course, touched_at_ns=touched_at_ns)
-            self.expected.pop(course.uuid, None)
+            self.watch.lapse(course.uuid)
             if course.purpose is Purpose.DECIDE:
                 self.begun_at_ns.append(course.begun_at_ns)
 
     def begun(self, sample: DomainSample, change: Change, now_ns: int) -> None:
-        """A step of its course was begun: what it leads to is expected, and all between.
-
-        Not after a failure, which may still be carried out late, and not of a restore, which goes
-        on whatever anybody does meanwhile.
-        """
-        course = self.courses[sample.uuid]
+        """A step of a domain's course was begun."""
         self.touched_at_ns[sample.uuid] = now_ns
-        if isinstance(change, SetWeight):
-            return
-        self.expected.pop(sample.uuid, None)
-        if course.restoring or course.failures:
-            return
-        by_agent = isinstance(change, SetOnline)
-        self.expected[sample.uuid] = Expected(
-            online=sample.online if by_agent else None,
-            live_vcpus=sample.live_vcpus,
-            heading=_sign(course.to_vcpus - course.from_vcpus),
-            leads_to=change.online
-            if isinstance(change, SetOnline)
-            else frozenset(range(change.count)),
-        )
-
-    def done(self, uuid: Uuid) -> None:
-        """A step was reached, as it was read back: through an agent that is all that is expected."""
-        expected = self.expected.get(uuid)
-        if expected is not None and expected.online is not None and expected.leads_to is not None:
-            self.expected[uuid] = replace(expected, online=expected.leads_to, leads_to=None)
+        self.watch.begun(self.courses[sample.uuid], sample, change)
 
     def finish(self, sample: DomainSample, now_ns: int, *, reached: bool) -> None:
-        """A course ended; where it was reached, what there is now is expected to stay.
-
-        What was given up may still be carried out late, and would look like somebody else's.
-        """
+        """A course ended."""
         course = self.courses.pop(sample.uuid, None)
         self.changed_at_ns[sample.uuid] = now_ns
-        self.resumed_at_ns.pop(sample.uuid, None)
-        self.expected.pop(sample.uuid, None)
-        if course is not None and reached:
-            by_agent = course.method is Method.AGENT
-            self.expected[sample.uuid] = Expected(
-                online=sample.online if by_agent else None,
-                live_vcpus=sample.live_vcpus,
-                heading=0 if course.restoring else _sign(course.to_vcpus - course.from_vcpus),
-            )
+        self.watch.ended(course, sample, reached=reached)
 
     def quarantine(self, uuid: Uuid, now_ns: int, detail: str) -> None:
         """Leave a domain alone for a while that doubles each time."""
@@ -190,12 +121,10 @@ class Agenda:
             self.quarantines,
             self.changed_at_ns,
             self.touched_at_ns,
-            self.expected,
-            self.reversals,
-            self.resumed_at_ns,
             self.silent_since_ns,
         ):
             notes.pop(uuid, None)
+        self.watch.forget(uuid)
 
     def pause(self, uuid: Uuid | None, until_ns: int | None) -> None:
         """An operator wants nothing decided, for one domain or for all."""
@@ -215,13 +144,9 @@ class Agenda:
         if uuid is None:
             self.paused_until_ns = None
             self.bars.clear()
-            self.reversals.clear()
-            self.resumed_at_ns = dict.fromkeys(self.expected, now_ns)
         else:
             self.bars.pop(uuid, None)
-            self.reversals.pop(uuid, None)
-            if uuid in self.expected:
-                self.resumed_at_ns[uuid] = now_ns
+        self.watch.resume(uuid, now_ns)
 
     def look(
         self,
@@ -247,7 +172,7 @@ class Agenda:
         for uuid in [uuid for uuid, bar in self.bars.items() if bar.until_ns <= now_ns]:
             del self.bars[uuid]
         found = []
-        silent, expected = self.silent_since_ns, self.expected
+        silent, expected = self.silent_since_ns, self.watch.expected
         for sample in samples:
             uuid, troubles = sample.uuid, sample.troubles
             if uuid in silent or (troubles and not troubles.isdisjoint(_SILENT)):
@@ -256,23 +181,9 @@ class Agenda:
                 change = self._foreign(sample, originals.get(uuid), now_ns, foreign)
                 if change is not None:
                     found.append(change)
-            elif sample.uuid in originals:
-                self._expect(sample, originals[sample.uuid])
+            elif uuid in originals and uuid not in self.courses:
+                self.watch.found(sample, originals[uuid], self.touched_at_ns.get(uuid))
         return tuple(found)
-
-    def _expect(self, sample: DomainSample, original: Original) -> None:
-        """Whoever is owed CPUs is to stay as it is found: taken over, or after a refused step.
-
-        Its agent answers one after the other, so what it says is not on the point of changing.
-        Devices may be: one that vcpud has asked for could still come, or go.
-        """
-        settled = steer.settled(sample, self.touched_at_ns.get(sample.uuid))
-        if original.online is None or sample.uuid in self.courses or not settled:
-            return
-        if sample.online is not None:
-            self.expected[sample.uuid] = Expected(
-                online=sample.online, live_vcpus=sample.live_vcpus, heading=-1
-            )
 
     def _silence(self, sample: DomainSample, now_ns: int) -> None:
         uuid = sample.uuid
@@ -302,45 +213,28 @@ class Agenda:
         Also in the middle of a course, which then ends.
         """
         uuid = sample.uuid
-        expected, course = self.expected[uuid], self.courses.get(uuid)
-        if sample.in_flight is not None or (course is not None and course.failures):
-            return None
-        read_at_ns = sample.taken_at_ns
-        if expected.online is not None:
-            read_at_ns = sample.online_taken_at_ns or 0
-        resumed = uuid in self.resumed_at_ns
-        if resumed and read_at_ns > self.resumed_at_ns[uuid]:
-            del self.resumed_at_ns[uuid]
-        brought, taken = expected.differs(sample)
-        if course is not None and original is not None and original.unplug_from is not None:
-            taken = frozenset()  # an unplug of our own may still be carried out
+        course = self.courses.get(uuid)
         since_ns = (self.changed_at_ns if course is None else self.touched_at_ns).get(uuid, 0)
-        if not (brought or taken) or read_at_ns <= since_ns:
+        found = self.watch.look(sample, original, course, since_ns)
+        if found is None:
             return None
         if course is not None:
-            self.finish(sample, now_ns, reached=False)
-        undone = brought if expected.heading < 0 else taken if expected.heading else ()
-        reversal = bool(undone) and not resumed
-        self.expected[uuid] = Expected(
-            online=None if expected.online is None else sample.online,
-            live_vcpus=sample.live_vcpus,
-            heading=0,
-        )
+            del self.courses[uuid]
+            self.changed_at_ns[uuid] = now_ns
         detail = "somebody else changed its vCPUs before it was resumed"
-        if not resumed:
-            self.reversals[uuid] = self.reversals.get(uuid, 0) + reversal
-            bar = self._bar_after(self.reversals[uuid], now_ns, foreign)
+        if found.reversals is not None:
+            bar = self._bar_after(found.reversals, now_ns, foreign)
             detail = bar.detail
             if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:
                 self.bars[uuid] = bar
         return ForeignChange(
             uuid=uuid,
             name=sample.name,
-            from_vcpus=_count(expected),
-            to_vcpus=_count(self.expected[uuid]),
-            brought=brought,
-            taken=taken,
-            reversal=reversal,
+            from_vcpus=found.from_vcpus,
+            to_vcpus=found.to_vcpus,
+            brought=found.brought,
+            taken=found.taken,
+            reversal=found.reversal,
             detail=detail,
         )
 
@@ -451,11 +345,3 @@ _PHASE_OF = {
     Purpose.UNDO: Phase.UNDOING,
     Purpose.RESTORE: Phase.RESTORING,
 }
-
-
-def _count(expected: Expected) -> int:
-    return expected.live_vcpus if expected.online is None else len(expected.online)
-
-
-def _sign(number: int) -> int:
-    return (number > 0) - (number < 0)
