@@ -151,13 +151,15 @@ class Actuation(Undertaking):
         self._notes = notes
         self._over = over
         self._whole = False
+        self._under_job = False
 
     def _leave(self, hand: Hand) -> None:
         if hand.lost:
             return
         if isinstance(self._change, SetOnline):
             self._conversation.hurry()
-        if self._whole and (self._situation.noted or self._conversation.note is not None):
+        noted = self._situation.noted or self._conversation.note is not None
+        if self._whole and noted and not self._under_job:
             # Here too, and not only once it is read back: a daemon that stops looks no more.
             with contextlib.suppress(CallFailed):
                 hand.call(NOTE_S, lambda link: link.set_note(self._uuid, None))
@@ -172,6 +174,7 @@ class Actuation(Undertaking):
         # A migration carries the count along and a save freezes it: neither may be raced.
         # What only gives back is no race: the agent answers as long as the guest runs.
         job = self._conversation.find_job(hand)
+        self._under_job = job is not None
         change = self._change
         if job is not None and (job == BUSY or not self._gives()):
             return self._outcome(Reason.JOB, f"busy with {job}")
