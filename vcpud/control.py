@@ -13,6 +13,7 @@ from vcpud import guard, judge, owed
 from vcpud.actuation import Acts, Actuation, Intent
 from vcpud.agenda import Agenda
 from vcpud.model import DomainSample, HostSample, Original, Uuid
+from vcpud.originals import Originals
 from vcpud.plan import Plan, Verdict
 from vcpud.ports import Clock, Hypervisor, Inbox, Ledger, Recorder, Wake
 from vcpud.record import Blocked, CycleRecord, ForeignChange, Purpose
@@ -59,7 +60,8 @@ class ControlLoop:
         self._recorder = recorder
         self._settings = settings
         self._agenda = Agenda()
-        self._actuation = Actuation(hypervisor, ledger, self._agenda)
+        self._originals = Originals(ledger, self._agenda)
+        self._actuation = Actuation(hypervisor, self._originals, self._agenda)
         self._policy_state: Any = settings.policy.initial()
         self._tracks = Tracks()
         self._docket = judge.Docket()
@@ -154,11 +156,11 @@ class ControlLoop:
         # After the sample: that a change has failed must not be heard later than that it is over.
         events = self._hypervisor.events()
         self._running = {domain.uuid: domain for domain in sample.domains}
-        self._actuation.look(sample)
+        self._originals.look(sample)
         self._renew(sample, now_ns)
         self._tracks, demand = estimate(self._tracks, sample)
         self._actuation.hear(events, now_ns)
-        originals = self._actuation.originals()
+        originals = self._originals.outstanding()
         for foreign in self._agenda.look(
             sample.domains, originals, now_ns, self._settings.foreign
         ):
@@ -176,12 +178,12 @@ class ControlLoop:
             proposed, blocked = self._decide(demand, now_ns)
         if sample.connected:
             self._actuation.act(sample, now_ns)
-            self._actuation.forget_restored(sample, self._settle_ns)
+            self._originals.forget_restored(sample, self._settle_ns)
         for uuid in self._actuation.acts.dropped:
             self._call_off(uuid, now_ns)
         self._cycles += 1
-        acts = self._actuation.acts
-        originals = self._actuation.originals()
+        acts, news = self._actuation.acts, self._originals.news
+        originals = self._originals.outstanding()
         self._recorder.record(
             CycleRecord(
                 cycle=self._cycles,
@@ -200,11 +202,11 @@ class ControlLoop:
                 completed=tuple(acts.completed),
                 verdicts=verdicts,
                 outstanding=self._ledger.outstanding(),
-                lost_originals=tuple(acts.lost),
-                received=tuple(acts.received),
-                recovered=tuple(acts.recovered),
-                foreign=tuple(acts.foreign),
-                ledger_error=acts.ledger_error,
+                lost_originals=tuple(news.lost),
+                received=tuple(news.received),
+                recovered=tuple(news.recovered),
+                foreign=tuple(news.foreign),
+                ledger_error=news.error,
                 policy_error=self._policy_error,
                 overruns=self._overruns,
                 paused=self._agenda.paused_until_ns is not None,
@@ -237,15 +239,15 @@ class ControlLoop:
             self._call_off(uuid, now_ns)
             if domain is None or domain.incarnation != was.incarnation:
                 ended.append(uuid)
-            elif self._actuation.rebooted(domain):
+            elif self._originals.rebooted(domain):
                 self._give_back(domain, now_ns)
-        self._actuation.forget(*ended)
+        self._originals.forget(*ended)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
         """Give back what can no longer be kept; when first met and at a stop, everything."""
         if self._unmet is None:
             self._unmet = frozenset([one.uuid for one in self._ledger.outstanding()])
-        recovered = self._actuation.recover(sample, self._unread) if self._recovers else None
+        recovered = self._originals.recover(sample, self._unread) if self._recovers else None
         if recovered is not None:
             self._unmet |= recovered
             unread = sample.undescribed
@@ -256,15 +258,15 @@ class ControlLoop:
             self._docket = replace(self._docket, trials=())
             self._actuation.call_off_unowed()
         met = frozenset[Uuid]() if self._adopts else self._unmet
-        self._actuation.discard_stale(sample, absent=self._unmet)
-        for domain in self._actuation.to_give_back(sample, everything=everything, met=met):
+        self._originals.discard_stale(sample, absent=self._unmet)
+        for domain in self._originals.to_give_back(sample, everything=everything, met=met):
             self._give_back(domain, now_ns)
         self._unmet &= sample.undescribed
 
     def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""
         domain = self._running[foreign.uuid]
-        only_weight = self._actuation.yield_to(foreign, domain)
+        only_weight = self._originals.yield_to(foreign, domain)
         self._call_off(foreign.uuid, now_ns)
         if only_weight:
             self._give_back(domain, now_ns)
@@ -355,7 +357,7 @@ class ControlLoop:
             barred=self._agenda.barred(self._docket, self._running, now_ns),
             changed_at_ns=self._agenda.changed_at_ns,
             begun_at_ns=tuple(self._agenda.begun_at_ns),
-            originals=self._actuation.had(),
+            originals=self._originals.had(),
             now_ns=now_ns,
         )
         policy = self._settings.policy
