@@ -1,9 +1,7 @@
-"""Requests of operators: a unix socket that speaks JSON, one object a line.
+"""Requests of operators, as they come through the control socket.
 
-Who asks is known from the kernel (SO_PEERCRED, SO_PEERGROUPS), never from what is said: root, the
-daemon's own user, and members of the socket group. Reading verbs are answered from the last
-finished cycle; writing verbs become `vcpud.requests` that the loop drains, and are answered once a
-cycle has taken them. Size, number, and time of everything a peer may do are bounded.
+Reading verbs are answered from the last finished cycle; writing verbs become `vcpud.requests` that
+the loop drains, and are answered once a cycle has taken them.
 
     {"verb": "release", "domain": "db", "for_ns": 600000000000, "wait": true}
     {"ok": true, "cycle": 42, "done": true}
@@ -11,14 +9,7 @@ cycle has taken them. Size, number, and time of everything a peer may do are bou
 
 from __future__ import annotations
 
-import contextlib
-import grp
-import json
-import os
-import socket
-import struct
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from vcpud import owed
-from vcpud.errors import UnreachableError, UsageError, VcpudError
+from vcpud.errors import UnreachableError, UsageError
 from vcpud.model import Mode
+from vcpud.peers import Peers
 from vcpud.record import Phase
 from vcpud.requests import (
     Asked,
@@ -49,17 +41,10 @@ if TYPE_CHECKING:
     from vcpud.record import CycleRecord
 
 VERBS = ("status", "explain", "set", "pause", "resume", "restore", "release", "hold", "reload")
-_MAX_LINE = 16 * 1024
-_MAX_LINES = 64
-_MAX_PEERS = 16
-_READ_S = 5.0
 _TAKEN_NS = 30 * NS_PER_S
 _WAIT_NS = 60 * NS_PER_S
 _MAX_FOR_NS = 366 * 86_400 * NS_PER_S
-_SO_PEERGROUPS = 59
-_MAX_GROUPS = 4096
 _MAX_VCPUS = 4096
-_PEERCRED = struct.Struct("3i")
 _RESTORE_CYCLES = 2
 
 
@@ -96,7 +81,6 @@ class SocketInbox:
         Raises:
             VcpudError: The socket cannot be made.
         """
-        self._path = path
         self._answers = answers
         self._log = structlog.get_logger()
         self._turn = threading.Condition()
@@ -104,13 +88,7 @@ class SocketInbox:
         self._waiting: dict[int, int | None] = {}
         self._last: CycleRecord | None = None
         self._closing = False
-        self._seats = threading.BoundedSemaphore(_MAX_PEERS)
-        self._gid = _gid(group)
-        try:
-            self._socket = _listener(path, self._gid)
-        except OSError as error:
-            raise VcpudError(f"the control socket {path} cannot be made: {error}") from error
-        self._thread = threading.Thread(target=self._accept, name="inbox", daemon=True)
+        self._peers = Peers(path, group, self._obey)
 
     # ------------------------------------------------------------------------- for the loop
 
@@ -131,7 +109,7 @@ class SocketInbox:
 
     def serve(self) -> None:
         """Start answering."""
-        self._thread.start()
+        self._peers.serve()
 
     def put(self, request: Request) -> None:
         """Hand a request to the loop, from any thread."""
@@ -144,75 +122,9 @@ class SocketInbox:
         with self._turn:
             self._closing = True
             self._turn.notify_all()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        if self._thread.is_alive():
-            self._thread.join(1.0)
-        self._socket.close()
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        self._peers.close()
 
     # ---------------------------------------------------------------------------- for peers
-
-    def _accept(self) -> None:
-        while not self._closing:
-            try:
-                peer, _ = self._socket.accept()
-            except OSError:
-                # Shut down, or out of descriptors for a moment.
-                if not self._closing:
-                    time.sleep(0.05)
-                continue
-            if not self._seats.acquire(blocking=False):
-                with peer, contextlib.suppress(OSError):
-                    peer.setblocking(False)
-                    peer.sendall(_line(_refusal(UnreachableError("too many connections"))))
-                continue
-            threading.Thread(target=self._talk, args=(peer,), name="peer", daemon=True).start()
-
-    def _talk(self, peer: socket.socket) -> None:
-        try:
-            with peer, contextlib.suppress(OSError):
-                uid = self._admitted(peer)
-                if uid is None:
-                    _read_line(peer, b"")  # or the refusal is lost with what was not read
-                    error = UnreachableError(
-                        "you may not talk to vcpud: join its group, or be root"
-                    )
-                    peer.sendall(_line(_refusal(error)))
-                    return
-                rest = b""
-                for _ in range(_MAX_LINES):
-                    line, rest = _read_line(peer, rest)
-                    if line is None:
-                        return
-                    answer = self._answer(line, uid)
-                    peer.settimeout(_READ_S)
-                    peer.sendall(_line(answer))
-        finally:
-            self._seats.release()
-
-    def _admitted(self, peer: socket.socket) -> int | None:
-        """The peer's uid, or None where it may not ask."""
-        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-        pid, uid, gid = _PEERCRED.unpack(raw)
-        groups = {gid, *_peer_groups(peer)}
-        if uid in (0, os.geteuid()) or (self._gid is not None and self._gid in groups):
-            return int(uid)
-        self._log.warning("request.denied", uid=uid, pid=pid)
-        return None
-
-    def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
-        try:
-            ask = json.loads(line)
-            if not isinstance(ask, dict):
-                raise UsageError("expected a JSON object")
-            answer = self._obey(ask, uid)
-        except VcpudError as error:
-            return _refusal(error)
-        except (ValueError, RecursionError):
-            return _refusal(UsageError("not JSON"))
-        return {"ok": True, **answer}
 
     def _obey(self, ask: dict[str, Any], uid: int) -> dict[str, Any]:
         verb = ask.get("verb")
@@ -432,61 +344,3 @@ def _number(ask: dict[str, Any], field: str, most: int) -> int | None:
     if type(value) is not int or not 0 < value <= most:
         raise UsageError(f"{field}: expected nanoseconds up to {most}")
     return value
-
-
-def _refusal(error: VcpudError) -> dict[str, Any]:
-    return {"ok": False, "error": str(error), "code": error.exit_code}
-
-
-def _line(answer: dict[str, Any]) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
-
-
-def _read_line(peer: socket.socket, rest: bytes) -> tuple[bytes | None, bytes]:
-    """One line within the time and size a peer is given, and what came after it."""
-    deadline_s = time.monotonic() + _READ_S
-    while b"\n" not in rest:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0 or len(rest) > _MAX_LINE:
-            return None, b""
-        peer.settimeout(left_s)
-        got = peer.recv(4096)
-        if not got:
-            return None, b""
-        rest += got
-    line, _, rest = rest.partition(b"\n")
-    return (line, rest) if len(line) <= _MAX_LINE else (None, b"")
-
-
-def _gid(group: str) -> int | None:
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        return None
-
-
-def _peer_groups(peer: socket.socket) -> tuple[int, ...]:
-    """The peer's supplementary groups, as the kernel knows them (Linux 4.13 and later)."""
-    try:
-        raw = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
-    except (OSError, ValueError):
-        return ()
-    return struct.unpack(f"{len(raw) // 4}I", raw[: len(raw) // 4 * 4])
-
-
-def _listener(path: Path, gid: int | None) -> socket.socket:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # The host's lock is held: what lies there was left by a vcpud that died.
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        listener.bind(str(path))
-        path.chmod(0o660)
-        if gid is not None and path.stat().st_gid != gid:
-            with contextlib.suppress(PermissionError):
-                os.chown(path, -1, gid)
-        listener.listen(_MAX_PEERS)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
