@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from vcpud import steer
 from vcpud.model import DomainSample, HostSample, Original, Reason, Trouble, Uuid, same_run
+from vcpud.text import printable
 from vcpud.units import NS_PER_S
 
 SETTLE_NS = 600 * NS_PER_S
@@ -86,6 +87,13 @@ def reminder(outstanding: Iterable[Original], sample: HostSample) -> str:
         f"kept for {', '.join(sorted(whose))}, while this is {sample.hypervisor}: set `uri` and "
         "`backend` as they were, and a start or `vcpud restore` gives it back"
     )
+
+
+def left_text(left: Iterable[Original], sample: HostSample | None) -> str:
+    """Who is still owed something at the end, and what gives it back where that takes more."""
+    names = ", ".join(sorted(printable(one.name) for one in left))
+    told = "" if sample is None else reminder(left, sample)
+    return f"not given back, still in the ledger: {names}" + (f" ({told})" if told else "")
 
 
 def is_back(sample: DomainSample, original: Original) -> bool:

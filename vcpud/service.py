@@ -11,42 +11,37 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from vcpud import owed
-from vcpud.backend import Backend, BackendOptions, open_backend
 from vcpud.client import SOCKET_NAME
 from vcpud.clock import Interruptible, MonotonicClock
 from vcpud.control import ControlLoop
-from vcpud.dryrun import BlankLedger, DryRun
 from vcpud.errors import ConfigError, LedgerError, PartialError
 from vcpud.explain import History
 from vcpud.explain import document as explain
+from vcpud.fittings import FanOut, Recorded, open_backend_for
 from vcpud.inbox import Answers, SocketInbox
 from vcpud.killswitch import SwitchedInbox
 from vcpud.ledger import FileLedger, clear_hold, read_hold, write_hold
 from vcpud.lock import HostLock, ledger_folder
 from vcpud.log import LogRecorder
-from vcpud.memory import NoRequests
 from vcpud.metrics import Metrics
 from vcpud.notify import Notifier
 from vcpud.overrides import Overrides
 from vcpud.requests import Asked, Reload
 from vcpud.status import LatestCycle
-from vcpud.text import printable
 from vcpud.units import seconds
 from vcpud.version import version
 from vcpud.web import Pages, WebServer
 
 if TYPE_CHECKING:
-    from vcpud.model import HostSample, Original, Uuid
-    from vcpud.ports import Ledger, Recorder
-    from vcpud.record import CycleRecord
-    from vcpud.recording.files import RecordingWriter
+    from vcpud.model import Uuid
+    from vcpud.ports import Recorder
     from vcpud.settings import Settings
     from vcpud.terms import Wishes
 
@@ -63,71 +58,6 @@ _NEEDS_RESTART = (
     "kill_switch",
     "socket_group",
 )
-
-
-class FanOut:
-    """One `Recorder` for many; what one of them does wrong stays its own."""
-
-    def __init__(self, *recorders: Recorder) -> None:
-        self._recorders = recorders
-        self._log: Any = structlog.get_logger()
-        self._failed: set[str] = set()
-
-    def record(self, record: CycleRecord) -> None:
-        for recorder in self._recorders:
-            try:
-                recorder.record(record)
-            except Exception as error:  # noqa: BLE001  the loop must go on whatever a log cannot do
-                name = type(recorder).__name__
-                if name not in self._failed:
-                    self._failed.add(name)
-                    with contextlib.suppress(Exception):
-                        self._log.exception("recorder.failed", recorder=name, error=str(error))
-
-
-class Recorded:
-    """A `Recorder` that writes a recording, and says once when it cannot and once when it can."""
-
-    def __init__(self, writer: RecordingWriter) -> None:
-        self._writer = writer
-        self._log: Any = structlog.get_logger()
-        self._failed = False
-
-    def record(self, record: CycleRecord) -> None:
-        written = self._writer.cycles
-        try:
-            self._writer.record(record)
-        except OSError as error:
-            if not self._failed:
-                self._log.error("recording.failed", error=str(error))
-            self._failed = True
-        if self._failed and self._writer.cycles > written:
-            self._log.info("recording.recovered", path=str(self._writer.path))
-            self._failed = False
-
-
-class PartLedger:
-    """A `Ledger` of which only one domain is to be seen."""
-
-    def __init__(self, inner: Ledger, uuid: Uuid) -> None:
-        self._inner = inner
-        self._uuid = uuid
-
-    @property
-    def lost(self) -> bool:
-        return self._inner.lost
-
-    def remember(self, *originals: Original) -> None:
-        self._inner.remember(*originals)
-
-    def amend(self, original: Original) -> None:
-        self._inner.amend(original)
-
-    def forget(self, *uuids: Uuid) -> None:
-        self._inner.forget(*uuids)
-
-    def outstanding(self) -> tuple[Original, ...]:
-        return tuple(one for one in self._inner.outstanding() if one.uuid == self._uuid)
 
 
 class Daemon:
@@ -236,7 +166,7 @@ class Daemon:
             )
         if left:
             record = self._latest.record_
-            raise PartialError(not_given_back(left, None if record is None else record.sample))
+            raise PartialError(owed.left_text(left, None if record is None else record.sample))
 
     def _recorders(self, stack: contextlib.ExitStack) -> Iterator[Recorder]:
         """What writes everything down, where that is configured."""
@@ -359,119 +289,3 @@ class Daemon:
         while self._reloads.get():
             with contextlib.suppress(ConfigError):
                 self.reload(os.getuid())
-
-
-def not_given_back(left: Iterable[Original], sample: HostSample | None) -> str:
-    """Who is still owed something at the end, and what gives it back where that takes more."""
-    names = ", ".join(sorted(printable(one.name) for one in left))
-    reminder = "" if sample is None else owed.reminder(left, sample)
-    return f"not given back, still in the ledger: {names}" + (f" ({reminder})" if reminder else "")
-
-
-def open_backend_for(settings: Settings, wall: MonotonicClock, *, writable: bool) -> Backend:
-    """Open the backend that the settings name.
-
-    Raises:
-        UsageError: There is no such backend.
-        UnreachableError: It cannot be opened at all.
-    """
-    return open_backend(
-        settings.backend,
-        BackendOptions(
-            terms=settings.terms,
-            writable=writable,
-            now_ns=wall.now_ns,
-            wake=wall.wake,
-            period_ns=settings.loop.period_ns,
-            options=dict(settings.backend_options),
-        ),
-    )
-
-
-@contextlib.contextmanager
-def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
-    """TERM and INT call this while the block runs."""
-
-    def handle(_number: int, _frame: object) -> None:
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def rehearse(settings: Settings, recorder: Recorder, cycles: int | None) -> None:
-    """`vcpud dry-run`: the loop as it is, on the real host, with its hands tied.
-
-    Raises:
-        UnreachableError: The backend cannot be opened.
-    """
-    with contextlib.ExitStack() as stack:
-        wall = MonotonicClock()
-        stack.callback(wall.close)
-        with contextlib.suppress(LedgerError):  # whoever rehearses need not be allowed to read it
-            terms = Overrides(settings.state_dir).over(settings.terms)
-            settings = replace(settings, terms=terms)
-        backend = open_backend_for(settings, wall, writable=False)
-        stack.callback(backend.close)
-        clock = wall if backend.clock is None else Interruptible(backend.clock)
-        loop = ControlLoop(
-            clock=clock,
-            hypervisor=DryRun(backend.hypervisor),
-            ledger=BlankLedger(),
-            inbox=NoRequests(),
-            recorder=FanOut(recorder),
-            settings=settings.loop,
-        )
-        with interrupted_by(clock.stop):
-            loop.run(cycles=cycles)
-
-
-def give_back(
-    settings: Settings,
-    recorder: Recorder,
-    within_ns: int,
-    uuid: Uuid | None,
-    *,
-    forget_absent: bool,
-) -> tuple[Original, ...]:
-    """`vcpud restore` without a daemon: open the backend, apply the ledger, close.
-
-    Args:
-        settings: The configuration in force.
-        recorder: Is told of every cycle.
-        within_ns: How long to try.
-        uuid: One domain, or None for all.
-        forget_absent: Take it that who does not run is gone, and is owed nothing.
-
-    Returns:
-        What could not be given back; it stays in the ledger.
-
-    Raises:
-        VcpudError: A vcpud runs, the ledger cannot be read, or the backend cannot be opened.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(HostLock(settings.runtime_dir))
-        ledger = FileLedger(ledger_folder(settings.state_dir, settings.runtime_dir))
-        if ledger.fault:
-            raise LedgerError(ledger.fault)
-        if not ledger.outstanding() and not ledger.lost:
-            return ()
-        wall = MonotonicClock()
-        stack.callback(wall.close)
-        backend = open_backend_for(settings, wall, writable=True)
-        stack.callback(backend.close)
-        clock = wall if backend.clock is None else Interruptible(backend.clock)
-        loop = ControlLoop(
-            clock=clock,
-            hypervisor=backend.hypervisor,
-            ledger=ledger if uuid is None else PartLedger(ledger, uuid),
-            inbox=NoRequests(),
-            recorder=FanOut(recorder),
-            settings=settings.loop,
-        )
-        deadline_ns = clock.now_ns() + within_ns
-        return loop.restore(deadline_ns, settle=True, forget_absent=forget_absent)

@@ -24,6 +24,7 @@ from vcpud.backend import BackendOptions
 from vcpud.clock import MonotonicClock
 from vcpud.control import ControlLoop
 from vcpud.explain import History
+from vcpud.fittings import FanOut
 from vcpud.hypervisor.kvm import KvmHypervisor
 from vcpud.hypervisor.link import Row
 from vcpud.hypervisor.options import LibvirtOptions
@@ -38,7 +39,6 @@ from vcpud.policy import load
 from vcpud.recording.comparison import Comparison
 from vcpud.replay import ReplayClock, ReplayedHypervisor, ReplayInbox, Tape
 from vcpud.requests import LoopSettings
-from vcpud.service import FanOut
 from vcpud.status import LatestCycle
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_S

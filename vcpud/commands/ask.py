@@ -21,12 +21,13 @@ from vcpud.commands.common import (
     settings_of,
     unanswered,
 )
+from vcpud.daemonless import rehearse
 from vcpud.errors import PartialError, UnreachableError, UsageError
 from vcpud.explain import History
+from vcpud.fittings import FanOut
 from vcpud.ledger import FileLedger, read_hold
 from vcpud.lock import ledger_folder
 from vcpud.model import Mode
-from vcpud.service import FanOut, rehearse
 from vcpud.status import LatestCycle, listing, originals, table
 from vcpud.text import meant, printable
 from vcpud.units import NS_PER_S, seconds

@@ -20,10 +20,10 @@ from vcpud.commands.common import (
     settings_to_restore,
     unanswered,
 )
+from vcpud.daemonless import give_back
 from vcpud.errors import LedgerError, PartialError, UnreachableError, UsageError
 from vcpud.ledger import FileLedger, clear_hold, read_hold
 from vcpud.lock import ledger_folder, locked
-from vcpud.service import give_back
 from vcpud.text import meant, printable
 from vcpud.units import NS_PER_S, seconds
 

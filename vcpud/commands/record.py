@@ -111,7 +111,7 @@ class _Watched:
 
 def _record(options: argparse.Namespace) -> None:
     from vcpud import log  # noqa: PLC0415  a replay needs neither
-    from vcpud.service import rehearse  # noqa: PLC0415
+    from vcpud.daemonless import rehearse  # noqa: PLC0415
 
     settings = settings_of(options)
     log.configure("auto", "warning", environ=os.environ)

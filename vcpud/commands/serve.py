@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vcpud import log
 from vcpud.commands.common import output_option, say, say_json, settings_of, unanswered
+from vcpud.daemonless import rehearse
 from vcpud.errors import ConfigError
 from vcpud.model import Reason, Refused
-from vcpud.service import Daemon, rehearse
+from vcpud.service import Daemon
 from vcpud.text import printable
 
 if TYPE_CHECKING:

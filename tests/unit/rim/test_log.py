@@ -17,13 +17,13 @@ from vcpud import log
 from vcpud.control import ControlLoop
 from vcpud.dryrun import DryRun
 from vcpud.errors import LedgerError
+from vcpud.fittings import FanOut
 from vcpud.limits import Limits
 from vcpud.log import LogRecorder
 from vcpud.model import EventKind, Method, Mode, Reason, Terms, Trouble
 from vcpud.policy import load
 from vcpud.record import CycleRecord
 from vcpud.requests import LoopSettings
-from vcpud.service import FanOut
 from vcpud.units import NS_PER_S
 
 ENFORCE = Terms(mode=Mode.ENFORCE)

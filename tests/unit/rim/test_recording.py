@@ -22,6 +22,7 @@ from fakes.runs import SETTINGS, Kept, collapse, recorded, writer
 from vcpud import log, model
 from vcpud.counters import VcpuCounters, VcpuSample
 from vcpud.demand import HostDemand
+from vcpud.fittings import Recorded
 from vcpud.model import HostSample, Reason, Refused, SetLive, SetOnline, Trouble
 from vcpud.plan import Plan
 from vcpud.record import CycleRecord
@@ -29,7 +30,6 @@ from vcpud.recording import samples
 from vcpud.recording.codec import UnreadableError, plain, read
 from vcpud.recording.files import CutError, Recording, RecordingError, found
 from vcpud.requests import Asked, Pause, Reload
-from vcpud.service import Recorded
 from vcpud.swift import changer, maker
 from vcpud.units import NS_PER_S
 
