@@ -1,33 +1,24 @@
-"""libvirt itself: connections, its event loop, its errors. The only module that imports it.
+"""libvirt itself: its connections and its errors.
 
-Threads: libvirt's event loop runs on a thread of its own and delivers callbacks there; they only
-hand on. Calls release the GIL and may block; who calls, and for how long, is `workers`' concern.
-A connection is used by one thread at a time, so that the five requests libvirtd takes at once
-from one client are never exhausted.
+Calls release the GIL and may block; who calls, and for how long, is `workers`' concern. A
+connection is used by one thread at a time, so that the five requests libvirtd takes at once from
+one client are never exhausted.
 References: libvirt API; PLATFORM facts on libvirt 9.0 to 12 in the docs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import libvirt_qemu
 
 import libvirt
+from vcpud.hypervisor.eventloop import LOOP
+from vcpud.hypervisor.events import close_callback, domain_callbacks
 from vcpud.hypervisor.failures import CallFailed, Meaning, meaning_of
-from vcpud.hypervisor.link import (
-    Control,
-    ControlState,
-    Happening,
-    Link,
-    Listener,
-    RawEvent,
-    Row,
-    VcpuState,
-)
+from vcpud.hypervisor.link import Control, ControlState, Link, Listener, Row, VcpuState
 from vcpud.hypervisor.vcpuinfo import read_vcpus
 from vcpud.model import Uuid
 from vcpud.terms import NOTE_NAMESPACE
@@ -37,7 +28,6 @@ T = TypeVar("T")
 _NOTE_PREFIX: Final = "vcpud-note"
 _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
-_STOP_S: Final = 1.0
 _REMEMBERED_DOMAINS: Final = 4096
 
 _BULK_FLAGS: Final = (
@@ -45,9 +35,6 @@ _BULK_FLAGS: Final = (
     | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 )
 """By state, one suspended to memory would not be listed: libvirt files it under "other"."""
-_STARTED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STARTED})
-_STOPPED: Final = frozenset({libvirt.VIR_DOMAIN_EVENT_STOPPED})
-"""Not CRASHED: a panic of the guest, after which its QEMU may stay, or run it anew (`on_crash`)."""
 _JOBS: Final = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
     libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
@@ -68,63 +55,6 @@ _CONTROLS: Final = {
 }
 
 
-class _EventLoop:
-    """libvirt's event loop on a thread of its own, running while anybody needs it.
-
-    It must be registered before the first connection is opened, and once per process.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._registered = False
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-
-    def acquire(self) -> None:
-        with self._lock:
-            self._users += 1
-            if not self._registered:
-                # libvirt prints errors to stderr unless somebody else takes them.
-                libvirt.registerErrorHandler(_ignore_error, None)
-                libvirt.virEventRegisterDefaultImpl()
-                self._registered = True
-            if self._thread is None:
-                self._stopping = False
-                self._thread = threading.Thread(
-                    target=self._run, name="libvirt-events", daemon=True
-                )
-                self._thread.start()
-
-    def release(self) -> None:
-        with self._lock:
-            self._users -= 1
-            thread = self._thread
-            if self._users or thread is None:
-                return
-            self._stopping = True
-            self._thread = None
-            # The loop sleeps in poll(2); only a timer of its own ends that.
-            libvirt.virEventAddTimeout(0, self._expire, None)
-        thread.join(_STOP_S)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            if libvirt.virEventRunDefaultImpl() < 0:
-                return
-
-    @staticmethod
-    def _expire(timer: int, _opaque: object) -> None:
-        libvirt.virEventRemoveTimeout(timer)
-
-
-def _ignore_error(_context: object, _error: object) -> None:
-    return
-
-
-_LOOP: Final = _EventLoop()
-
-
 class LibvirtLibrary:
     """Opens connections to one libvirt."""
 
@@ -135,7 +65,7 @@ class LibvirtLibrary:
             uri: Which libvirt.
         """
         self._uri = uri
-        _LOOP.acquire()
+        LOOP.acquire()
         self._closed = False
 
     def open(self, *, writable: bool) -> Link:
@@ -153,7 +83,7 @@ class LibvirtLibrary:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            _LOOP.release()
+            LOOP.release()
 
     def _open(self, *, writable: bool) -> LibvirtLink:
         try:
@@ -309,44 +239,16 @@ class LibvirtLink:
         Raises:
             CallFailed: The connection cannot report events.
         """
-
-        def lifecycle(
-            _connection: object, domain: libvirt.virDomain, event: int, detail: int, _: object
-        ) -> None:
-            if event in _STARTED:
-                happening = Happening.STARTED
-            else:
-                happening = Happening.STOPPED if event in _STOPPED else Happening.STATE
-            _tell(listener, happening, domain, f"{event}.{detail}")
-
-        def agent(
-            _connection: object, domain: libvirt.virDomain, state: int, _reason: int, _: object
-        ) -> None:
-            up = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
-            _tell(listener, Happening.AGENT_UP if up else Happening.AGENT_DOWN, domain)
-
-        def simple(happening: Happening) -> Callable[..., None]:
-            def tell(_connection: object, domain: libvirt.virDomain, *_: object) -> None:
-                _tell(listener, happening, domain)
-
-            return tell
-
-        wanted: list[tuple[int, Callable[..., None]]] = [
-            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
-            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, simple(Happening.REBOOT)),
-            (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, simple(Happening.METADATA)),
-            (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, simple(Happening.JOB_PROGRESS)),
-            (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, simple(Happening.JOB_COMPLETED)),
-            (libvirt.VIR_DOMAIN_EVENT_ID_TUNABLE, simple(Happening.STATE)),
-            (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),
-        ]
-        for number, callback in wanted:
-            self._callbacks.append(self._register(number, callback))
-        self._ask(
-            lambda: self._connection.registerCloseCallback(
-                lambda _connection, _reason, _opaque: listener(RawEvent(Happening.CLOSED)), None
+        connection = self._connection
+        for number, callback in domain_callbacks(listener).items():
+            self._callbacks.append(
+                self._ask(
+                    lambda number=number, callback=callback: connection.domainEventRegisterAny(  # type: ignore[misc]
+                        None, number, callback, None
+                    )
+                )
             )
-        )
+        self._ask(lambda: connection.registerCloseCallback(close_callback(listener), None))
         self._told_of_close = True
 
     def _rows(self, found: list[tuple[libvirt.virDomain, dict[str, Any]]]) -> list[Row]:
@@ -362,10 +264,6 @@ class LibvirtLink:
                 uuid = uuids[number] = domain.UUIDString()
             rows.append(Row(uuid, number, raw))
         return rows
-
-    def _register(self, number: int, callback: Callable[..., None]) -> int:
-        connection = self._connection
-        return self._ask(lambda: connection.domainEventRegisterAny(None, number, callback, None))
 
     def _domain(self, uuid: Uuid) -> libvirt.virDomain:
         known = self._domains.get(uuid)
@@ -404,9 +302,3 @@ def _failure(error: libvirt.libvirtError) -> CallFailed:
     code, domain = error.get_error_code(), error.get_error_domain()
     message = error.get_error_message() or str(error)
     return CallFailed(meaning_of(code, domain, message), message, code=code, domain=domain)
-
-
-def _tell(
-    listener: Listener, happening: Happening, domain: libvirt.virDomain, detail: str = ""
-) -> None:
-    listener(RawEvent(happening, str(domain.UUIDString()), str(domain.name()), detail))
