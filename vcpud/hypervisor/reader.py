@@ -1,4 +1,4 @@
-"""Which agent command comes next for one guest, what the answers add up to, when to ask again.
+"""Which agent command comes next for one guest, and when to ask again.
 
 Problem: a collapsed guest answers each command after a second or more, just when its numbers
 matter most; and every command costs the guest CPU time that vcpud is there to save.
@@ -10,33 +10,20 @@ no connection, only instants and answers passed in.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.budget import Budget
 from vcpud.hypervisor.failures import Meaning
-from vcpud.hypervisor.plausible import check_accounting, check_locks, check_run_queue
-from vcpud.model import CpuAccounting, GuestReading, Trouble
+from vcpud.hypervisor.statement import Part, Statement
+from vcpud.model import Trouble
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from vcpud.model import LockWait, RunQueue
-
-
-class Part(StrEnum):
-    """Parts of a reading."""
-
-    ACCOUNTING = "accounting"
-    LOCKS = "locks"
-    RUN_QUEUE = "run_queue"
-    RUNNABLE = "runnable"
-    COST = "cost"
-    PREFERRED = "preferred"
-    ABILITIES = "abilities"
+    from vcpud.model import CpuAccounting, GuestReading
 
 
 NEEDED: Final = frozenset(
@@ -90,7 +77,7 @@ class Reader:
 
     def __init__(self, *, pace: Pace, max_vcpus: int, now_ns: int) -> None:
         self._pace = pace
-        self._max_vcpus = max_vcpus
+        self._statement = Statement(max_vcpus)
         self._budget = Budget(ratio=pace.cost_ratio, now_ns=now_ns)
         self._steps: deque[_Step] = deque()
         self._current: _Step | None = None
@@ -103,7 +90,6 @@ class Reader:
         self._silences = 0
         self._abilities_known = False
         self._disabled: frozenset[str] = frozenset()
-        self._absurd: dict[Part, str] = {}
         self._locks_missing = False
         self._locks_dropped = False
         self._locks_path = 0
@@ -111,18 +97,13 @@ class Reader:
         self._locks_asked_ns: int | None = None
         self._cost_ns: int | None = None
         self._preferred_missing = False
-        self._preferred: frozenset[int] | None = None
-        self._reading = GuestReading()
-        self._base_accounting: CpuAccounting | None = None
-        self._base_locks: LockWait | None = None
-        self._base_run_queue: RunQueue | None = None
 
     # ------------------------------------------------------------------ what is known
 
     @property
     def reading(self) -> GuestReading:
         """What the guest has said so far, each part as of its last good answer."""
-        return self._reading
+        return self._statement.reading
 
     @property
     def disabled(self) -> frozenset[str]:
@@ -137,9 +118,9 @@ class Reader:
             found.add(Trouble.AGENT_SILENT)
         if self._disabled & NEEDED:
             found.add(Trouble.AGENT_BLOCKED)
-        if self._absurd:
+        if self._statement.absurdities:
             found.add(Trouble.AGENT_ABSURD)
-        if self._manages_itself:
+        if self._statement.manages_itself:
             found.add(Trouble.SELF_MANAGED)
         if self._locks_dropped:
             found.add(Trouble.LOCK_SIGNAL_DROPPED)
@@ -150,7 +131,7 @@ class Reader:
     @property
     def absurdities(self) -> tuple[str, ...]:
         """What was absurd, for people."""
-        return tuple(f"{part}: {why}" for part, why in sorted(self._absurd.items()))
+        return self._statement.absurdities
 
     def due_ns(self, now_ns: int) -> int:
         """When the next reading should begin."""
@@ -189,14 +170,12 @@ class Reader:
         self._abilities_known = False
         self._disabled = frozenset()
         self._preferred_missing = False
-        self._preferred = None
+        self._statement.withdraw(Part.PREFERRED)
         self._locks_again_ns = None
         self._cost_ns = None
         self._began_ns = None
         if rebooted:
-            self._reading = GuestReading()
-            self._base_accounting = self._base_locks = self._base_run_queue = None
-            self._absurd.clear()
+            self._statement.forget()
         self.hurry()
 
     def begin(self, now_ns: int) -> None:
@@ -248,28 +227,16 @@ class Reader:
         try:
             self._take(step.verb, step.part, text, middle_ns)
         except agent.AbsurdError as error:
-            self._refuse(step.part, error)
+            self._statement.refuse(step.part, error)
         except agent.DroppedError:
             self._locks_dropped = True
-            self._reading = dataclasses.replace(self._reading, locks=None)
+            self._statement.withdraw(Part.LOCKS)
         except agent.MissingError:
             self._missing(step.part, ended_ns)
-        else:
-            if step.verb is _Verb.READ:
-                self._absurd.pop(step.part, None)
 
     def take_accounting(self, text: str, middle_ns: int) -> CpuAccounting | None:
         """Take in an answer to `guest-get-cpustats`, whoever asked; None when it is absurd."""
-        try:
-            found = agent.parse_cpustats(text, taken_at_ns=middle_ns, max_vcpus=self._max_vcpus)
-            check_accounting(self._base_accounting, found)
-        except agent.AbsurdError as error:
-            self._refuse(Part.ACCOUNTING, error)
-            return None
-        self._base_accounting = found
-        self._absurd.pop(Part.ACCOUNTING, None)
-        self._reading = dataclasses.replace(self._reading, accounting=found)
-        return found
+        return self._statement.accounting(text, middle_ns)
 
     def failed(self, meaning: Meaning, *, began_ns: int, ended_ns: int) -> bool:
         """The last command got no answer.
@@ -302,17 +269,6 @@ class Reader:
     @property
     def _files_blocked(self) -> bool:
         return bool(self._disabled & {"guest-file-open", "guest-file-read"})
-
-    @property
-    def _manages_itself(self) -> bool:
-        """Whether the guest's kernel keeps work off some of the CPUs that are online.
-
-        Two controllers of the same CPUs, both moved by the same steal, do harm.
-        """
-        accounting = self._reading.accounting
-        if self._preferred is None or accounting is None:
-            return False
-        return not accounting.online <= self._preferred
 
     def _parts(self, now_ns: int, *, hurried: bool) -> list[Part]:
         """The most valuable first; what the budget does not allow now waits for another time."""
@@ -360,7 +316,7 @@ class Reader:
     def _heard(self, began_ns: int, ended_ns: int) -> None:
         self._silences = 0
         self._budget.spend_command(ended_ns)
-        self._reading = dataclasses.replace(self._reading, latency_ns=max(0, ended_ns - began_ns))
+        self._statement.took(max(0, ended_ns - began_ns))
 
     def _take(self, verb: _Verb, part: Part, text: str, middle_ns: int) -> None:
         if verb is _Verb.OPEN:
@@ -400,10 +356,11 @@ class Reader:
 
     def _missing(self, part: Part, now_ns: int) -> None:
         if part is Part.PREFERRED:
-            self._preferred_missing, self._preferred = True, None
+            self._preferred_missing = True
+            self._statement.withdraw(part)
         if part is not Part.LOCKS:
             return
-        self._reading = dataclasses.replace(self._reading, locks=None)
+        self._statement.withdraw(part)
         self._locks_path = (self._locks_path + 1) % len(agent.LOCK_HISTOGRAMS)
         if self._locks_path:
             self._steps.appendleft(_Step(_Verb.OPEN, Part.LOCKS))
@@ -411,46 +368,19 @@ class Reader:
             self._locks_missing = True
             self._locks_again_ns = now_ns + _FILE_TRY_AGAIN_NS
 
-    def _refuse(self, part: Part, error: agent.AbsurdError) -> None:
-        self._absurd[part] = str(error)
-        if part is Part.ACCOUNTING:
-            self._reading = dataclasses.replace(self._reading, accounting=None)
-        elif part is Part.LOCKS:
-            self._reading = dataclasses.replace(self._reading, locks=None)
-        elif part is Part.RUN_QUEUE:
-            self._reading = dataclasses.replace(self._reading, run_queue=None)
-        elif part is Part.RUNNABLE:
-            self._reading = dataclasses.replace(self._reading, runnable=None)
-        elif part is Part.PREFERRED:
-            self._preferred = None
-
     def _take_file(self, part: Part, content: str, middle_ns: int) -> None:
+        if part is Part.COST:
+            self._measured(agent.parse_own_cost(content))
+            return
+        self._statement.file(part, content, middle_ns)
         if part is Part.LOCKS:
-            locks = agent.parse_lock_histogram(
-                content, taken_at_ns=middle_ns, max_vcpus=self._max_vcpus
-            )
-            check_locks(self._base_locks, locks, self._max_vcpus)
-            self._base_locks = locks
             self._locks_missing = self._locks_dropped = False
             self._locks_again_ns = None
-            self._reading = dataclasses.replace(self._reading, locks=locks)
-        elif part is Part.RUN_QUEUE:
-            queue = agent.parse_run_queue(
-                content, taken_at_ns=middle_ns, max_vcpus=self._max_vcpus
-            )
-            check_run_queue(self._base_run_queue, queue)
-            self._base_run_queue = queue
-            self._reading = dataclasses.replace(self._reading, run_queue=queue)
-        elif part is Part.RUNNABLE:
-            runnable = agent.parse_runnable(content, taken_at_ns=middle_ns)
-            self._reading = dataclasses.replace(self._reading, runnable=runnable)
-        elif part is Part.PREFERRED:
-            self._preferred = agent.parse_preferred(content, max_vcpus=self._max_vcpus)
+
+    def _measured(self, cost_ns: int) -> None:
+        self._statement.cost(cost_ns)
+        if self._cost_ns is not None and cost_ns >= self._cost_ns:
+            self._budget.measured(cost_ns - self._cost_ns)
         else:
-            cost_ns = agent.parse_own_cost(content)
-            if self._cost_ns is not None and cost_ns >= self._cost_ns:
-                self._budget.measured(cost_ns - self._cost_ns)
-            else:
-                self._budget.measuring()
-            self._cost_ns = cost_ns
-            self._reading = dataclasses.replace(self._reading, agent_cost_ns=cost_ns)
+            self._budget.measuring()
+        self._cost_ns = cost_ns
