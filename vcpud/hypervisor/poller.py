@@ -189,7 +189,7 @@ class Poller:
 
     def _polled(self, hand: Hand, began_ns: int) -> Poll:
         deadline_s = max(self._deadline_s, _PATIENCE * self._usual_s)
-        if self._deaf:
+        if self._deaf or self._listening is None:
             self._listen(hand, deadline_s)
         slow = self._slow(hand)
         counters = not slow or (
@@ -217,6 +217,7 @@ class Poller:
 
     def _listen(self, hand: Hand, deadline_s: float) -> None:
         stale, self._listening = self._listening, None
+        self._deaf = False  # before listening: it may be over again while this thread is not back
         opened: list[Link] = []
 
         def listen(_: Link) -> None:
@@ -233,7 +234,6 @@ class Poller:
             raise
         (self._listening,) = opened
         self._version = None
-        self._deaf = False
         self._describer.forget_all()
 
     def _heard(self, event: RawEvent) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unit.hypervisor.stand_in import Guest, StandIn, StandInLink
-from vcpud.hypervisor.link import Listener, Row
+from vcpud.hypervisor.link import Happening, Listener, RawEvent, Row
 from vcpud.hypervisor.poller import Poller
 from vcpud.hypervisor.proc import ProcFiles
 from vcpud.hypervisor.workers import Losses
@@ -149,6 +149,27 @@ def test_a_connection_for_events_that_comes_too_late_is_closed(
     library.release.set()
     assert closed.wait(PATIENCE_S)
     assert poller._listening is listening
+
+
+def test_who_is_cut_off_while_beginning_to_listen_listens_once_more(
+    polling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, poller = polling(Guest("a"))
+    whole = StandIn.listen
+    times: list[float] = []
+
+    def listen(library: StandIn, listener: Listener) -> StandInLink:
+        times.append(time.monotonic())
+        link = whole(library, listener)
+        if len(times) == 1:
+            listener(RawEvent(Happening.CLOSED))
+        return link
+
+    monkeypatch.setattr(StandIn, "listen", listen)
+    for _ in range(3):
+        poller.ask()
+        assert poller.wait(PATIENCE_S) is not None
+    assert len(times) == 2
 
 
 def test_closing_does_not_wait_for_a_libvirt_that_does_not_answer(
