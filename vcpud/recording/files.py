@@ -149,6 +149,10 @@ class RecordingWriter:
         folder = self._where.directory
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         wall_ns = self._wall_ns()
+        # Before another one is opened: what cannot be deleted must not leave it open.
+        old = sorted(folder.glob(f"*{ENDING}"))
+        for one in old[: max(0, len(old) + 1 - self._where.max_files)]:
+            one.unlink(missing_ok=True)
         path = _fresh(folder, wall_ns)
         heading = Heading(
             version=version(),
@@ -163,10 +167,6 @@ class RecordingWriter:
         )
         out = _Out(path, heading)
         self.path = path
-        # Not this one, which need not have the latest name: clocks step back.
-        others = sorted(one for one in folder.glob(f"*{ENDING}") if one != path)
-        for old in others[: max(0, len(others) + 1 - self._where.max_files)]:
-            old.unlink(missing_ok=True)
         return out
 
 

@@ -210,6 +210,15 @@ def test_a_clock_that_steps_back_does_not_delete_the_file_being_written(tmp_path
     assert len(found([tmp_path])) == 2
 
 
+def test_an_old_file_that_cannot_be_deleted_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "0.vcpud.gz").mkdir()
+    out = writer(tmp_path, max_files=1)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="directory"):
+        out.record(cycles(list(crowd(2, 1)))[0])
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_a_crash_costs_no_more_than_seconds(tmp_path: Path) -> None:
     out = writer(tmp_path)
     for cycle in cycles(list(crowd(3, 30))):
