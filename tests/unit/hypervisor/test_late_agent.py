@@ -9,9 +9,9 @@ import pytest
 
 from fakes.ports import MemoryLedger
 from unit.hypervisor.stand_in import Guest, Rig
-from unit.hypervisor.test_hypervisor import only, until
 from unit.hypervisor.test_late_unplug import Daemon
 from unit.hypervisor.test_runs import qemu
+from unit.hypervisor.watching import only, until
 from vcpud.model import HostSample, Trouble
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_S

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from unit.hypervisor.stand_in import Guest, Rig
-from unit.hypervisor.test_hypervisor import carry_out, only, refused, until
+from unit.hypervisor.watching import carry_out, only, refused, until
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.xml import Note, format_note, parse_description

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unit.hypervisor.stand_in import Guest, Rig
-from unit.hypervisor.test_hypervisor import kinds, only, until
+from unit.hypervisor.watching import kinds, only, until
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.model import EventKind, Trouble, same_run
 
