@@ -90,6 +90,7 @@ def test_what_a_page_points_to_is_there(page: Path) -> None:
     ("page", "folder"),
     [
         ("vcpud/README.md", "vcpud"),
+        ("vcpud/README.md", "vcpud/hypervisor"),
         ("policies/README.md", "policies/vcpud_policies"),
         ("simulator/README.md", "simulator/vcpud_simulator"),
     ],
