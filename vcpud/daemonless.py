@@ -114,12 +114,14 @@ def give_back(
         VcpudError: A vcpud runs, the ledger cannot be read, or the backend cannot be opened.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(HostLock(settings.runtime_dir))
-        ledger = FileLedger(ledger_folder(settings.state_dir, settings.runtime_dir))
+        lock = stack.enter_context(HostLock(settings.runtime_dir))
+        folder = ledger_folder(settings.state_dir, settings.runtime_dir)
+        ledger = FileLedger(folder)
         if ledger.fault:
             raise LedgerError(ledger.fault)
         if not ledger.outstanding() and not ledger.lost:
             return ()
+        lock.keep(folder)
         wall = MonotonicClock()
         stack.callback(wall.close)
         backend = open_backend_for(settings, wall, writable=True)
