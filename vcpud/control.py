@@ -110,6 +110,7 @@ class ControlLoop:
         held = self._hold_until_ns is not None and now_ns < self._hold_until_ns
         if (held or self._settings.on_stop_keep) and not self._agenda.killed:
             return ()
+        self._recovers = False  # what has not been read by now, a stop does not wait for
         return self.restore(now_ns + self._hypervisor.restore_ns)
 
     def restore(
@@ -140,9 +141,8 @@ class ControlLoop:
             awaited = set(outstanding if settle else left)
             if sample.connected and not sample.undescribed:
                 awaited -= set(owed.elsewhere(left, sample))
-            if self._recovers and not sample.connected and now_ns >= answer_by_ns and not left:
-                return left
-            if not (awaited or self._recovers) or now_ns >= deadline_ns:
+            unread = self._recovers and (sample.connected or now_ns < answer_by_ns)
+            if not (awaited or unread) or now_ns >= deadline_ns:
                 return left
             self._clock.wait_until(min(now_ns + RESTORE_POLL_NS, deadline_ns))
 

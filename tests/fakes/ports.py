@@ -18,7 +18,7 @@ class SimulatedClock:
     def __init__(
         self, *, start_ns: int = 1000 * NS_PER_S, stop_after_ns: int | None = None
     ) -> None:
-        self._now_ns = start_ns
+        self.start_ns = self._now_ns = start_ns
         self._stop_at_ns = None if stop_after_ns is None else start_ns + stop_after_ns
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0

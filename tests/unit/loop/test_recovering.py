@@ -147,6 +147,14 @@ def test_what_cannot_be_written_down_is_tried_again() -> None:
     assert domain.online == ALL
 
 
+def test_a_stop_waits_for_no_hypervisor_that_has_never_answered() -> None:
+    rig = without_ledger()
+    rig.host.connected = False
+    rig.clock.stop_at(rig.clock.now_ns() + 3 * NS_PER_S)
+    assert rig.loop.run() == ()
+    assert rig.clock.now_ns() - rig.clock.start_ns == 3 * NS_PER_S
+
+
 def test_where_most_likely_nobody_is_owed_anything_no_hypervisor_is_waited_for() -> None:
     rig = without_ledger()
     rig.host.connected = False
