@@ -268,13 +268,14 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
     if bound is None:
         return 0.0, False
     locks = min(belief.cost_ratio * belief.trust_ratio, bound)
-    hint = 0.0
+    hint, unexplained = 0.0, 0.0
     if belief.short_windows >= HINT_WINDOWS:
+        trust = 0.5**belief.failures
         short = _short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1
-        hint = (1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1
-        hint *= 0.5**belief.failures
-    return max(locks, hint), hint > locks
+        hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
+        unexplained = trust * HINT_TRUST_RATIO * bound
+    return max(locks, hint), unexplained > locks
 
 
 def _short_of_share(domain: DomainDemand, bound: float) -> float:

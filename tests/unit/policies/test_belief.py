@@ -59,8 +59,13 @@ def test_threads_go_in_step_where_progress_falls_short_and_no_lock_shows_why(
     assert cost > 1
     assert in_step
     waits = domain(progress=window(20), lock_wait_ratio=0.9, lock_wait_at_ns=25 * S)
-    belief = looked(belief, waits, 25, contended=True)
-    assert beliefs.believed_cost(belief, waits)[1] is False, "waiting for locks explains it"
+    locked = looked(belief, waits, 25, contended=True)
+    assert beliefs.believed_cost(locked, waits)[1] is False, "waiting for locks explains it"
+    short = replace(waits, lock_wait_ratio=0.84, run_delay_pcpus=2.0)
+    locked = looked(belief, short, 25, contended=True)
+    cost, in_step = beliefs.believed_cost(locked, short)
+    assert cost == pytest.approx(2), "it lacks half of its share, and what it gets is worth less"
+    assert not in_step, "waiting for locks explains more than the half that would be guessed"
 
 
 def test_a_share_that_is_waited_for_is_believed_whole_and_what_use_is_worth_less_by_half(
