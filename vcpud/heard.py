@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from vcpud.demand import Progress
-from vcpud.model import CpuAccounting, GuestReading, LockWait, RunQueue
+from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunQueue
 from vcpud.swift import changer, maker
 
 MOST_PER_CYCLE = 16

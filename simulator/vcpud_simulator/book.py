@@ -7,19 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from vcpud.counters import VcpuCounters, VcpuSample
+from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunnableTasks, RunQueue
 from vcpud.model import (
     Change,
-    CpuAccounting,
     DomainSample,
     EventKind,
-    GuestReading,
-    LockWait,
     Method,
     Mode,
     Reason,
     Refused,
-    RunnableTasks,
-    RunQueue,
     SetLive,
     SetOnline,
     SetWeight,

@@ -20,14 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vcpud.model import (
-    CpuAccounting,
-    CpuTimes,
-    LockWait,
-    RunnableTasks,
-    RunQueue,
-    RunQueueWait,
-)
+from vcpud.guest import CpuAccounting, CpuTimes, LockWait, RunnableTasks, RunQueue, RunQueueWait
 from vcpud_simulator.guest.task import Compute, Program, Sleep, Task
 from vcpud_simulator.platform import Signal
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
-from vcpud.model import CpuAccounting, LockWait, RunnableTasks, RunQueue
+from vcpud.guest import CpuAccounting, LockWait, RunnableTasks, RunQueue
 from vcpud_simulator.reporter import Part
 from vcpud_simulator.rng import Stream
 from vcpud_simulator.scenario import Lie, SignalPlan

@@ -11,19 +11,21 @@ import uuid
 from collections.abc import Iterator
 
 from vcpud.counters import VcpuCounters, VcpuSample
-from vcpud.model import (
+from vcpud.guest import (
     CpuAccounting,
     CpuTimes,
-    DomainSample,
     GuestReading,
-    HostSample,
     LockWait,
-    Method,
-    Mode,
-    Pool,
     RunnableTasks,
     RunQueue,
     RunQueueWait,
+)
+from vcpud.model import (
+    DomainSample,
+    HostSample,
+    Method,
+    Mode,
+    Pool,
     ShareUnit,
     Terms,
 )

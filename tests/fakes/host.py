@@ -13,27 +13,29 @@ from dataclasses import dataclass, field
 from fakes.ports import SimulatedClock
 from vcpud.backend import BackendOptions
 from vcpud.counters import VcpuCounters, VcpuSample
+from vcpud.guest import (
+    CpuAccounting,
+    CpuTimes,
+    GuestReading,
+    LockWait,
+    RunnableTasks,
+    RunQueue,
+    RunQueueWait,
+)
 from vcpud.model import (
     Accepted,
     Change,
-    CpuAccounting,
-    CpuTimes,
     DomainSample,
     Effect,
     EventKind,
-    GuestReading,
     HostEvent,
     HostSample,
-    LockWait,
     Method,
     Mode,
     Original,
     Pool,
     Reason,
     Refused,
-    RunnableTasks,
-    RunQueue,
-    RunQueueWait,
     SetLive,
     SetOnline,
     SetWeight,

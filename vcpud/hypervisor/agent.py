@@ -16,8 +16,8 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+from vcpud.guest import CpuAccounting, CpuTimes, LockWait, RunnableTasks, RunQueue, RunQueueWait
 from vcpud.hypervisor.xml import parse_cpuset
-from vcpud.model import CpuAccounting, CpuTimes, LockWait, RunnableTasks, RunQueue, RunQueueWait
 from vcpud.units import NS_PER_MS, NS_PER_US
 
 REPLY_LIMIT: Final = 2 * 1024 * 1024

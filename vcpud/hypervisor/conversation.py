@@ -14,12 +14,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vcpud.guest import GuestReading
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control
 from vcpud.hypervisor.reader import Pace, Reader
 from vcpud.hypervisor.workers import Crew, Errand, Hand
-from vcpud.model import GuestReading, Trouble
+from vcpud.model import Trouble
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from vcpud.guest import CpuAccounting, LockWait, RunQueue
 from vcpud.hypervisor.agent import AbsurdError
-from vcpud.model import CpuAccounting, LockWait, RunQueue
 from vcpud.units import NS_PER_S
 
 _ACCOUNTING_SLACK_NS: Final = 10 * NS_PER_S

@@ -23,7 +23,7 @@ from vcpud.model import Trouble
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from vcpud.model import CpuAccounting, GuestReading
+    from vcpud.guest import CpuAccounting, GuestReading
 
 
 NEEDED: Final = frozenset(

@@ -10,12 +10,12 @@ import dataclasses
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from vcpud.guest import CpuAccounting, GuestReading
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.plausible import check_accounting, check_locks, check_run_queue
-from vcpud.model import CpuAccounting, GuestReading
 
 if TYPE_CHECKING:
-    from vcpud.model import LockWait, RunQueue
+    from vcpud.guest import LockWait, RunQueue
 
 
 class Part(StrEnum):

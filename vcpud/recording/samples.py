@@ -21,16 +21,18 @@ from operator import add, attrgetter
 from typing import Any
 
 from vcpud.counters import VcpuCounters, make_counters
-from vcpud.model import (
+from vcpud.guest import (
     CpuAccounting,
     CpuTimes,
-    DomainSample,
     GuestReading,
-    HostSample,
     LockWait,
     RunnableTasks,
     RunQueue,
     RunQueueWait,
+)
+from vcpud.model import (
+    DomainSample,
+    HostSample,
 )
 from vcpud.recording import older
 from vcpud.recording.codec import UnreadableError, plain, read

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from vcpud.guest import CpuTimes, RunQueueWait
 from vcpud.hypervisor.agent import AMOUNT_LIMIT, AbsurdError
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.xen.report import LINE_LIMIT, parse_report
 from vcpud.hypervisor.xen.reports import Listening
-from vcpud.model import CpuTimes, RunQueueWait, Trouble
+from vcpud.model import Trouble
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:

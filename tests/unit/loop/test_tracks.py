@@ -7,16 +7,11 @@ from dataclasses import replace
 import pytest
 
 from vcpud.counters import VcpuCounters, VcpuSample
+from vcpud.guest import CpuAccounting, CpuTimes, GuestReading, LockWait, RunQueue, RunQueueWait
 from vcpud.model import (
-    CpuAccounting,
-    CpuTimes,
     DomainSample,
-    GuestReading,
     HostSample,
-    LockWait,
     Pool,
-    RunQueue,
-    RunQueueWait,
     ShareUnit,
     Terms,
     Trouble,

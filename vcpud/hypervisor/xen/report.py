@@ -17,8 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from vcpud.hypervisor.agent import AMOUNT_LIMIT, TASK_LIMIT, AbsurdError
-from vcpud.model import (
+from vcpud.guest import (
     CpuAccounting,
     CpuTimes,
     GuestReading,
@@ -27,6 +26,7 @@ from vcpud.model import (
     RunQueue,
     RunQueueWait,
 )
+from vcpud.hypervisor.agent import AMOUNT_LIMIT, TASK_LIMIT, AbsurdError
 from vcpud.units import NS_PER_S, NS_PER_US
 
 LINE_LIMIT: Final = 2048
