@@ -107,8 +107,10 @@ def test_what_a_reload_cannot_move_the_next_start_takes_over_where_it_is(machine
     keep = {"state_dir": str(elsewhere), "on_stop": "keep"}
     after = machine.clock.after
     after(20 * NS_PER_S, lambda: machine.configure(**keep))
-    after(21 * NS_PER_S, lambda: machine.vcpud("reload"))
+    answers: list[tuple[int, str, str]] = []
+    after(21 * NS_PER_S, lambda: answers.append(machine.vcpud("reload")))
     assert machine.vcpud("run")[0] == 0
+    assert [code for code, _, _ in answers] == [0]
     assert machine.ledger == {"db", "web"}
     assert not elsewhere.exists()
     machine.clock.stop_at(machine.clock.now_ns() + 5 * NS_PER_S)
