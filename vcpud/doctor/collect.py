@@ -1,4 +1,4 @@
-"""Collecting facts: /proc, /sys, libvirt, agents, the running daemon. Reads only, never for long.
+"""Collecting facts: libvirt, agents, files of the host, the running daemon. Reads only, never long.
 
 Every call to libvirt runs on a thread of its own and is given up past its deadline: a doctor
 must say that something hangs, not hang with it.
@@ -19,13 +19,13 @@ from vcpud.doctor.facts import DomainFacts, Features, GuestFacts, HostFacts
 from vcpud.doctor.features import parse_features
 from vcpud.doctor.findings import Examination, Finding, Unseen
 from vcpud.doctor.guest import Interview
+from vcpud.doctor.hostfiles import HostFiles
 from vcpud.doctor.probes import examine_domain, examine_host
 from vcpud.doctor.probes.host import XEN
 from vcpud.errors import UnreachableError, UsageError
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.options import hypervisor_name
-from vcpud.hypervisor.proc import ProcFiles
-from vcpud.hypervisor.xml import AgentPort, UnreadableError, parse_cpuset, parse_description
+from vcpud.hypervisor.xml import AgentPort, UnreadableError, parse_description
 from vcpud.ledger import FileLedger
 from vcpud.lock import ledger_folder
 from vcpud.model import Mode
@@ -42,16 +42,6 @@ DEADLINE_S: Final = 10.0
 """Longest wait for one call; an agent in a collapsed guest needs several seconds."""
 AGENT_S: Final = 5
 _DAEMON_S: Final = 5.0
-_POLICY_FIELD: Final = 41
-_REALTIME_POLICIES: Final = frozenset({1, 2})
-_CONTROLLERS: Final = {
-    "momd": "oVirt MOM (momd)",
-    "numad": "numad",
-    "cpuplugd": "cpuplugd",
-    "virt-handler": "KubeVirt (virt-handler)",
-    "autoscale.py": "a Proxmox autoscaler (autoscale.py)",
-    "vm_autoscale.py": "a Proxmox autoscaler (vm_autoscale.py)",
-}
 
 
 class Doctor:
@@ -81,8 +71,7 @@ class Doctor:
         self._settings = settings
         self._uri = uri
         self._open_library = open_library
-        self._root = root
-        self._proc = ProcFiles(root)
+        self._files = HostFiles(root)
         self._deadline_s = deadline_s
         self._unseen: list[Unseen] = []
         self._writable = False
@@ -169,13 +158,13 @@ class Doctor:
             killed=os.path.lexists(self._settings.kill_switch),
             ledger=None if ledger is None else ledger.fault,
             elsewhere=() if ledger is None else self._elsewhere(ledger),
-            cgroup_unified=self._unified(),
-            pcpus=self._proc.online_pcpus(),
-            isolated=self._cpus("sys/devices/system/cpu/isolated"),
-            nohz_full=self._cpus("sys/devices/system/cpu/nohz_full"),
-            numa=self._numa(),
-            ple_gap=self._number("sys/module/kvm_intel/parameters/ple_gap"),
-            controllers=self._controllers(),
+            cgroup_unified=self._files.cgroup_unified(),
+            pcpus=self._files.online_pcpus(),
+            isolated=self._files.isolated(),
+            nohz_full=self._files.nohz_full(),
+            numa=self._files.numa(),
+            ple_gap=self._files.ple_gap(),
+            controllers=self._files.controllers(),
         )
 
     def _with_xen(self, link: Link, host: HostFacts, uuids: list[str]) -> HostFacts:
@@ -205,42 +194,6 @@ class Doctor:
             for one in ledger.outstanding()
             if one.hypervisor not in ("", here)
         )
-
-    def _unified(self) -> bool | None:
-        mounted = self._root / "sys/fs/cgroup"
-        if not mounted.is_dir() or not any(mounted.iterdir()):
-            return None
-        return (mounted / "cgroup.controllers").exists()
-
-    def _numa(self) -> tuple[frozenset[int], ...]:
-        nodes = sorted((self._root / "sys/devices/system/node").glob("node[0-9]*"))
-        cells = [self._cpus(f"sys/devices/system/node/{node.name}/cpulist") for node in nodes]
-        return tuple(cell for cell in cells if cell)
-
-    def _controllers(self) -> tuple[str, ...]:
-        found = set()
-        for path in (self._root / "proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                words = path.read_bytes()[:4096].decode(errors="replace").split("\0")[:3]
-                found |= {Path(word).name for word in words} & set(_CONTROLLERS)
-        return tuple(sorted(_CONTROLLERS[name] for name in found))
-
-    def _text(self, path: str) -> str | None:
-        try:
-            return (self._root / path).read_text(errors="replace").strip()
-        except OSError:
-            return None
-
-    def _cpus(self, path: str) -> frozenset[int]:
-        text = self._text(path)
-        try:
-            return parse_cpuset(text) if text else frozenset()
-        except ValueError:
-            return frozenset()
-
-    def _number(self, path: str) -> int | None:
-        text = self._text(path) or ""
-        return int(text) if text.isascii() and text.isdigit() else None
 
     # --------------------------------------------------------------------------- the domains
 
@@ -274,7 +227,7 @@ class Doctor:
             error = str(wrong)
         wishes = None if description is None else description.wishes
         terms = self._settings.terms.terms(uuid, name, wishes)
-        pid = self._proc.qemu_pids().get(uuid)
+        pid = self._files.qemu_pids().get(uuid)
         if pid is None and host.driver == "QEMU":
             why = "its QEMU cannot be found in /proc (hidepid, or another host)"
             self._missed(name, "its process", why)
@@ -299,8 +252,8 @@ class Doctor:
             description=description,
             error=error,
             features=features,
-            share_unit=None if pid is None else self._proc.share_unit(pid),
-            realtime=None if pid is None else self._realtime(pid),
+            share_unit=None if pid is None else self._files.share_unit(pid),
+            realtime=None if pid is None else self._files.realtime(pid),
             guest=guest,
             xen=xen,
         )
@@ -328,14 +281,6 @@ class Doctor:
             what, _, why = refusal.partition(": ")
             self._missed(name, f"in the guest, {what}", why)
         return guest
-
-    def _realtime(self, pid: int) -> bool | None:
-        policies = set()
-        for path in (self._root / "proc" / str(pid) / "task").glob("*/stat"):
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                fields = path.read_text(errors="replace").rpartition(")")[2].split()
-                policies.add(int(fields[_POLICY_FIELD - 3]))
-        return bool(policies & _REALTIME_POLICIES) if policies else None
 
     # -------------------------------------------------------------------------------- calls
 
