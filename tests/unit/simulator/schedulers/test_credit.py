@@ -178,3 +178,20 @@ def test_one_that_runs_before_a_queue_moves_to_an_idle_pcpu_at_a_tick_unboosted(
     assert (runner.state, runner.pcpu, runner.migrations) == (RUNNING, there, 1)
     assert runner.sched.priority != BOOST
     assert 0 < watch.longest_ns <= host.scheduler.balance_ns
+
+
+def _share_of_few(vcpus: int, weight: int) -> float:
+    """What a domain has of its half of two pCPUs beside one of 4 vCPUs, dom0 using a fifth of one."""
+    host = tiny_host(Credit(), 2)
+    periodic(host, "dom0", work_ns=2 * MS, sleep_ns=8 * MS, weight=2048)
+    hogs(host, "few", vcpus=vcpus, weight=weight)
+    hogs(host, "many", vcpus=4)
+    run_ms(host, 300)
+    got = shares(host, 3000)
+    return 2 * got["few"] / (got["few"] + got["many"])
+
+
+def test_as_many_vcpus_have_their_share_and_no_weight_makes_up_for_a_single_one() -> None:
+    """`vcpud doctor` and the page on Xen say so; a vCPU can save no more than one turn of credit."""
+    assert _share_of_few(4, 256) == pytest.approx(1.0, abs=0.05)
+    assert all(_share_of_few(1, weight) < 0.95 for weight in (1024, 2048, 8192))
