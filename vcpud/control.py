@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vcpud import guard, judge, owed
 from vcpud.actuation import Acts, Actuation, Intent
 from vcpud.agenda import Agenda
+from vcpud.inheritance import Inheritance
 from vcpud.model import DomainSample, HostSample, Original, Uuid
 from vcpud.originals import Originals
 from vcpud.plan import Plan, Verdict
@@ -75,11 +76,7 @@ class ControlLoop:
         self._settle_ns = owed.SETTLE_NS
         self._running: dict[Uuid, DomainSample] = {}
         self._adopts = False
-        self._unmet: frozenset[Uuid] | None = None
-        """Who was owed anything at the first look and has not been described since."""
-        self._recovers = ledger.lost
-        self._unread: frozenset[Uuid] | None = None
-        """Who was there at the first look without the ledger, and whose note is still to be read."""
+        self._inheritance = Inheritance(self._originals)
 
     # ------------------------------------------------------------------ the life of the loop
 
@@ -110,7 +107,7 @@ class ControlLoop:
         held = self._hold_until_ns is not None and now_ns < self._hold_until_ns
         if (held or self._settings.on_stop_keep) and not self._agenda.killed:
             return ()
-        self._recovers = False  # what has not been read by now, a stop does not wait for
+        self._inheritance.leave_unread()  # a stop does not wait for it
         return self.restore(now_ns + self._hypervisor.restore_ns)
 
     def restore(
@@ -131,7 +128,7 @@ class ControlLoop:
         self._stopping = True
         self._settle_ns = owed.AWAITED_NS if settle else owed.SETTLE_NS
         if not forget_absent:
-            self._unmet = frozenset()
+            self._inheritance.waive()
         answer_by_ns = self._clock.now_ns() + ANSWER_NS
         while True:
             sample = self.cycle()
@@ -141,7 +138,7 @@ class ControlLoop:
             awaited = set(outstanding if settle else left)
             if sample.connected and not sample.undescribed:
                 awaited -= set(owed.elsewhere(left, sample))
-            unread = self._recovers and (sample.connected or now_ns < answer_by_ns)
+            unread = self._inheritance.unread and (sample.connected or now_ns < answer_by_ns)
             if not (awaited or unread) or now_ns >= deadline_ns:
                 return left
             self._clock.wait_until(min(now_ns + RESTORE_POLL_NS, deadline_ns))
@@ -245,23 +242,16 @@ class ControlLoop:
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
         """Give back what can no longer be kept; when first met and at a stop, everything."""
-        if self._unmet is None:
-            self._unmet = frozenset([one.uuid for one in self._ledger.outstanding()])
-        recovered = self._originals.recover(sample, self._unread) if self._recovers else None
-        if recovered is not None:
-            self._unmet |= recovered
-            unread = sample.undescribed
-            self._unread = unread if self._unread is None else self._unread & unread
-            self._recovers = bool(self._unread)
+        unmet = self._inheritance.unmet(sample)
         everything = self._stopping or self._agenda.killed
         if everything:  # and nothing is judged, begun or taken back any more
             self._docket = replace(self._docket, trials=())
             self._actuation.call_off_unowed()
-        met = frozenset[Uuid]() if self._adopts else self._unmet
-        self._originals.discard_stale(sample, absent=self._unmet)
+        met = frozenset[Uuid]() if self._adopts else unmet
+        self._originals.discard_stale(sample, absent=unmet)
         for domain in self._originals.to_give_back(sample, everything=everything, met=met):
             self._give_back(domain, now_ns)
-        self._unmet &= sample.undescribed
+        self._inheritance.met(sample)
 
     def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""

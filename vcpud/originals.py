@@ -47,6 +47,15 @@ class Originals:
         others = owed.elsewhere(self._ledger.outstanding(), sample)
         self._elsewhere = frozenset([original.uuid for original in others])
 
+    @property
+    def lost(self) -> bool:
+        """There was no ledger at the start."""
+        return self._ledger.lost
+
+    def everywhere(self) -> tuple[Original, ...]:
+        """Every original not yet restored, of whatever hypervisor."""
+        return self._ledger.outstanding()
+
     def outstanding(self) -> dict[Uuid, Original]:
         """Every original not yet restored, by domain."""
         return {
@@ -66,17 +75,26 @@ class Originals:
             return original.online
         return sample.active
 
-    def remember(self, original: Original) -> None:
+    def remember(self, *originals: Original) -> None:
         """Before a domain is changed for the first time.
 
         Raises:
             LedgerError: It could not be made durable: the change must not be begun.
         """
         try:
-            self._ledger.remember(original)
+            self._ledger.remember(*originals)
         except LedgerError as error:
             self.news.error = str(error)
             raise
+
+    def recover(self, *originals: Original) -> None:
+        """What domains were owed by a ledger that is lost.
+
+        Raises:
+            LedgerError: It could not be made durable.
+        """
+        self.remember(*originals)
+        self.news.recovered += originals
 
     def forget(self, *uuids: Uuid) -> None:
         """Domains are owed nothing any more; the disk is waited for once, however many they are."""
@@ -175,31 +193,6 @@ class Originals:
             return False
         self.news.received.append(received)
         return True
-
-    def recover(self, sample: HostSample, among: frozenset[Uuid] | None) -> frozenset[Uuid] | None:
-        """Take up again what domains' own notes say, where the ledger that said so is lost.
-
-        Args:
-            sample: What there is.
-            among: Whose notes are to be looked at, None for all.
-
-        Returns:
-            Who is owed something by them, None where that could not be written down.
-        """
-        known = {original.uuid for original in self._ledger.outstanding()}
-        found = [
-            original
-            for domain in sample.domains
-            if domain.uuid not in known and (among is None or domain.uuid in among)
-            if (original := owed.recovered(domain, sample)) is not None
-        ]
-        try:
-            self._ledger.remember(*found)
-        except LedgerError as error:
-            self.news.error = str(error)
-            return None
-        self.news.recovered += found
-        return frozenset([original.uuid for original in found])
 
     def to_give_back(
         self, sample: HostSample, *, everything: bool, met: frozenset[Uuid]

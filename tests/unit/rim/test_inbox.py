@@ -78,7 +78,7 @@ class Desk:
             ),
         )
         # A hold is in force: what the ledger holds is taken over, not given back.
-        self.loop._unmet = frozenset()
+        self.loop._inheritance.waive()
         self.turns = threading.Event()
         self.stopped = False
         self.stuck = False
