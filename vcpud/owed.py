@@ -31,8 +31,8 @@ def recovered(domain: DomainSample, host: HostSample) -> Original | None:
     """What a domain's own note says it is owed, as far as that can be true; None where nothing is.
 
     Whoever may write a domain's metadata may have written it, so it asks for nothing beyond the
-    domain's own maximum, and takes nothing away. It says nothing of a weight, nor of an unplug that
-    may still come.
+    domain's own maximum, and takes nothing away. It says nothing of an unplug that may still come,
+    nor of a weight, which is changed only where there are no notes.
     """
     note = domain.own_note
     if note is None or note.live_vcpus > domain.max_vcpus:
