@@ -198,9 +198,14 @@ class Doctor:
     # --------------------------------------------------------------------------- the domains
 
     def _running(self, link: Link, word: str | None) -> list[tuple[str, str]]:
+        named: list[tuple[str, str]] = []
         try:
-            rows = self._within(lambda: link.bulk(counters=False))
-            named = [(row.uuid, self._within(lambda row=row: link.name(row.uuid))) for row in rows]  # type: ignore[misc]
+            for row in self._within(lambda: link.bulk(counters=False)):
+                try:
+                    named.append((row.uuid, self._within(lambda row=row: link.name(row.uuid))))  # type: ignore[misc]
+                except CallFailed as failure:
+                    if failure.meaning is not Meaning.GONE:
+                        raise  # what has stopped meanwhile is not missed
         except CallFailed as failure:
             self._missed("host", "the domains", failure.message)
             return []

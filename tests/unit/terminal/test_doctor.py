@@ -316,6 +316,21 @@ def test_after_a_hang_the_others_are_asked_only_while_libvirt_answers(
     assert len(versions) == (2 if whole else 3)
 
 
+def test_who_stops_while_the_running_are_listed_hides_nobody_else(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.library.guests["b"] = Guest("b")
+    named: Callable[[StandInLink, str], str] = StandInLink.name
+
+    def name(link: StandInLink, uuid: str) -> str:
+        if uuid == "b":
+            raise CallFailed(Meaning.GONE, "no domain with matching uuid")
+        return named(link, uuid)
+
+    monkeypatch.setattr(StandInLink, "name", name)
+    assert room.examine().domains == ("n-a",)
+
+
 def test_a_silent_agent_is_said(room: Room) -> None:
     room.guest.silent = True
     found = room.examine()
