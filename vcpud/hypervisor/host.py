@@ -143,7 +143,7 @@ class LibvirtHost(Bookkeeping[BookT]):
         self._crew.supervise()
 
     def close(self) -> None:
-        """Let go of threads and connections, within about two seconds."""
+        """Let go of threads and connections, within a few seconds whatever libvirt does."""
         for book in self._books.values():
             self._let_go(book)
         self._crew.close(1.0)

@@ -177,7 +177,7 @@ class Poller:
             poll = self._polled(hand, began_ns)
         except CallFailed as failure:
             # Whatever it was, this connection is not worth keeping.
-            hand.disconnect()
+            hand.distrust()
             self._fail(began_ns, failure.message)
         except AbandonedError:
             raise

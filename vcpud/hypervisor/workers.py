@@ -69,6 +69,7 @@ class Hand:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._link: Link | None = None
+        self._distrusted = False
         self.errand: Errand | None = None
         self.expires_ns: int | None = None
         self.lost = False
@@ -83,8 +84,9 @@ class Hand:
         answered = False
         self._crew.call_begins(self, ns(deadline_s))
         try:
-            if self._link is not None and not self._link.alive():
+            if self._link is not None and (self._distrusted or not self._link.alive()):
                 self.disconnect()
+            self._distrusted = False
             if self._link is None:
                 self._link = self._crew.open_link()
             result = ask(self._link)
@@ -100,6 +102,10 @@ class Hand:
     def interrupted(self) -> bool:
         """Whether an urgent errand waits for the same domain, or the crew is closing."""
         return self.errand is not None and self._crew.urgent_waits(self.errand.uuid)
+
+    def distrust(self) -> None:
+        """Have the next call let go of the connection, which takes time, and open another one."""
+        self._distrusted = True
 
     def disconnect(self) -> None:
         """Let go of the connection."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from unit.hypervisor.stand_in import Guest, StandIn, StandInLink
+from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Happening, Listener, RawEvent, Row
 from vcpud.hypervisor.poller import Poller
 from vcpud.hypervisor.proc import ProcFiles
@@ -170,6 +171,32 @@ def test_who_is_cut_off_while_beginning_to_listen_listens_once_more(
         poller.ask()
         assert poller.wait(PATIENCE_S) is not None
     assert len(times) == 2
+
+
+def test_a_connection_that_cannot_be_closed_delays_no_poll_for_longer_than_a_deadline(
+    polling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, poller = polling(Guest("a"))
+    whole = StandInLink.bulk
+    failing = [CallFailed(Meaning.FAILED, "out of memory")]
+
+    def bulk(link: StandInLink, *, counters: bool) -> list[Row]:
+        if failing:
+            monkeypatch.setattr(link, "close", library.release.wait)
+            raise failing.pop()
+        return whole(link, counters=counters)
+
+    monkeypatch.setattr(StandInLink, "bulk", bulk)
+    monkeypatch.setattr(poller, "_deadline_s", DEADLINE_S)
+    poller.ask()
+    first = poller.wait(PATIENCE_S / 4)
+    assert first is not None
+    assert first.failure == "out of memory"
+    monkeypatch.setattr(poller, "_retry_at_ns", 0)
+    poller.ask()
+    second = poller.wait(PATIENCE_S / 4)
+    assert second is not None
+    assert second.failure is None
 
 
 def test_closing_does_not_wait_for_a_libvirt_that_does_not_answer(
