@@ -61,6 +61,7 @@ MEANINGS = {
     "vcpu.change.done": "it was reached, as the guest was read back",
     "vcpu.change.failed": "it was given up; the domain is left alone for a while",
     "vcpu.change.refused": "it was not begun, and why",
+    "vcpu.restore.failed": "a guest did not take back what it had; it is tried on, each time later",
     "vcpu.change.would": "a dry run would have begun it",
     "verdict": "a move was judged: helped, neutral, harmed or unknown; kept or undone",
     "domain.started": "a domain started",

@@ -90,6 +90,7 @@ class LogRecorder:
         self._log: Any = structlog.get_logger()
         self._troubles: dict[Uuid, frozenset[Trouble]] = {}
         self._phases: dict[Uuid, Phase] = {}
+        self._resisting: dict[Uuid, str] = {}
         self._blocked: dict[Uuid, tuple[str, ...]] = {}
         self._refused: dict[Uuid, tuple[str, int]] = {}
         self._errors: dict[str, str] = {}
@@ -227,6 +228,7 @@ class LogRecorder:
             if domain.troubles != self._troubles.get(uuid, _NO_TROUBLE):
                 self._trouble(domain)
         self._stand(record)
+        self._resist(record)
         blocked: dict[Uuid, list[str]] = {}
         for block in record.blocked:
             blocked.setdefault(block.uuid, []).append(block.guard)
@@ -274,6 +276,20 @@ class LogRecorder:
                 name = _name(record.sample, status.uuid)
                 self._phase(status.uuid, name, before, status.phase, status.detail)
                 self._phases[status.uuid] = status.phase
+
+    def _resist(self, record: CycleRecord) -> None:
+        """Why a domain cannot be given back what it had, once for each reason: it is tried on and on."""
+        kept = {}
+        for status in record.domains:
+            if status.phase is not Phase.RESTORING:
+                continue
+            uuid, said = status.uuid, self._resisting.get(status.uuid, "")
+            if status.failures and status.detail != said:
+                said = status.detail
+                name = _name(record.sample, uuid)
+                self._log.warning("vcpu.restore.failed", domain=name, uuid=uuid, detail=said)
+            kept[uuid] = said
+        self._resisting = kept
 
     def _trouble(self, domain: DomainSample) -> None:
         before = self._troubles.get(domain.uuid, _NO_TROUBLE)

@@ -35,7 +35,12 @@ WATCHED_S: Final = 45.0
 XENSTORED_PID: Final = Path("/run/xenstore.pid")
 XENSTORED_STOPPED_S: Final = 40.0
 """Longer than the watchdog of vcpud's unit: a loop that waits for xenstored would be killed."""
-_TROUBLES: Final = ("vcpu.change.failed", "vcpu.change.refused", "domain.quarantined")
+_TROUBLES: Final = (
+    "vcpu.change.failed",
+    "vcpu.change.refused",
+    "vcpu.restore.failed",
+    "domain.quarantined",
+)
 
 
 def _words(vcpud: Vcpud, name: str) -> str:
@@ -45,19 +50,17 @@ def _words(vcpud: Vcpud, name: str) -> str:
     )
 
 
-def _told(vcpud: Vcpud, name: str, word: str) -> str:
-    """Wait until vcpud has quarantined a domain and named the reason; returns its explanation."""
+def _told(vcpud: Vcpud, name: str, word: str, event: str) -> str:
+    """Wait until vcpud has said this of a domain and named the reason; returns its explanation."""
     began_s = time.monotonic()
     while True:
-        quarantined = any(
-            entry.get("domain") == name for entry in vcpud.named(["domain.quarantined"])
-        )
-        if quarantined and word in _words(vcpud, name):
+        said = any(entry.get("domain") == name for entry in vcpud.named([event]))
+        if said and word in _words(vcpud, name):
             break
         require(vcpud.alive, f"vcpud ended: {vcpud.last_words()}")
         require(
             time.monotonic() - began_s < FOUND_OUT_S,
-            f"{name} was not quarantined for {word!r}: {_words(vcpud, name) or 'not a word'}",
+            f"no {event} of {name} for {word!r}: {_words(vcpud, name) or 'not a word'}",
         )
         time.sleep(0.5)
     details = (str(entry.get("detail", "")) for entry in vcpud.named(_TROUBLES))
@@ -131,7 +134,7 @@ def request_ignored(stage: XenStage) -> str:
     time.sleep(2.0)
     try:
         guests, vcpud = _locked(stage, "pair")
-        said = _told(vcpud, deaf.name, "did nothing")
+        said = _told(vcpud, deaf.name, "did nothing", "domain.quarantined")
         wait_until_shrunk([willing], vcpud)
         require(full(deaf), f"{deaf.name} lost a CPU: {shown([deaf])}")
     finally:
@@ -141,13 +144,15 @@ def request_ignored(stage: XenStage) -> str:
 
 
 def udev_missing(stage: XenStage) -> str:
-    """A guest that does not bring added CPUs online: found out, said by name, and left alone."""
+    """A guest that does not bring added CPUs online: said by name, nothing else is done to it, and it stays owed."""
     guests, vcpud = _locked(stage, "no_udev")
     willing, bare = guests
     wait_until_shrunk([willing], vcpud)
     vcpud.pause()
-    said = _told(vcpud, bare.name, "udev")
-    require(full(willing), f"{willing.name} was not given back: {shown([willing])}")
+    said = _told(vcpud, bare.name, "udev", "vcpu.restore.failed")
+    wait(lambda: full(willing), RESTORED_S, f"{willing.name} given back")
+    owed = {entry["name"] for entry in vcpud.status()["outstanding"]}
+    require(owed == {bare.name}, f"owed are {sorted(owed)}, not only {bare.name}")
     stage.end_vcpud()
     stage.bench.destroy(bare.name)
     return f"{said}; the other was given back: {shown([willing])}"

@@ -23,7 +23,7 @@ from vcpud.log import LogRecorder
 from vcpud.model import EventKind, Method, Mode, Reason, Terms, Trouble
 from vcpud.policy import load
 from vcpud.record import CycleRecord
-from vcpud.requests import LoopSettings
+from vcpud.requests import Asked, LoopSettings, Pause
 from vcpud.units import NS_PER_S
 
 ENFORCE = Terms(mode=Mode.ENFORCE)
@@ -41,11 +41,12 @@ class Stage:
         self.host = FakeHost(self.db, self.web, clock=self.clock)
         self.ledger = MemoryLedger()
         self.recorder = LogRecorder()
+        self.inbox = ListInbox()
         self.loop = ControlLoop(
             clock=self.clock,
             hypervisor=DryRun(self.host) if dry else self.host,
             ledger=self.ledger,
-            inbox=ListInbox(),
+            inbox=self.inbox,
             recorder=self,
             settings=LoopSettings(
                 period_ns=NS_PER_S,
@@ -157,6 +158,22 @@ def test_a_change_that_fails_is_a_warning() -> None:
     assert failed
     assert failed[0]["domain"] == "db"
     assert stage.lines("domain.quarantined", "warning")[0]["domain"] == "db"
+
+
+def test_what_a_guest_does_not_take_back_is_said_once_for_each_reason() -> None:
+    stage = Stage()
+    stage.play(12)
+    assert len(stage.db.online) < 4
+    stage.db.fail = Reason.TIMEOUT
+    stage.inbox.pending.append(Pause(asked=Asked(uid=0, at_ns=0), restore=True))
+    stage.play(60)
+    (failed,) = stage.lines("vcpu.restore.failed", "warning")
+    assert failed["domain"] == "db"
+    assert "timeout" in failed["detail"]
+    stage.db.fail = None
+    stage.play(40)
+    assert len(stage.db.online) == 4
+    assert len(stage.lines("vcpu.restore.failed")) == 1
 
 
 def test_a_ledger_that_cannot_be_written_is_said_once_and_its_recovery_too() -> None:
