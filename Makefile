@@ -20,7 +20,7 @@ SHELL_FILES := .ci/run requirements/need-debian tests/prometheus/fetch deploy/gu
 	tests/lab/xen/dom0/lab-job
 UNITS := vcpud.service vcpud-restore.service vcpud-deadman.path vcpud-deadman.service
 # Folders whose README is installed beside docs/, so that every link leads somewhere.
-DOCUMENTED := deploy deploy/guest policies simulator simulator/scenarios systemd tests tests/lab vcpud
+DOCUMENTED := deploy deploy/guest policies simulator simulator/scenarios systemd tests tests/lab tests/lab/xen vcpud
 UNITDIR := $(PREFIX)/lib/systemd/system
 PROGRAM := $(PREFIX)/lib/vcpud
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions

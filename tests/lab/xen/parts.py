@@ -27,7 +27,7 @@ CURABLE: Final = 3.0
 """Where the best static count gives less than this, vcpud is held against that count instead."""
 CURED: Final = Bound(figure="managed_over_unmanaged", limit=CURABLE)
 SHARE_LIMIT: Final = 0.95
-BESIDE_S: Final = 150.0
+BESIDE_S: Final = 200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
