@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lab import scenarios
 from lab.board import Kind, Order
-from lab.intervals import Bound, Interval, ratio
+from lab.intervals import Bound, ratio
 from lab.plan import Scenario
 from lab.xen import estimate, overcommit
 from lab.xen.books import DOM0, CpuBooks, note_use
@@ -77,9 +77,10 @@ def beside(stage: XenStage) -> Outcome:
         "lock_share_managed_over_unmanaged": "x1",
     }
     for figure, name in shares.items():
-        found = _share_kept(stage, books, outcome, name)
-        if found is not None:
-            outcome.record(figure, found)
+        pairs = _share_pairs(stage, books, outcome, name)
+        outcome.figures[f"{figure}_pairs"] = pairs
+        if pairs:
+            outcome.record(figure, ratio(pairs))
     outcome.judge([Bound(figure=figure, limit=SHARE_LIMIT) for figure in shares])
     scenarios.report(outcome)
     return outcome
@@ -95,7 +96,10 @@ def _share(stage: XenStage, books: CpuBooks, name: str, block: Block) -> float |
     return used / (stage.pcpus - served)
 
 
-def _share_kept(stage: XenStage, books: CpuBooks, outcome: Outcome, name: str) -> Interval | None:
+def _share_pairs(
+    stage: XenStage, books: CpuBooks, outcome: Outcome, name: str
+) -> list[tuple[float, float]]:
+    """Return the shares a domain had, managed and before, block by block."""
     pairs = []
     for managed, before in zip(
         outcome.blocks.get("managed", ()), outcome.blocks.get("unmanaged", ()), strict=False
@@ -103,7 +107,7 @@ def _share_kept(stage: XenStage, books: CpuBooks, outcome: Outcome, name: str) -
         pair = _share(stage, books, name, managed), _share(stage, books, name, before)
         if pair[0] is not None and pair[1] is not None:
             pairs.append((pair[0], pair[1]))
-    return ratio(pairs) if pairs else None
+    return pairs
 
 
 def parts(*, quick: bool) -> dict[str, Part]:
