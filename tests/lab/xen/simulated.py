@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vcpud_simulator.workloads.base import Workload
 
 DURATION_NS: Final = 20 * NS_PER_S
-DOM0_WEIGHT: Final = 2048
+DOM0_WEIGHT: Final = 1280
 """As `dom0/lab-job` sets it."""
 
 

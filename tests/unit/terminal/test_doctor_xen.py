@@ -33,7 +33,7 @@ XEN_HOST = HostFacts(
     pcpus=frozenset(range(4)),
     xen=XenFacts(
         scheduler="credit2",
-        dom0_weight=2048,
+        dom0_weight=1280,
         dom0_vcpus=2,
         lightest=256,
         heaviest=1024,
@@ -100,10 +100,9 @@ def test_credit_keeps_shares_however_far_apart_weights_are() -> None:
 @pytest.mark.parametrize(
     ("weight", "wrong"),
     [
-        (2048, {}),  # 4096 on the two pCPUs that dom0's vCPUs leave
-        (1500, {"guests_weight": 3000}),
+        (1200, {"guests_weight": 2400}),  # on the two pCPUs that dom0's vCPUs leave
         (1025, {"guests_weight": 512}),  # and more than any guest
-        (2560, {"guests_weight": 64 * 256}),  # but no more than credit2 can tell apart
+        (1280, {"guests_weight": 4096}),  # but no more than credit2 can tell apart
         (8192, {"guests_weight": 64 * 256, "scheduler": "credit"}),
         (4096, {"dom0_vcpus": 4, "scheduler": "credit"}),  # it leaves none
     ],

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from vcpud.doctor.facts import DomainFacts, HostFacts, XenFacts
 
 CREDIT2: Final = "credit2"
-CREDIT2_SPAN: Final = 10
+CREDIT2_SPAN: Final = 5
 """How many times the lightest weight another may be for credit2 to keep shares.
 
 An epoch gives each vCPU 10 ms of credit (CSCHED2_CREDIT_INIT), burnt the faster the less it weighs
-beside the heaviest of its queue; whoever runs does so for 1 ms (sched_ratelimit_us), and what a vCPU
-owes beyond 10 ms is forgiven (CSCHED2_CREDIT_MIN). One lighter than a tenth of the heaviest owes
-more than that after every turn: from there on it gets as many turns as any other such vCPU.
+beside the heaviest of its queue; whoever runs does so for 1 ms (sched_ratelimit_us) at least, and
+what a vCPU owes beyond 10 ms is forgiven (CSCHED2_CREDIT_MIN). One lighter than a tenth of the
+heaviest owes more than that after every turn: from there on it gets as many turns as any other such
+vCPU. Turns last longer than they must; half of the ten leaves them twice the time.
 """
 _KINDS: Final = {"linux": "PV", "xen": "PV", "xenpvh": "PVH"}
 
