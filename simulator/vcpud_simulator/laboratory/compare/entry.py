@@ -16,6 +16,7 @@ from vcpud_simulator.laboratory.compare.oracle import (
     Found,
     Problem,
     merit,
+    uneven,
 )
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.runs import (
@@ -33,6 +34,8 @@ from vcpud_simulator.scenario import DomainPlan, Scenario
 
 HORIZON_NS: Final = 60 * NS_PER_S
 """How long after a decision its harm is looked for."""
+TURN_NS: Final = 120 * NS_PER_S
+"""How long the oracle leaves those who take turns where they are, at least: as long as policies."""
 LASTING_NS: Final = 600 * NS_PER_S
 """Over how long no domain may fall below its floor."""
 AS_THEY_ARE: Final = 0
@@ -216,16 +219,17 @@ class Entry:
     # ------------------------------------------------------------------------- the finals
 
     def candidates(self, finalists: int) -> tuple[Candidate, ...]:
-        """What may be the oracle: constants first, then one that follows the states."""
+        """What may be the oracle: constants, and what takes turns or follows the states."""
         found: dict[Counts, None] = {}
+        made = [Candidate(text="as they are")]
         if not self._divided:
             [state] = self.states
             for assignment in self.found[state].ranked[:finalists]:
                 found[self._counts(state, assignment)] = None
+            made += self._in_turn(state)
         else:
             for state in self.states:
                 found[self._counts(state, self.found[state].ranked[0])] = None
-        made = [Candidate(text="as they are")]
         made += [
             Candidate(counts=counts, text=_text(counts))
             for counts in found
@@ -240,6 +244,25 @@ class Entry:
             made.append(Candidate(script=script, text="by state"))
         self._candidates = tuple(made)
         return self._candidates
+
+    def _in_turn(self, state: states.State) -> list[Candidate]:
+        """Those who are alike on different numbers of vCPUs, each on each for as long."""
+        turns = self.found[state].turns
+        if turns is None:
+            return []
+        counts = dict(self._counts(state, turns))
+        groups = uneven(self.problems[state], turns)
+        end_ns = self.window_ns[1]
+        places = max(map(len, groups))
+        number = places * max(1, end_ns // (places * TURN_NS))
+        script = []
+        for turn in range(number):
+            now = dict(counts)
+            for group in groups:
+                for place, name in enumerate(group):
+                    now[name] = counts[group[(place + turn) % len(group)]]
+            script.append((turn * end_ns // number, tuple(now.items())))
+        return [Candidate(script=tuple(script), text=f"{_text(tuple(counts.items()))}, in turn")]
 
     def _counts(self, state: states.State, assignment: Assignment) -> Counts:
         """An assignment of those who are there, the others as they are."""

@@ -7,6 +7,8 @@ over its whole range. Domains that are alike are interchangeable, so only assign
 up to swapping them count. What is maximised is the weighted sum of log progress; an assignment that
 leaves some domain below its floor is not allowed, and among those that do the least bad is better,
 so that an ascent that begins outside finds its way in.
+    Where whole vCPUs do not divide evenly, domains that are alike can take turns, and each then
+has the mean of what all of them make: the best assignment for that is told beside.
 
 The search asks for evaluations in batches and is given them: it knows nothing of how they are made,
 and the batches of many searches can be run side by side. Pure.
@@ -18,6 +20,7 @@ import itertools
 import math
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 MOST_EXHAUSTIVE: Final = 2_000
@@ -26,6 +29,8 @@ STARTS: Final = 8
 """Least number of starts of an ascent."""
 SLACK: Final = 0.97
 """A domain at this share of its floor counts as at it: what chance alone can do."""
+WORTH_TURNS: Final = 0.01
+"""Log progress that taking turns must promise: a mean of several is a little more by chance, too."""
 
 Assignment = tuple[int, ...]
 """Active vCPUs by domain, in the problem's order."""
@@ -77,10 +82,13 @@ class Found:
     Attributes:
         ranked: Every assignment tried, best first.
         exhaustive: Whether that is all there are.
+        turns: What domains that are alike had best take turns on; None where the best of all is
+            better than that.
     """
 
     ranked: tuple[Assignment, ...]
     exhaustive: bool
+    turns: Assignment | None = None
 
 
 Evaluations = Mapping[Assignment, Mapping[str, float]]
@@ -125,7 +133,31 @@ def search(problem: Problem, floors: Mapping[str, float]) -> Search:
                 if rank(best) <= rank(here):
                     break
                 here = best
-    return Found(ranked=tuple(sorted(known, key=rank, reverse=True)), exhaustive=few)
+    ranked = tuple(sorted(known, key=rank, reverse=True))
+
+    def in_turn(assignment: Assignment) -> tuple[float, float]:
+        return merit(problem, taking_turns(problem, known[assignment]), floors)
+
+    turns = max(known, key=in_turn)
+    allowed, gain = in_turn(turns)
+    better = (allowed, gain - WORTH_TURNS) > rank(ranked[0]) and uneven(problem, turns)
+    return Found(ranked=ranked, exhaustive=few, turns=turns if better else None)
+
+
+def taking_turns(problem: Problem, progress: Mapping[str, float]) -> dict[str, float]:
+    """Progress where domains that are alike change places all the time."""
+    found = {}
+    for _, group in _groups(problem):
+        mean = fmean(progress[one.name] for one in group)
+        found.update({one.name: mean for one in group})
+    return found
+
+
+def uneven(problem: Problem, assignment: Assignment) -> list[tuple[str, ...]]:
+    """Domains that are alike and do not have the same, together."""
+    counts = {one.name: count for one, count in zip(problem.contenders, assignment, strict=True)}
+    names = [tuple(one.name for one in group) for _, group in _groups(problem)]
+    return [group for group in names if len({counts[name] for name in group}) > 1]
 
 
 def merit(

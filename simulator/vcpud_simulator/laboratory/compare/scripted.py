@@ -54,7 +54,9 @@ class Scripted:
                 proof=Proof.NONE,
             )
             for domain in demand.domains
-            if wanted.get(domain.name, domain.active_vcpus) != domain.active_vcpus
+            # Before anything was read of it, nobody knows what it would have to be given back.
+            if domain.used_pcpus is not None
+            and wanted.get(domain.name, domain.active_vcpus) != domain.active_vcpus
         ]
         return state, Plan(moves=tuple(moves))
 

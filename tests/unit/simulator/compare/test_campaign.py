@@ -260,6 +260,32 @@ def test_phases_are_searched_one_by_one_and_followed_by_a_script(tmp_path: Path)
     assert [(at_ns // S, dict(counts)["db"]) for at_ns, counts in script] == [(0, 1), (30, 4)]
 
 
+def test_the_oracle_takes_turns_where_whole_vcpus_do_not_divide_evenly(tmp_path: Path) -> None:
+    path = tmp_path / "thirds.yaml"
+    path.write_text(
+        SCENARIO.replace("57s", "297s")
+        .replace("  db: {vcpus: 4, workload: gobmk}\n", "")
+        .replace("mail: {vcpus: 4,", "app: {vcpus: 4, copies: 2,")
+    )
+
+    def fits_three(task: Task) -> Outcome:
+        names = ("app-1", "app-2")
+        if task.script:
+            return steady(task, dict.fromkeys(names, 150.0))
+        counts = dict(task.counts or dict.fromkeys(names, 4))
+        fits = sum(counts.values()) <= 3
+        return steady(task, {name: counts[name] * (100.0 if fits else 20.0) for name in names})
+
+    executor = Executor(fits_three)
+    one = Contestant(label="p", policy="p")
+    [card] = Campaign(Plan(keys=(str(path),), contestants=(one,), seeds=1), executor).run()
+    assert card.oracle == "app-1 2, app-2 1, in turn"
+    [script] = {task.script for task in executor.tasks if task.script}
+    assert [(at_ns // S, *dict(counts).values()) for at_ns, counts in script] == [
+        (0, 2, 1), (150, 1, 2),
+    ]  # fmt: skip
+
+
 def test_weights_are_compensated_only_where_they_count_per_vcpu() -> None:
     scenario = read_scenario("demo")
     counts = {"mail": 1, "build": 4}
@@ -295,11 +321,11 @@ def test_a_script_is_followed_and_pays_for_it() -> None:
         digest="",
         seed=1,
         duration_ns=9 * S,
-        script=((0, (("mail", 1), ("build", 1))),),
+        script=((0, (("mail", 1), ("build", 1))), (8 * S, (("mail", 1), ("build", 3)))),
     )
     outcome = runs.perform(task)
-    assert dict(outcome.final) == {"mail": 1, "build": 1}
-    assert outcome.work["mail"][0][2] < outcome.work["mail"][-1][2] / 2
+    assert dict(outcome.final) == {"mail": 1, "build": 3}, "every step of it, not the first alone"
+    assert outcome.work["mail"][0][2] < outcome.work["mail"][6][2] / 2
 
 
 def test_the_command_writes_its_results_and_can_be_resumed(
