@@ -214,6 +214,8 @@ class Actuation:
             return Refused(Reason.JOB, domain.job)
         if not course.restoring:
             by_agent = course.method is Method.AGENT
+            if by_agent and domain.online is None:
+                return Refused(Reason.AGENT_SILENT, "which CPUs are online has not been told yet")
             original = self._originals.outstanding().get(course.uuid)
             if original is not None and (original.online is not None) is not by_agent:
                 return Refused(Reason.NO_ACTUATOR, "shrunk in another way: to be given back first")

@@ -66,6 +66,7 @@ class FakeDomain:
         agent: Whether the guest's agent answers.
         present: vCPUs present as devices, where not all are although the agent changes them.
         tells_online: The agent tells which CPUs are online although it cannot change them.
+        untold: The agent has not told which are online yet, although it can change them.
     """
 
     name: str
@@ -92,6 +93,7 @@ class FakeDomain:
     agent: bool = True
     present: int | None = None
     tells_online: bool = False
+    untold: bool = False
     troubles: frozenset[Trouble] = frozenset()
     in_flight: Change | None = None
     run_ns: dict[int, float] = field(default_factory=dict)
@@ -324,7 +326,7 @@ class FakeHost:
             weight_adjustable=domain.weight_adjustable,
             online=(
                 self._seen(domain, now_ns)[0]
-                if domain.method is Method.AGENT or domain.tells_online
+                if not domain.untold and (domain.method is Method.AGENT or domain.tells_online)
                 else None
             ),
             online_taken_at_ns=self._seen(domain, now_ns)[1],

@@ -6,6 +6,7 @@ from unit.loop.scripted import scripted
 from unit.loop.test_control import ASKED, lock_pair
 from unit.loop.test_neighbours import ALL
 from vcpud.model import Method, SetLive, SetOnline, ShareUnit
+from vcpud.record import Phase
 from vcpud.requests import Release
 from vcpud.units import NS_PER_S
 
@@ -34,6 +35,16 @@ def test_what_was_unplugged_is_plugged_again_although_an_agent_has_appeared() ->
     assert not any(isinstance(change, SetOnline) for change in rig.host.begun)
     assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
     assert first.online == ALL
+
+
+def test_nothing_is_taken_through_an_agent_that_has_not_told_what_is_online() -> None:
+    first, _ = lock_pair(untold=True)
+    rig, policy = scripted(first)
+    policy.to_vcpus = 2
+    rig.cycles(4)
+    assert rig.host.begun == []
+    assert rig.ledger.outstanding() == ()
+    assert rig.phase(first) is Phase.QUARANTINED
 
 
 def test_a_weight_raised_for_unplugged_vcpus_is_given_back_with_them() -> None:
