@@ -41,7 +41,7 @@ def test_nothing_is_taken_through_an_agent_that_has_not_told_what_is_online() ->
     first, _ = lock_pair(untold=True)
     rig, policy = scripted(first)
     policy.to_vcpus = 2
-    rig.cycles(4)
+    rig.cycles(8)
     assert rig.host.begun == []
     assert rig.ledger.outstanding() == ()
     assert rig.phase(first) is Phase.QUARANTINED
