@@ -127,6 +127,7 @@ def main() -> int:
                 found.write()
         finally:
             stage.end_vcpud()
+            found.write()  # what was left out last, too
     return 0
 
 
