@@ -33,7 +33,7 @@ INSTALL_PYTHON ?= /usr/bin/python3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test study study-quick soak lab lab-quick lab-xen \
-	lab-xen-quick bench format lock deb man install install-files \
+	lab-xen-quick literature bench format lock deb man install install-files \
 	uninstall clean
 
 help: ## print this list
@@ -110,6 +110,9 @@ $(COMPILED)/.built: $(shell find simulator/vcpud_simulator -name '*.py') tests/b
 		"$(CURDIR)/$(BIN)/mypyc" --config-file= --explicit-package-bases $(HOT) >compiled.log 2>&1 || \
 		{ cat compiled.log >&2; exit 1; }
 	@touch $@
+
+literature: $(COMPILED)/.built ## what others have published, measured: build/study/literature.json; half an hour
+	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud study --literature --out build/study
 
 study-quick: $(VENV)/.project ## the short forms of both, minutes
 	$(BIN)/vcpud study --quick --out build/study-quick

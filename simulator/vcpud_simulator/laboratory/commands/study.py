@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _OUT = Path("build/study")
 _FEWEST_SEEDS = 2
 _MOST_FIGURE = 1000
+_LITERATURE_SEEDS = 3
+_OF_THE_GRID = ("quick", "widths", "overcommits", "grains", "policy", "against", "reality_only")
 _DESCRIPTION = """\
 Compares Xen's credit scheduler, ESX's strict and relaxed co-scheduling, and Xen with vcpud on
 simulated hosts of 8 pCPUs, for independent and for synchronising work, as the thesis did that
@@ -65,6 +67,14 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     study.add_argument(
         "--reality-only", action="store_true", help="with --against: nothing but that comparison"
     )
+    study.add_argument(
+        "--literature",
+        action="store_true",
+        help="instead of the study: what others published, on the scenarios literature_*",
+    )
+    study.add_argument(
+        "--only", type=_words, metavar="L3,L11", help="with --literature: these claims of it"
+    )
     many_runs(study, out=_OUT, what="study")
     output_option(study)
     study.set_defaults(handler=_study)
@@ -73,6 +83,10 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
 def _figures(text: str) -> tuple[int, ...]:
     one = number(1, _MOST_FIGURE)
     return tuple(sorted({one(part) for part in text.split(",")}))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
@@ -88,6 +102,11 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def _study(options: argparse.Namespace) -> None:
+    if options.literature:
+        _literature(options)
+        return
+    if options.only is not None:
+        raise UsageError("--only needs --literature")
     from vcpud import config  # noqa: PLC0415
     from vcpud import policy as policies  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit, compiled  # noqa: PLC0415
@@ -104,19 +123,68 @@ def _study(options: argparse.Namespace) -> None:
         raise UsageError("--reality-only needs --against FILE")
     found: dict[str, Any] = {"commit": commit(), "compiled": compiled()}
     texts: list[str] = []
-    out: Path = options.out
     with resumable():
         if not options.reality_only:
             _grid(options, found, texts)
         if lab is not None:
             _reality(options, lab, found, texts)
-    out.mkdir(parents=True, exist_ok=True)
     name = "reality.json" if options.reality_only else "study.json"
+    _tell(options, name, found, texts, beside=" and pictures")
+
+
+def _tell(
+    options: argparse.Namespace,
+    name: str,
+    found: dict[str, Any],
+    texts: list[str],
+    beside: str = "",
+) -> None:
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
     (out / name).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     if options.output == "json":
         say_json(found)
     else:
-        say("\n\n".join([*texts, f"written to {out}: {name} and pictures"]))
+        say("\n\n".join([*texts, f"written to {out}: {name}{beside}"]))
+
+
+def _literature(options: argparse.Namespace) -> None:
+    from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
+    from vcpud_simulator.laboratory.provenance import commit, compiled  # noqa: PLC0415
+    from vcpud_simulator.laboratory.study import literature, literature_runs  # noqa: PLC0415
+    from vcpud_simulator.laboratory.study.literature_claims import CLAIMS  # noqa: PLC0415
+
+    for word in _OF_THE_GRID:
+        if getattr(options, word):
+            raise UsageError(f"--{word.replace('_', '-')} has no meaning with --literature")
+    known = {claim.id: claim for claim in CLAIMS}
+    chosen = tuple(known) if options.only is None else options.only
+    unknown = [word for word in chosen if word not in known]
+    if unknown:
+        raise UsageError(f"--only: there is no {unknown[0]!r}: {', '.join(known)}")
+    claims = [claim for claim in CLAIMS if claim.id in chosen]
+    seeds = options.seeds or _LITERATURE_SEEDS
+    tasks = literature_runs.tasks(claims, seeds)
+    with resumable():
+        seen = run_all(
+            literature_runs.simulate,
+            tasks,
+            jobs=options.jobs,
+            cache=Cache(options.out / "cache"),
+            resume=options.resume,
+            label="runs of the literature",
+        )
+    runs: dict[literature.Case, list[literature.Seen]] = {}
+    for task in tasks:
+        runs.setdefault(task.case, []).append(seen[task])
+    judged = [literature.judge(claim, runs) for claim in claims]
+    found = {
+        "commit": commit(),
+        "compiled": compiled(),
+        "seeds": seeds,
+        "claims": [one.document() for one in judged],
+    }
+    _tell(options, "literature.json", found, [literature.text(judged)])
 
 
 def _grid(options: argparse.Namespace, found: dict[str, Any], texts: list[str]) -> None:

@@ -53,7 +53,7 @@ class Verdict(StrEnum):
     NOT_ATTRIBUTABLE = "not attributable"
 
 
-_GRAVITY: Final = {Verdict.FAILS: 2, Verdict.NOT_ATTRIBUTABLE: 1, Verdict.HOLDS: 0}
+GRAVITY: Final = {Verdict.FAILS: 2, Verdict.NOT_ATTRIBUTABLE: 1, Verdict.HOLDS: 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class Claim:
     @property
     def deciding(self) -> Part:
         """The part with the gravest verdict, the first of several."""
-        return max(self.parts, key=lambda part: _GRAVITY[part.verdict])
+        return max(self.parts, key=lambda part: GRAVITY[part.verdict])
 
     @property
     def verdict(self) -> Verdict:
