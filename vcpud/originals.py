@@ -177,12 +177,7 @@ class Originals:
         if domain.online >= home:
             return False
         received = replace(
-            note,
-            boot_id=host.boot_id,
-            uuid=domain.uuid,
-            name=domain.name,
-            incarnation=domain.incarnation,
-            hypervisor=host.hypervisor,
+            owed.of_this_run(note, domain, host),
             online=home | domain.online,
             live_vcpus=domain.live_vcpus,
         )

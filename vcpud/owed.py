@@ -27,6 +27,18 @@ _OPEN_ENDED = frozenset({Reason.TIMEOUT, Reason.HUNG, Reason.NOT_CONNECTED})
 """Failures after which the guest may still do what it was asked."""
 
 
+def of_this_run(note: Original, domain: DomainSample, host: HostSample) -> Original:
+    """What a note says, as an original of the domain as it runs here and now."""
+    return replace(
+        note,
+        boot_id=host.boot_id,
+        uuid=domain.uuid,
+        name=domain.name,
+        incarnation=domain.incarnation,
+        hypervisor=host.hypervisor,
+    )
+
+
 def recovered(domain: DomainSample, host: HostSample) -> Original | None:
     """What a domain's own note says it is owed, as far as that can be true; None where nothing is.
 
@@ -37,14 +49,7 @@ def recovered(domain: DomainSample, host: HostSample) -> Original | None:
     note = domain.own_note
     if note is None or note.live_vcpus > domain.max_vcpus:
         return None
-    original = replace(
-        note,
-        boot_id=host.boot_id,
-        uuid=domain.uuid,
-        name=domain.name,
-        incarnation=domain.incarnation,
-        hypervisor=host.hypervisor,
-    )
+    original = of_this_run(note, domain, host)
     if note.online is None:
         return original if note.live_vcpus > domain.live_vcpus else None
     home = note.online & frozenset(range(domain.max_vcpus))
