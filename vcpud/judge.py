@@ -6,34 +6,26 @@ move with windows that lie wholly after its last read-back. A move whose gain is
 is undone; the domain is then left alone for a while that doubles with every failure. A move that
 only gives vCPUs back is undone only when it did harm: towards what a guest had is the safe side.
 
+Where progress varies too much for two windows to tell, that is no evidence against a move: a trial in
+which somebody seems to gain and nobody to lose goes on until it is clear, and ends when that ceases.
+
 Pure. Rates are pCPUs of useful processor time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, pvariance
 
 from vcpud.demand import HostDemand, Progress
+from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Uuid
 from vcpud.plan import Move, Outcome, Proof, Verdict
 from vcpud.units import NS_PER_S
 
-WINDOWS = 4
-"""How many windows of progress are remembered and compared."""
-MIN_GAIN_RATIO = 0.05
-"""Gains and losses smaller than this are neither."""
-NOISE_RATIO = 0.05
-"""Least relative standard deviation of one window: tick accounting and other people's work."""
-NOISE_PCPUS = 0.02
-"""Least absolute standard deviation of one window."""
-SIGNIFICANT_SIGMAS = 2.0
 MOST_GAIN_RATIO = 1000.0
 """What came from nothing gained without bound; a thousandfold says as much."""
-OVERWHELMING_RATIO = 2.0
-"""From this factor on one window after the move is enough; smaller effects wait for two."""
 SETTLE_NS = 1 * NS_PER_S
 """After the last read-back the guest still migrates tasks and wakes sleepers."""
 PATIENCE_NS = 90 * NS_PER_S
@@ -196,43 +188,60 @@ def _verdict(trial: Trial, now_ns: int) -> Verdict | None:
         # It was proven before: what cannot be compared now does not speak against it.
         members = [resize for resize in members if trial.before[resize.uuid]]
         if not members:
-            if now_ns < trial.reached_at_ns + SETTLE_NS:
-                return None
-            return _said(trial, Outcome.UNKNOWN, None, now_ns, "nothing comparable was seen")
-    sigmas = _sigmas(len(members))
+            settling = now_ns < trial.reached_at_ns + SETTLE_NS
+            why = "nothing comparable was seen"
+            return None if settling else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
+    in_time = now_ns < trial.reached_at_ns + PATIENCE_NS
+    sigmas = sigmas_among(len(members))
     gains = [
-        _gain(trial.before[one.uuid], trial.after.get(one.uuid, ()), one.due_pcpus, sigmas)
+        compared(trial.before[one.uuid], trial.after.get(one.uuid, ()), one.due_pcpus, sigmas)
         for one in members
     ]
     known = [gain for gain in gains if gain is not None]
     if len(known) < len(gains):
-        if now_ns < trial.reached_at_ns + PATIENCE_NS:
-            return None
-        return _said(trial, Outcome.UNKNOWN, None, now_ns, "progress could not be measured")
-    detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)
-    together = _Gain(
+        why = "progress could not be measured"
+        return None if in_time else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
+    together = Gain(
         before=sum(gain.before for gain in known),
         after=sum(gain.after for gain in known),
         error=math.hypot(*(gain.error for gain in known)),
         sigmas=SIGNIFICANT_SIGMAS,
     )
-    judged = [together] if proof is Proof.SUM else known
-    if any(gain.harmed for gain in judged):
-        outcome = Outcome.HARMED
-    elif any(gain.helped for gain in judged):
-        outcome = Outcome.HELPED
-    else:
-        outcome = Outcome.NEUTRAL
-    ratio = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
+    outcome = _outcome(trial.move, known, together, in_time=in_time)
+    if outcome is None:
+        return None
+    ratio: float | None = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
+    detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)
+    if outcome is Outcome.UNKNOWN:
+        ratio = None
+        detail += ": too unsteady to tell"
     return _said(trial, outcome, ratio, now_ns, detail)
+
+
+def _outcome(
+    move: Move, gains: Sequence[Gain], together: Gain, *, in_time: bool
+) -> Outcome | None:
+    """What became of a move of which progress is known; None while that is open."""
+    judged = [together] if move.proof is Proof.SUM else gains
+    if any(gain.harmed for gain in judged):
+        return Outcome.HARMED
+    # Later looks are not taken at means: who looks often enough finds a gain in any noise.
+    first = min(len(gain.since) for gain in gains) <= LEAST_WINDOWS
+    if first and any(gain.helped for gain in judged):
+        return Outcome.HELPED
+    if _kept_unless_harmed(move) or not _promising(gains):
+        return Outcome.NEUTRAL
+    if any(gain.outranks(last=not in_time) for gain in gains):
+        return Outcome.HELPED
+    return None if in_time else Outcome.UNKNOWN
 
 
 def _said(
     trial: Trial, outcome: Outcome, gain_ratio: float | None, now_ns: int, detail: str
 ) -> Verdict:
-    gives_back = all(resize.to_vcpus >= resize.from_vcpus for resize in trial.move.resizes)
-    innocent = gives_back or trial.move.proof is not Proof.GAIN
-    kept = outcome is Outcome.HELPED or (innocent and outcome is not Outcome.HARMED)
+    kept = outcome is Outcome.HELPED or (
+        outcome is not Outcome.HARMED and _kept_unless_harmed(trial.move)
+    )
     return Verdict(
         decision_id=trial.decision_id,
         move=trial.move,
@@ -244,67 +253,11 @@ def _said(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Gain:
-    """Mean rates before and after, and the standard error of their difference."""
-
-    before: float
-    after: float
-    error: float
-    sigmas: float
-
-    @property
-    def clear(self) -> bool:
-        low, high = sorted((self.before, self.after))
-        return high - low > self.sigmas * self.error
-
-    @property
-    def moved(self) -> bool:
-        low, high = sorted((self.before, self.after))
-        return self.clear and high >= low * (1 + MIN_GAIN_RATIO)
-
-    @property
-    def helped(self) -> bool:
-        return self.moved and self.after > self.before
-
-    @property
-    def harmed(self) -> bool:
-        return self.moved and self.after < self.before
+def _kept_unless_harmed(move: Move) -> bool:
+    gives_back = all(resize.to_vcpus >= resize.from_vcpus for resize in move.resizes)
+    return gives_back or move.proof is not Proof.GAIN
 
 
-def _gain(
-    before: tuple[Progress, ...],
-    after: tuple[Progress, ...],
-    due_pcpus: float | None,
-    sigmas: float,
-) -> _Gain | None:
-    """Compare mean rates; None while there is too little to compare."""
-    if not before or not after:
-        return None
-    due = math.inf if due_pcpus is None else due_pcpus
-    was = [min(window.rate_pcpus, due) for window in before]
-    now = [window.rate_pcpus for window in after[-WINDOWS:]]
-    gain = _Gain(
-        before=fmean(was),
-        after=fmean(now),
-        error=math.hypot(_error(was), _error(now)),
-        sigmas=sigmas,
-    )
-    low, high = sorted((gain.before, gain.after))
-    if len(now) < 2 and not (gain.clear and high >= OVERWHELMING_RATIO * low):  # noqa: PLR2004
-        return None
-    return gain
-
-
-def _sigmas(members: int) -> float:
-    """How clear a difference must be: among many domains one strays far by chance alone.
-
-    The largest of m normal deviates is about sqrt(2 ln m).
-    """
-    return math.sqrt(SIGNIFICANT_SIGMAS**2 + 2 * math.log(max(members, 1)))
-
-
-def _error(rates: list[float]) -> float:
-    """Standard error of a mean of a few windows, never below what one window is known to vary."""
-    floor = max(NOISE_RATIO * fmean(rates), NOISE_PCPUS)
-    return math.sqrt(max(pvariance(rates), floor * floor) / len(rates))
+def _promising(gains: Sequence[Gain]) -> bool:
+    """Whether somebody seems to gain and nobody to lose, however unclear that is."""
+    return any(gain.seems_more for gain in gains) and not any(gain.seems_less for gain in gains)

@@ -15,9 +15,9 @@ Approach
     host itself has counted, and that what it gets is worth less than without contention, which may
     have other causes: without lock waits the second is worth half of itself. Both are worth less
     with every failure. A verdict replaces guesses: what helped is proven and its cost measured,
-    what did not halves the trust and waits; but not for as long as that where progress has since
-    fallen to half of what it was before the attempt, since then something else is the case than
-    what was tried.
+    what did not halves the trust and waits, what could not be told only waits; but not for as long
+    as that where progress has since fallen to half of what it was before the attempt, since then
+    something else is the case than what was tried.
     A signal that is missing moves nothing.
 """
 
@@ -326,6 +326,14 @@ def judged(
             not_before_ns=0,
             failed_at_pcpus=None,
             cost_ratio=max(belief.cost_ratio, sought.cost_ratio),
+        )
+    if outcome is Outcome.UNKNOWN:
+        # That nothing could be told is no evidence against what is believed: it only waits.
+        return replace(
+            belief,
+            not_before_ns=now_ns + RETRY_NS,
+            failed_at_pcpus=sought.rate_pcpus,
+            short_windows=0,
         )
     pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
     return replace(

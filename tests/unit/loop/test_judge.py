@@ -23,6 +23,8 @@ from vcpud.units import NS_PER_S
 
 S = NS_PER_S
 SHRINK = Move(resizes=(Resize(uuid="u", from_vcpus=4, to_vcpus=1),), reason="spins")
+UNSTEADY = [1.95, 1.83, 0.88]
+"""One window made half of the others: the error of the mean is larger than what is to be gained."""
 GROW = Move(resizes=(Resize(uuid="u", from_vcpus=1, to_vcpus=2),), reason="queues")
 
 
@@ -117,9 +119,77 @@ def test_giving_back_is_undone_only_when_it_did_harm(after: list[float], kept: b
 
 
 def test_noise_is_not_a_gain() -> None:
-    _, verdict = trial(SHRINK, [0.4, 0.8, 0.5, 0.7], [0.66, 0.7])
+    _, verdict = trial(SHRINK, [0.4, 0.8, 0.5, 0.7], [0.6, 0.64])
     assert verdict is not None
     assert verdict.outcome is Outcome.NEUTRAL
+
+
+def test_a_gain_that_is_not_clear_yet_stays_on_trial_until_noise_says_otherwise() -> None:
+    before = [0.4, 0.8, 0.5, 0.7]
+    _, verdict = trial(SHRINK, before, [0.66, 0.7])
+    assert verdict is None
+    _, verdict = trial(SHRINK, before, [0.66, 0.7, 0.45])
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (Outcome.NEUTRAL, False)
+
+
+def test_what_a_few_unsteady_windows_hide_is_proved_by_every_later_one_being_better() -> None:
+    _, verdict = trial(SHRINK, UNSTEADY, [1.97, 1.98, 1.97, 1.96])
+    assert verdict is None
+    docket, verdict = trial(SHRINK, UNSTEADY, [1.97, 1.98, 1.97, 1.96, 1.98])
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (Outcome.HELPED, True)
+    assert docket.blames == {}
+
+
+@pytest.mark.parametrize(
+    ("dip", "outcome", "gain"), [(1.9, Outcome.HELPED, True), (1.4, Outcome.UNKNOWN, False)]
+)
+def test_where_windows_overlap_their_order_decides_once_the_trial_is_over(
+    dip: float, outcome: Outcome, gain: bool
+) -> None:
+    windows = [1.97, dip, 1.97, 1.97] * 5
+    docket, verdict = trial(SHRINK, UNSTEADY, windows)
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (outcome, gain)
+    assert (verdict.gain_ratio is not None) == gain
+    reached_at_ns = 15 * S
+    assert PATIENCE_NS <= verdict.at_ns - reached_at_ns < PATIENCE_NS + 5 * S
+    assert docket.trials == ()
+
+
+def test_an_open_trial_ends_with_the_window_that_takes_the_gain_away() -> None:
+    _, verdict = trial(SHRINK, UNSTEADY, [1.97, 1.98])
+    assert verdict is None
+    _, verdict = trial(SHRINK, UNSTEADY, [1.97, 1.98, 0.1])
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (Outcome.NEUTRAL, False)
+
+
+def test_an_unclear_gain_of_one_is_not_waited_for_while_another_seems_to_lose() -> None:
+    move = Move(
+        resizes=(
+            Resize(uuid="u", from_vcpus=4, to_vcpus=2),
+            Resize(uuid="neighbour", from_vcpus=4, to_vcpus=2),
+        ),
+        reason="fits",
+    )
+    docket = Docket()
+    for at_s, rate, steady in ((0, 1.57, 2.0), (5, 1.55, 2.4), (10, 0.02, 1.9)):
+        both = (seen(at_s, at_s + 5, rate, 4), seen(at_s, at_s + 5, steady, 4, "neighbour"))
+        docket, _ = hear(docket, at_s + 5, *both)
+    docket = reached(opened(docket, "d", move), "d", 15 * S)
+    verdicts: tuple[Verdict, ...] = ()
+    for at_s in (17, 22):
+        both = (seen(at_s, at_s + 5, 1.97, 2), seen(at_s, at_s + 5, 1.9, 2, "neighbour"))
+        docket, verdicts = hear(docket, at_s + 5, *both)
+    assert [(verdict.outcome, verdict.kept) for verdict in verdicts] == [(Outcome.NEUTRAL, False)]
+
+
+def test_giving_back_is_judged_at_the_first_look_however_unsteady_progress_is() -> None:
+    _, verdict = trial(GROW, [1.0, 0.2], [1.1, 1.0])
+    assert verdict is not None
+    assert (verdict.outcome, verdict.kept) == (Outcome.NEUTRAL, True)
 
 
 def test_windows_that_began_before_the_guest_settled_do_not_count() -> None:
