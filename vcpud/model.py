@@ -110,6 +110,7 @@ class DomainSample:
         weight_adjustable: Setting the weight changes its share: a domain that is shrunk where weight
             counts per vCPU can be made up for it.
         quota_pcpus_per_vcpu: KVM's `vcpu_quota / vcpu_period`, None when unlimited.
+        cap_pcpus: Ceiling of the domain as a whole (KVM's `global_quota`, Xen's cap), None when unlimited.
         online: Guest CPUs that are online, None when nobody can tell.
         online_taken_at_ns: When `online` was read; None also while a command is, or may still be,
             under way that makes it untrue.
@@ -142,6 +143,7 @@ class DomainSample:
     share_unit: ShareUnit = ShareUnit.UNKNOWN
     weight_adjustable: bool = False
     quota_pcpus_per_vcpu: float | None = None
+    cap_pcpus: float | None = None
     online: frozenset[int] | None = None
     online_taken_at_ns: int | None = None
     unpluggable: frozenset[int] = frozenset()

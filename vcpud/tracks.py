@@ -259,9 +259,14 @@ def _perf(sample: DomainSample) -> tuple[int, int] | None:
 
 
 def _claim(track: Track) -> Claim:
-    most = float(track.most_vcpus)
+    """Never more than its owner's ceiling, behind which what is held back looks like a wait."""
+    sample, most = track.sample, float(track.most_vcpus)
+    if sample.quota_pcpus_per_vcpu is not None:
+        most *= min(sample.quota_pcpus_per_vcpu, 1.0)
+    if sample.cap_pcpus is not None:
+        most = min(most, sample.cap_pcpus)
     wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, track.heard.queued_tasks, most)
-    return track.sample.uuid, float(track.weight), wanted, most
+    return sample.uuid, float(track.weight), wanted, most
 
 
 def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:

@@ -222,6 +222,7 @@ class Book:
             max_vcpus=len(vcpus),
             pool=POOL,
             weight=self._kernel.domain.weight,
+            cap_pcpus=self._kernel.domain.cap_pcpus,
             share_unit=ShareUnit.DOMAIN if self._by_domain else ShareUnit.VCPU,
             weight_adjustable=True,
             online=self._online if knows_online else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.xml import Description, UnreadableError, parse_description
@@ -26,6 +26,20 @@ DEFAULT_WEIGHT: Final = 1024
 DESCRIBED_AT_ONCE: Final = 64
 
 
+class Scheduling(NamedTuple):
+    """What a host's scheduler gives a domain.
+
+    Attributes:
+        weight: `cpu_shares`.
+        quota_pcpus_per_vcpu: The ceiling of each vCPU, None when unlimited.
+        cap_pcpus: The ceiling of the domain as a whole, None when unlimited.
+    """
+
+    weight: int = DEFAULT_WEIGHT
+    quota_pcpus_per_vcpu: float | None = None
+    cap_pcpus: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What changes rarely about one run of a domain.
@@ -35,8 +49,7 @@ class Facts:
         name: For people.
         description: Its XML read, None where that cannot be understood.
         error: Why not.
-        weight: `cpu_shares`.
-        quota_pcpus_per_vcpu: None when unlimited.
+        scheduling: What the scheduler gives it.
         process: Its QEMU, None when it cannot be found.
         share_unit: What weights count for it.
         taken_at_ns: When this was asked.
@@ -46,8 +59,7 @@ class Facts:
     name: str
     description: Description | None
     error: str | None
-    weight: int
-    quota_pcpus_per_vcpu: float | None
+    scheduling: Scheduling
     process: Process | None
     share_unit: ShareUnit
     taken_at_ns: int
@@ -135,7 +147,6 @@ class Describer:
 
     def _facts(self, link: Link, row: Row, pid: int | None) -> Facts:
         description, error = self._read_xml(row.uuid, link.xml(row.uuid))
-        weight, quota = _scheduling(link, row.uuid, description)
         if description is not None:
             self._kvm[row.uuid] = description.kvm
         return Facts(
@@ -143,8 +154,7 @@ class Describer:
             name=link.name(row.uuid),
             description=description,
             error=error,
-            weight=weight,
-            quota_pcpus_per_vcpu=quota,
+            scheduling=_scheduling(link, row.uuid, description),
             process=None if pid is None else self._proc.process(pid),
             share_unit=ShareUnit.UNKNOWN if pid is None else self._proc.share_unit(pid),
             taken_at_ns=self._now_ns(),
@@ -162,19 +172,32 @@ class Describer:
         return description, None
 
 
-def _scheduling(
-    link: Link, uuid: Uuid, description: Description | None
-) -> tuple[int, float | None]:
-    """Weight and quota: what the scheduler really has, else what the XML says."""
+def _scheduling(link: Link, uuid: Uuid, description: Description | None) -> Scheduling:
+    """What the scheduler really has, else what the XML says."""
     try:
         found = link.scheduler(uuid)
     except CallFailed as failure:
         if failure.meaning is Meaning.LOST:
             raise
         found = {}  # no cgroups here
-    shares, quota, period = (found.get(k) for k in ("cpu_shares", "vcpu_quota", "vcpu_period"))
-    said = description.shares if description is not None else None
-    weight = shares if type(shares) is int and shares > 0 else said or DEFAULT_WEIGHT
-    if type(quota) is int and type(period) is int:
-        return weight, quota / period if quota > 0 and period > 0 else None
-    return weight, description.quota_pcpus_per_vcpu if description is not None else None
+    said = Scheduling()
+    if description is not None:
+        said = Scheduling(
+            description.shares or DEFAULT_WEIGHT,
+            description.quota_pcpus_per_vcpu,
+            description.cap_pcpus,
+        )
+    shares = found.get("cpu_shares")
+    return Scheduling(
+        shares if type(shares) is int and shares > 0 else said.weight,
+        _ceiling(found, "vcpu", said.quota_pcpus_per_vcpu),
+        _ceiling(found, "global", said.cap_pcpus),
+    )
+
+
+def _ceiling(found: dict[str, Any], whose: str, said: float | None) -> float | None:
+    """pCPUs by quota and period; a quota that is not positive is none."""
+    quota, period = found.get(f"{whose}_quota"), found.get(f"{whose}_period")
+    if type(quota) is not int or type(period) is not int:
+        return said
+    return quota / period if quota > 0 and period > 0 else None

@@ -74,6 +74,7 @@ class Description:
         realtime: Some vCPU has a real-time scheduling class.
         shares: `<cputune><shares>`, None when not set.
         quota_pcpus_per_vcpu: `<quota>` over `<period>`, None when unlimited.
+        cap_pcpus: `<global_quota>` over `<global_period>`, None when unlimited.
         wishes: What vcpud's own metadata element asks for, None when there is none.
         wishes_error: Why that element cannot be followed.
         note: What a vcpud, here or elsewhere, has written down that it owes the domain.
@@ -90,6 +91,7 @@ class Description:
     realtime: bool
     shares: int | None
     quota_pcpus_per_vcpu: float | None
+    cap_pcpus: float | None = None
     wishes: Wishes | None
     wishes_error: str | None
     note: Note | None = None
@@ -120,7 +122,8 @@ def parse_description(text: str) -> Description:
             sched.get("scheduler") in _REALTIME for sched in root.iterfind("cputune/vcpusched")
         ),
         shares=_positive(root.findtext("cputune/shares")),
-        quota_pcpus_per_vcpu=_quota(root),
+        quota_pcpus_per_vcpu=_quota(root, ""),
+        cap_pcpus=_quota(root, "global_"),
         wishes=wishes,
         wishes_error=wishes_error,
         note=_note(root),
@@ -259,9 +262,9 @@ def _agent(root: ET.Element) -> AgentPort:
     return AgentPort.ABSENT
 
 
-def _quota(root: ET.Element) -> float | None:
-    quota = _positive(root.findtext("cputune/quota"))
-    period = _positive(root.findtext("cputune/period"))
+def _quota(root: ET.Element, whose: str) -> float | None:
+    quota = _positive(root.findtext(f"cputune/{whose}quota"))
+    period = _positive(root.findtext(f"cputune/{whose}period"))
     return quota / period if quota is not None and period is not None else None
 
 

@@ -70,6 +70,7 @@ class Guest:
     refuses: frozenset[int] = frozenset()
     unplug_error: CallFailed | None = None
     weight: int = 1024
+    global_quota: int = -1
     run_ns: int = 1_000_000_000
     commands: list[str] = field(default_factory=list)
     note: str = ""
@@ -252,7 +253,14 @@ class StandInLink:
         return self._guest(uuid).xml()
 
     def scheduler(self, uuid: str) -> dict[str, Any]:
-        return {"cpu_shares": self._guest(uuid).weight, "vcpu_quota": -1, "vcpu_period": 100_000}
+        guest = self._guest(uuid)
+        return {
+            "cpu_shares": guest.weight,
+            "vcpu_quota": -1,
+            "vcpu_period": 100_000,
+            "global_quota": guest.global_quota,
+            "global_period": 100_000,
+        }
 
     def control(self, uuid: str) -> ControlState:
         self._guest(uuid)

@@ -26,6 +26,13 @@ def test_a_sample_has_every_running_domain_in_a_fixed_order(rig: Make) -> None:
     assert [(pool.name, pool.pcpus) for pool in sample.pools] == [("host", 2)]
 
 
+def test_a_sample_has_the_ceilings_that_the_scheduler_holds_a_domain_to(rig: Make) -> None:
+    free = only(rig(Guest("a")).hypervisor.sample())
+    capped = only(rig(Guest("a", global_quota=150_000)).hypervisor.sample())
+    assert (free.cap_pcpus, free.quota_pcpus_per_vcpu) == (None, None)
+    assert (capped.cap_pcpus, capped.quota_pcpus_per_vcpu) == (1.5, None)
+
+
 def test_a_paused_domain_that_has_not_moved_is_the_same_object_again(rig: Make) -> None:
     one = rig(Guest("a", state=3), writable=False)
     first = only(one.hypervisor.sample())

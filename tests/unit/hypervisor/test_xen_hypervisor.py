@@ -78,7 +78,7 @@ def carry_out(one: XenRig, change: Change) -> HostEvent:
 
 
 def test_a_sample_has_every_domain_but_dom0_with_what_only_xen_knows(rig: Make) -> None:
-    one = rig(XenGuest("a", number=3, weight=300), scheduler="credit2")
+    one = rig(XenGuest("a", number=3, weight=300, cap=150), scheduler="credit2")
     sample = one.hypervisor.sample()
     (domain,) = sample.domains
     assert (domain.uuid, domain.name, domain.incarnation) == ("a", "n-a", "3")
@@ -88,6 +88,7 @@ def test_a_sample_has_every_domain_but_dom0_with_what_only_xen_knows(rig: Make) 
         ShareUnit.VCPU,
         True,
     )
+    assert domain.cap_pcpus == 1.5
     assert domain.method is Method.XENSTORE
     assert [(pool.name, pool.pcpus) for pool in sample.pools] == [("host", 4)]
     assert sample.busy_ns == sum(one.world.guests["a"].run_ns) + one.world.dom0_ns

@@ -66,6 +66,13 @@ def test_an_unlimited_quota_is_none() -> None:
     assert parse_description(domain(tune)).quota_pcpus_per_vcpu is None
 
 
+def test_the_ceiling_of_the_whole_domain_is_read_apart_from_that_of_each_vcpu() -> None:
+    tune = """<cputune><global_period>100000</global_period><global_quota>150000</global_quota>
+        </cputune>"""
+    found = parse_description(domain(tune))
+    assert (found.cap_pcpus, found.quota_pcpus_per_vcpu) == (1.5, None)
+
+
 @pytest.mark.parametrize(
     ("state", "port"),
     [("state='connected'", AgentPort.CONNECTED), ("", AgentPort.DISCONNECTED)],

@@ -96,6 +96,29 @@ def test_the_last_delay_is_that_of_the_last_window_alone(
     assert demand.domains[0].last_delay_pcpus == expected  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "entitled"),
+    [
+        ({}, (1.0, 1.0)),
+        ({"cap_pcpus": 0.5}, (0.5, 1.5)),
+        ({"quota_pcpus_per_vcpu": 0.25}, (0.5, 1.5)),
+        ({"cap_pcpus": 5.0, "quota_pcpus_per_vcpu": 2.0}, (1.0, 1.0)),
+    ],
+)
+def test_what_a_ceiling_holds_back_is_left_to_others(
+    ceiling: dict[str, float], entitled: tuple[float, float]
+) -> None:
+    def at(second: float) -> HostSample:
+        return host(
+            second,
+            domain(second, second * 0.5, second * 1.5, uuid="held", **ceiling),
+            domain(second, second * 1.5, second * 0.5, uuid="free"),
+        )
+
+    _, demand = fold(at(0), at(1))
+    assert tuple(d.entitled_pcpus for d in demand.domains) == entitled  # type: ignore[attr-defined]
+
+
 def test_what_is_not_reported_is_none_and_never_zero() -> None:
     _, demand = fold(host(0, domain(0, 0, None)), host(1, domain(1, 0.5, None)))
     only = demand.domains[0]  # type: ignore[attr-defined]

@@ -145,9 +145,8 @@ class XenHypervisor(LibvirtHost[XenBook]):
         if isinstance(change, SetLive):
             self._roll.doubt(book.number)
         elif isinstance(change, SetWeight) and outcome.reason is None:
-            book.facts = dataclasses.replace(
-                book.facts, weight=change.weight
-            )  # as it was read back
+            read_back = book.facts.scheduling._replace(weight=change.weight)
+            book.facts = dataclasses.replace(book.facts, scheduling=read_back)
         self._poller.forget(book.uuid)
 
     def _remarks(self) -> tuple[str, ...]:

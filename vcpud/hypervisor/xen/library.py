@@ -95,7 +95,8 @@ class XenLink(LibvirtLink):
         weight, cap = found.get("weight"), found.get("cap")
         weighing = Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap))
         self._roll.weighed(uuid, int(domain.ID()), weighing)
-        return {} if weight is None else {"cpu_shares": weight}
+        told = {"cpu_shares": weight, "global_quota": cap, "global_period": _PERCENT}
+        return {key: value for key, value in told.items() if value is not None}
 
     def control(self, uuid: Uuid) -> ControlState:
         self._domain(uuid)
