@@ -236,6 +236,8 @@ class Doctor:
         if pid is None and host.driver == "QEMU":
             why = "its QEMU cannot be found in /proc (hidepid, or another host)"
             self._missed(name, "its process", why)
+        if pid is not None and description is not None:
+            description = description.placed(self._files.affinities(pid))
         guest = None
         if description is not None and description.agent is AgentPort.CONNECTED:
             wanted = asked or terms.mode is Mode.ENFORCE or terms.guest_signals

@@ -149,6 +149,8 @@ class Describer:
         description, error = self._read_xml(row.uuid, link.xml(row.uuid))
         if description is not None:
             self._kvm[row.uuid] = description.kvm
+            if pid is not None:
+                description = description.placed(self._proc.affinities(pid))
         return Facts(
             number=row.number,
             name=link.name(row.uuid),

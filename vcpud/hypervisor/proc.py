@@ -23,6 +23,8 @@ _DOMAIN_SCOPE: Final = re.compile(r"machine-qemu.*\.scope|qemu-\d+-.+|.+\.libvir
 _IDLE_FIELDS: Final = frozenset({3, 4})
 _GUEST_FIELDS: Final = frozenset({8, 9})
 _CMDLINE_LIMIT: Final = 256 * 1024
+_VCPU_THREAD: Final = re.compile(r"CPU (\d{1,5})/(?:KVM|TCG)")
+_ALLOWED: Final = re.compile(r"^Cpus_allowed_list:\s*(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,23 @@ class ProcFiles:
         started_ns = start_ticks * (NS_PER_S // self._ticks_per_s)
         age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - started_ns
         return Process(pid=pid, start_ticks=start_ticks, age_ns=max(0, age_ns))
+
+    def affinities(self, pid: int) -> tuple[frozenset[int], ...]:
+        """The pCPUs that each vCPU of a QEMU may use, whoever has said so; none if one is hidden.
+
+        A domain's description knows nothing of a slice's cpuset, of numad's advice or of `taskset`.
+        """
+        tasks = self._proc / str(pid) / "task"
+        found: dict[int, frozenset[int]] = {}
+        try:
+            for name in os.listdir(tasks):  # noqa: PTH208  names only
+                thread = _VCPU_THREAD.fullmatch((_text(tasks / name / "comm") or "").strip())
+                if thread is not None:
+                    allowed = _ALLOWED.search(_text(tasks / name / "status") or "")
+                    found[int(thread[1])] = parse_cpuset(allowed[1] if allowed else "")
+        except (OSError, ValueError):
+            return ()
+        return tuple(found[index] for index in sorted(found))
 
     def share_unit(self, pid: int) -> ShareUnit:
         """What the host scheduler's weights count for this QEMU.

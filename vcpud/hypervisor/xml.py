@@ -8,7 +8,7 @@ References: libvirt docs/formatdomain.rst.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -96,6 +96,12 @@ class Description:
     wishes_error: str | None
     note: Note | None = None
     os_type: str = ""
+
+    def placed(self, affinities: tuple[frozenset[int], ...]) -> Description:
+        """Where its vCPUs really may run; the description stands where that is not said of each."""
+        if len(affinities) != len(self.affinities):
+            return self
+        return replace(self, affinities=affinities)
 
 
 def parse_description(text: str) -> Description:

@@ -10,6 +10,7 @@ from vcpud.errors import ConfigError
 from vcpud.hypervisor.options import LibvirtOptions, read_options
 from vcpud.hypervisor.pools import divide
 from vcpud.hypervisor.proc import ProcFiles
+from vcpud.hypervisor.xml import parse_description
 from vcpud.model import ShareUnit, Trouble
 from vcpud.units import NS_PER_S
 
@@ -99,6 +100,38 @@ def test_the_start_of_a_process_is_read_whatever_its_name_holds(tmp_path: Path) 
     assert found is not None
     assert found.start_ticks == 1234
     assert process(tmp_path, cgroup="0::/\n").process(44) is None
+
+
+def threads(root: Path, **allowed: str | None) -> None:
+    """Of process 42, by name and the CPUs it may use; None where its status cannot be read."""
+    for number, (name, listed) in enumerate(allowed.items(), 100):
+        task = root / f"proc/42/task/{number}"
+        write(task / "comm", name.replace("_", "/").replace("CPU", "CPU ") + "\n")
+        if listed is not None:
+            write(task / "status", f"Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t{listed}\n")
+
+
+def test_where_vcpus_may_run_is_asked_of_the_kernel_by_their_number(tmp_path: Path) -> None:
+    files = process(tmp_path, cgroup="0::/\n")
+    threads(tmp_path, CPU10_KVM="4-5", qemu="0-7", CPU2_KVM="0,2")
+    assert files.affinities(42) == (cpus(0, 2), cpus(4, 5))
+
+
+@pytest.mark.parametrize("hidden", [None, "all"])
+def test_where_one_vcpu_is_hidden_nothing_is_said_of_any(
+    tmp_path: Path, hidden: str | None
+) -> None:
+    files = process(tmp_path, cgroup="0::/\n")
+    threads(tmp_path, CPU0_KVM="0-1", CPU1_KVM=hidden)
+    assert files.affinities(42) == ()
+    assert files.affinities(43) == ()
+
+
+def test_what_the_kernel_says_of_other_vcpus_than_there_are_changes_no_description() -> None:
+    text = "<domain type='kvm'><name>n</name><vcpu cpuset='0-3'>2</vcpu></domain>"
+    said = parse_description(text)
+    assert said.placed((cpus(0), cpus(1))).affinities == (cpus(0), cpus(1))
+    assert said.placed(()).affinities == said.placed((cpus(0),)).affinities == said.affinities
 
 
 def test_a_cgroup_of_its_own_makes_the_domain_the_unit(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from unit.hypervisor.stand_in import Guest
 from unit.hypervisor.watching import Make, kinds, only, refused, until
 from vcpud.hypervisor.link import Happening, RawEvent
@@ -15,6 +17,9 @@ from vcpud.model import (
     Trouble,
 )
 from vcpud.terms import NAMESPACE, TermsBook
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_sample_has_every_running_domain_in_a_fixed_order(rig: Make) -> None:
@@ -31,6 +36,19 @@ def test_a_sample_has_the_ceilings_that_the_scheduler_holds_a_domain_to(rig: Mak
     capped = only(rig(Guest("a", global_quota=150_000)).hypervisor.sample())
     assert (free.cap_pcpus, free.quota_pcpus_per_vcpu) == (None, None)
     assert (capped.cap_pcpus, capped.quota_pcpus_per_vcpu) == (1.5, None)
+
+
+def test_whom_a_slice_confines_is_in_the_pool_that_the_kernel_says(
+    rig: Make, tmp_path: Path
+) -> None:
+    for number in range(4):
+        thread = tmp_path / f"proc/42/task/{100 + number}"
+        thread.mkdir(parents=True)
+        (thread / "comm").write_text(f"CPU {number}/KVM\n")
+        (thread / "status").write_text("Cpus_allowed_list:\t1\n")
+    (tmp_path / "proc/42/cmdline").write_text("qemu\0-name\0guest=a\0-uuid\0a\0-S\0")
+    sample = rig(Guest("a"), Guest("b")).hypervisor.sample()
+    assert [domain.pool for domain in sample.domains] == ["1", "host"]
 
 
 def test_a_paused_domain_that_has_not_moved_is_the_same_object_again(rig: Make) -> None:
