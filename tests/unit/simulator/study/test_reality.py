@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from vcpud.errors import ConfigError
+from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.study import agreement, reality
 from vcpud_simulator.laboratory.study.agreement import judge
-from vcpud_simulator.laboratory.study.reality import Lab, Task, parse, read, tasks
+from vcpud_simulator.laboratory.study.reality import Costs, Lab, Task, parse, read, tasks
+from vcpud_simulator.runner import run
 
 
 def cell(median: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
@@ -167,3 +169,25 @@ def test_every_workload_of_the_lab_can_be_simulated(
     short = replace(scenario, warmup_ns=20_000_000, duration_ns=30_000_000)
     monkeypatch.setattr(reality, "scenario", lambda _: short)
     assert reality.simulate(task) > 0
+
+
+def test_each_guest_at_work_brings_the_main_loop_of_its_emulator() -> None:
+    bench = parse(results()).bench
+    turns = {}
+    for name in ("user_spin_alone", "user_spin_pair"):
+        noise = reality.scenario(Task(name=name, active=4, bench=bench, seed=1)).noise
+        turns[name] = noise.vcpus * NS_PER_S / noise.sleep_ns
+    assert turns == {"user_spin_alone": 800, "user_spin_pair": 1_600}
+
+
+def test_teams_that_spin_are_let_through_where_main_loops_have_the_host_choose_anew() -> None:
+    bench = replace(parse(results()).bench, costs=Costs(grain_ns=34_000, section_ns=1, rounds=1))
+    cell = reality.scenario(Task(name="user_spin_pair", active=4, bench=bench, seed=1))
+    seldom = replace(
+        cell.noise, burst_ns=10 * cell.noise.burst_ns, sleep_ns=10 * cell.noise.sleep_ns
+    )
+    rates = [
+        sum(domain.rate for domain in run(world, hashed=False).domains.values())
+        for world in (cell, replace(cell, noise=seldom))
+    ]
+    assert rates[0] > 1.3 * rates[1]
