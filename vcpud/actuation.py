@@ -1,7 +1,8 @@
 """Making changes: courses are begun step by step through the hypervisor port, and read back.
 
 A step that takes is begun only after the original was written to the ledger. A course is given up
-when its steps fail: only what is read back counts.
+when its steps fail: only what is read back counts. One that gives back is never given up; a domain
+that does not take back what it had is quarantined all the while, so that no more is taken from it.
 """
 
 from __future__ import annotations
@@ -133,8 +134,7 @@ class Actuation:
             if course is not None and event.kind is EventKind.CHANGE_FAILED:
                 if not course.restoring and course.to_vcpus < course.from_vcpus:
                     self._originals.unplug_failed(course.uuid, event.reason)
-                detail = f"{event.reason}: {event.detail}"
-                self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
+                self._fail(course, event.reason, event.detail, now_ns, asked=True)
 
     def read_back(self, sample: HostSample, now_ns: int) -> None:
         """Which courses are reached, which are given up; only what is counts."""
@@ -146,6 +146,8 @@ class Actuation:
             self._agenda.courses[domain.uuid] = course
             standing = steer.standing(course, domain)
             if standing is Standing.ON_ITS_WAY:
+                if course.restoring and course.defied:
+                    self._agenda.resists(course, now_ns)
                 continue
             reached = standing is Standing.REACHED
             self._agenda.finish(domain, now_ns, reached=reached)
@@ -167,9 +169,10 @@ class Actuation:
                 )
             )
             if reached and course.purpose is Purpose.DECIDE:
-                self._agenda.quarantines.pop(domain.uuid, None)
+                self._agenda.quarantines.pop((domain.uuid, course.grows), None)
             elif not reached:
-                self._agenda.quarantine(domain.uuid, now_ns, course.detail)
+                if course.defied:
+                    self._agenda.quarantine(domain.uuid, now_ns, course.detail, grows=course.grows)
                 self.acts.given_up.append(domain.uuid)
 
     # ------------------------------------------------------------------------------- steps
@@ -256,8 +259,15 @@ class Actuation:
             self._agenda.finish(domain, now_ns, reached=False)
             self.acts.dropped.append(course.uuid)
         else:
-            detail = f"{effect.reason}: {effect.detail}"
-            self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail)
+            self._fail(course, effect.reason, effect.detail, now_ns, asked=False)
+
+    def _fail(
+        self, course: Course, reason: Reason | None, detail: str, now_ns: int, *, asked: bool
+    ) -> None:
+        """A step failed, or was refused; what merely had to wait is no failure of the domain's."""
+        held = reason is Reason.JOB or (not asked and reason in _WAITS)
+        detail = f"{reason}: {detail}"
+        self._agenda.courses[course.uuid] = steer.failed(course, now_ns, detail, held=held)
 
 
 def _rung(original: Original, method: Method) -> Method:
@@ -268,6 +278,10 @@ def _rung(original: Original, method: Method) -> Method:
 
 
 _FINAL = frozenset({Reason.DRY_RUN, Reason.LEDGER, Reason.GONE, Reason.OUT_OF_BOUNDS})
+_WAITS = frozenset(
+    {Reason.AGENT_SILENT, Reason.HUNG, Reason.NOT_CONNECTED, Reason.IN_FLIGHT, Reason.JOB}
+)
+"""Refusals that end by themselves: the domain has not been asked, so it has refused nothing."""
 
 
 def _wanted(change: Change, domain: DomainSample) -> int:

@@ -45,12 +45,17 @@ UNPLUG_PENDING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Why a domain is left alone, and until when."""
+    """Why a domain is left alone, and until when.
+
+    Attributes:
+        spell_ns: How long it lasts once the domain has back what it had: until then it does not end.
+    """
 
     phase: Phase
     until_ns: int
     detail: str
     why: Why | None = None
+    spell_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -60,7 +65,8 @@ class Agenda:
     Attributes:
         courses: Domains on their way to a target.
         bars: Pauses, releases and quarantines.
-        quarantines: How often in a row each domain was quarantined.
+        quarantines: How often in a row each domain was quarantined because it could not be
+            shrunk, or (True) grown: that the one works says nothing of the other.
         changed_at_ns: When each domain's last change ended.
         begun_at_ns: When resizes of the last minute were begun.
         touched_at_ns: When a change of each domain was last begun.
@@ -72,7 +78,7 @@ class Agenda:
 
     courses: dict[Uuid, Course] = field(default_factory=dict)
     bars: dict[Uuid, Bar] = field(default_factory=dict)
-    quarantines: dict[Uuid, int] = field(default_factory=dict)
+    quarantines: dict[tuple[Uuid, bool], int] = field(default_factory=dict)
     changed_at_ns: dict[Uuid, int] = field(default_factory=dict)
     begun_at_ns: list[int] = field(default_factory=list)
     touched_at_ns: dict[Uuid, int] = field(default_factory=dict)
@@ -98,27 +104,50 @@ class Agenda:
 
     def finish(self, sample: DomainSample, now_ns: int, *, reached: bool) -> None:
         """A course ended."""
-        course = self.courses.pop(sample.uuid, None)
-        self.changed_at_ns[sample.uuid] = now_ns
+        uuid = sample.uuid
+        course = self.courses.pop(uuid, None)
+        self.changed_at_ns[uuid] = now_ns
         self.watch.ended(course, sample, reached=reached)
+        bar = self.bars.get(uuid)
+        if bar is not None and bar.spell_ns and course is not None and course.restoring:
+            self.bars[uuid] = replace(bar, until_ns=now_ns + bar.spell_ns)
 
-    def quarantine(self, uuid: Uuid, now_ns: int, detail: str) -> None:
-        """Leave a domain alone for a while that doubles each time."""
-        count = self.quarantines.get(uuid, 0)
-        self.quarantines[uuid] = count + 1
-        until_ns = now_ns + min(QUARANTINE_NS << count, QUARANTINE_MAX_NS)
-        bar = Bar(phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FAILED)
+    def quarantine(self, uuid: Uuid, now_ns: int, detail: str, *, grows: bool = False) -> None:
+        """Leave a domain alone for a while that doubles each time.
+
+        Args:
+            uuid: Which domain.
+            now_ns: The instant.
+            detail: What it did not do, for people.
+            grows: It was to be grown, not shrunk.
+        """
+        count = self.quarantines.get((uuid, grows), 0)
+        self.quarantines[uuid, grows] = count + 1
+        spell_ns = min(QUARANTINE_NS << min(count, 8), QUARANTINE_MAX_NS)
+        bar = Bar(
+            phase=Phase.QUARANTINED,
+            until_ns=now_ns + spell_ns,
+            detail=detail,
+            why=Why.FAILED,
+            spell_ns=spell_ns,
+        )
         if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:  # not an operator's own word
             self.bars[uuid] = bar
+
+    def resists(self, course: Course, now_ns: int) -> None:
+        """A domain does not take back what it had: asked again, and left alone otherwise."""
+        if course.uuid not in self.bars:
+            self.quarantine(course.uuid, now_ns, course.detail, grows=True)
 
     def forget(self, uuid: Uuid) -> None:
         """The domain is gone or a new incarnation."""
         bar = self.bars.get(uuid)
         if bar is not None and bar.phase is Phase.QUARANTINED:
             del self.bars[uuid]
+        for grows in (False, True):
+            self.quarantines.pop((uuid, grows), None)
         for notes in (
             self.courses,
-            self.quarantines,
             self.changed_at_ns,
             self.touched_at_ns,
             self.silent_since_ns,
@@ -140,12 +169,18 @@ class Agenda:
         self.bars[uuid] = Bar(phase=Phase.RELEASED, until_ns=end_ns, detail="to an operator")
 
     def resume(self, uuid: Uuid | None, now_ns: int) -> None:
-        """An operator ends pauses, releases and quarantines, of one domain or of all."""
+        """An operator ends pauses, releases and quarantines, of one domain or of all.
+
+        Who did not take back what it had is asked at once, and has as many attempts as before.
+        """
         if uuid is None:
             self.paused_until_ns = None
             self.bars.clear()
         else:
             self.bars.pop(uuid, None)
+        for course in list(self.courses.values()):
+            if course.restoring and uuid in (None, course.uuid):
+                self.courses[course.uuid] = replace(course, failures=0, held=0, not_before_ns=0)
         self.watch.resume(uuid, now_ns)
 
     def look(
@@ -169,7 +204,7 @@ class Agenda:
         self.begun_at_ns = [at_ns for at_ns in self.begun_at_ns if now_ns - at_ns < PACE_NS]
         if self.paused_until_ns is not None and self.paused_until_ns <= now_ns:
             self.paused_until_ns = None
-        for uuid in [uuid for uuid, bar in self.bars.items() if bar.until_ns <= now_ns]:
+        for uuid in [uuid for uuid, bar in self.bars.items() if self._over(uuid, bar, now_ns)]:
             del self.bars[uuid]
         found = []
         silent, expected = self.silent_since_ns, self.watch.expected
@@ -184,6 +219,11 @@ class Agenda:
             elif uuid in originals and uuid not in self.courses:
                 self.watch.found(sample, originals[uuid], self.touched_at_ns.get(uuid))
         return tuple(found)
+
+    def _over(self, uuid: Uuid, bar: Bar, now_ns: int) -> bool:
+        """A quarantine for failures begins to end when the domain has back what it had."""
+        course = self.courses.get(uuid) if bar.spell_ns else None
+        return bar.until_ns <= now_ns and (course is None or not course.restoring)
 
     def _silence(self, sample: DomainSample, now_ns: int) -> None:
         uuid = sample.uuid
@@ -300,6 +340,8 @@ class Agenda:
         if course is not None:
             phase = _PHASE_OF[course.purpose]
             detail = course.detail or course.reason
+            if course.restoring and course.failures and bar is not None and bar.spell_ns:
+                phase, why = Phase.QUARANTINED, bar.why
         elif bar is not None:
             phase, detail, why = bar.phase, bar.detail, bar.why
             until_ns = None if bar.until_ns == FOREVER_NS else bar.until_ns

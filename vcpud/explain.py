@@ -45,6 +45,10 @@ REMEDIES: Mapping[str, str] = {
     "parked": "vCPUs must be given back elsewhere: limits.max_parked_ratio",
 }
 """For each guard, what would have to change before it lets a resize through."""
+_RESISTS = (
+    "its guest must take back what it had; when what it lacks is there, `vcpud resume DOMAIN` has "
+    "it asked at once"
+)
 
 _TOLD = {
     EventKind.REBOOTED: "the guest rebooted: every CPU came back online",
@@ -167,6 +171,7 @@ def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleReco
         (record.policy_error is not None, f"{stays}: the policy failed: {record.policy_error}"),
         (domain["mode"] == Mode.OFF, f"{stays}: it is off ({domain['mode_source']})"),
         (domain["phase"] in _UNDER_WAY, _under_way(domain)),
+        (_resists(domain), f"{stays}: {_left_alone(domain)}"),
         (domain["hold"] is not None, f"{stays}: nothing can be decided on it: {domain['hold']}"),
         (
             bool(blocked),
@@ -175,7 +180,7 @@ def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleReco
         ),
         (
             domain["phase"] in {Phase.PAUSED, Phase.RELEASED, Phase.QUARANTINED},
-            f"{stays}: {domain['phase']}, {domain['detail'] or 'by an operator'}",
+            f"{stays}: {_left_alone(domain)}",
         ),
         (
             domain["mode"] == Mode.OBSERVE and wanted not in (None, active),
@@ -296,6 +301,18 @@ def _under_way(domain: Mapping[str, Any]) -> str:
     return f"It {word} {target} vCPU{'s' * (target != 1)}{detail}"
 
 
+def _left_alone(domain: Mapping[str, Any]) -> str:
+    detail = f"{domain['phase']}, {domain['detail'] or 'by an operator'}"
+    if _resists(domain):
+        detail += f"; it is asked again to take back what it had ({domain['original_vcpus']})"
+    return detail
+
+
+def _resists(domain: Mapping[str, Any]) -> bool:
+    """Whether it is quarantined because it does not take back what it had."""
+    return bool(domain["phase"] == Phase.QUARANTINED and domain["failures"])
+
+
 def _would_change(
     domain: Mapping[str, Any], outlook: Outlook | None, record: CycleRecord
 ) -> list[str]:
@@ -305,7 +322,7 @@ def _would_change(
     if domain["hold"] is not None:
         found.append(REMEDIES["hold"])
     if domain["phase"] in {Phase.PAUSED, Phase.RELEASED, Phase.QUARANTINED}:
-        found.append(REMEDIES["barred"])
+        found.append(_RESISTS if _resists(domain) else REMEDIES["barred"])
     found += [
         f"{block['guard']}: {REMEDIES[block['guard']]}"
         for block in domain["blocked"]

@@ -167,6 +167,8 @@ def _actuator(
 ) -> str | None:
     if s.method is Method.NONE:
         return "nothing here can change its vCPUs"
+    if s.method is Method.AGENT and s.online is None:
+        return "its agent has not told yet which CPUs are online"
     if s.method is Method.GROW_ONLY and r.to_vcpus < r.from_vcpus:
         return "it can grow but not be shrunk"
     if s.method is Method.HOTPLUG and len(range(s.live_vcpus)) - len(s.unpluggable) > r.to_vcpus:

@@ -259,9 +259,12 @@ class SocketInbox:
             if record is None or record.cycle < cycle:
                 return self._closing
             left, pending = _outstanding(record, uuid)
-            phases = {status.phase for status in record.domains if uuid in (None, status.uuid)}
-            moving = Phase.RESTORING in phases or (released and Phase.RELEASED not in phases)
-            present = uuid is None or any(status.uuid == uuid for status in record.domains)
+            asked = [status for status in record.domains if uuid in (None, status.uuid)]
+            phases = {status.phase for status in asked}
+            moving = any(status.restoring for status in asked) or (
+                released and Phase.RELEASED not in phases
+            )
+            present = uuid is None or bool(asked)
             if not present:
                 left, pending = [], []
                 return True

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from vcpud.model import DomainSample, HostEvent, HostSample, Uuid
-    from vcpud.record import ChangeRecord, CycleRecord
+    from vcpud.record import ChangeRecord, CycleRecord, DomainStatus
 
 _LIMIT = 400
 _EVENTS = {
@@ -274,14 +274,14 @@ class LogRecorder:
             before = self._phases.get(status.uuid, Phase.IDLE)
             if before is not status.phase:
                 name = _name(record.sample, status.uuid)
-                self._phase(status.uuid, name, before, status.phase, status.detail)
+                self._phase(status, name, before)
                 self._phases[status.uuid] = status.phase
 
     def _resist(self, record: CycleRecord) -> None:
         """Why a domain cannot be given back what it had, once for each reason: it is tried on and on."""
         kept = {}
         for status in record.domains:
-            if status.phase is not Phase.RESTORING:
+            if not status.restoring:
                 continue
             uuid, said = status.uuid, self._resisting.get(status.uuid, "")
             if status.failures and status.detail != said:
@@ -305,11 +305,11 @@ class LogRecorder:
             troubles = sorted(map(str, gone))
             self._log.info("signal.ok", domain=domain.name, uuid=domain.uuid, troubles=troubles)
 
-    def _phase(
-        self, uuid: Uuid, name: str, before: Phase | None, after: Phase, detail: str
-    ) -> None:
+    def _phase(self, status: DomainStatus, name: str, before: Phase) -> None:
+        uuid, after, detail = status.uuid, status.phase, status.detail
         if after is Phase.QUARANTINED:
-            self._log.warning("domain.quarantined", domain=name, uuid=uuid, detail=detail)
+            more = {} if status.original_vcpus is None else {"owed": status.original_vcpus}
+            self._log.warning("domain.quarantined", domain=name, uuid=uuid, detail=detail, **more)
         elif before is Phase.QUARANTINED:
             self._log.info("domain.recovered", domain=name, uuid=uuid, phase=str(after))
         else:

@@ -121,7 +121,7 @@ class DomainStatus:
         target_vcpus: Active vCPUs on the way to, or as they are.
         original_vcpus: What it had before vcpud first touched it, None while untouched.
         until_ns: When the phase ends by itself (back-off, quarantine, pause), or None.
-        failures: Changes failed in a row.
+        failures: Changes failed in a row, of the course that is under way.
         detail: For people.
         why: What brought it into quarantine, None outside.
     """
@@ -134,6 +134,13 @@ class DomainStatus:
     failures: int = 0
     detail: str = ""
     why: Why | None = None
+
+    @property
+    def restoring(self) -> bool:
+        """What it had is being given back, also to one in quarantine because it does not take it."""
+        return self.phase is Phase.RESTORING or (
+            self.phase is Phase.QUARANTINED and self.failures > 0
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

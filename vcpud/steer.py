@@ -29,7 +29,7 @@ ANSWER_NS = 20 * NS_PER_S
 RETRY_NS = 500 * NS_PER_MS
 RETRY_MAX_NS = 30 * NS_PER_S
 MAX_FAILURES = 3
-"""Failures in a row after which a course is given up and its domain quarantined."""
+"""Failures in a row after which a domain is quarantined, and its course given up if that takes."""
 
 
 class Standing(Enum):
@@ -61,6 +61,7 @@ class Course:
         touched_at_ns: When a change of this domain was last begun, on behalf of this course or of
             one it replaced: nothing read before that says where the domain is.
         failures: Changes that failed in a row.
+        held: How many of them are no failures of the domain's: it was not asked at all.
         not_before_ns: Next attempt.
     """
 
@@ -79,6 +80,7 @@ class Course:
     issued_at_ns: int | None = None
     touched_at_ns: int | None = None
     failures: int = 0
+    held: int = 0
     not_before_ns: int = 0
     detail: str = ""
 
@@ -86,12 +88,21 @@ class Course:
     def restoring(self) -> bool:
         return self.purpose is Purpose.RESTORE
 
+    @property
+    def grows(self) -> bool:
+        return self.to_vcpus > self.from_vcpus
+
+    @property
+    def defied(self) -> bool:
+        """Its domain was asked again and again, and did not do it."""
+        return self.failures - self.held >= MAX_FAILURES
+
 
 def standing(course: Course, sample: DomainSample) -> Standing:
     """Look at what is, not at what was asked."""
     if _there(course, sample) and _balanced(course, sample) and _read_back(course, sample):
         return Standing.REACHED
-    if course.failures >= MAX_FAILURES and not course.restoring:
+    if not course.restoring and (course.defied or course.held >= MAX_FAILURES):
         return Standing.GIVEN_UP
     return Standing.ON_ITS_WAY
 
@@ -124,14 +135,22 @@ def issued(course: Course, now_ns: int) -> Course:
     return replace(course, issued_at_ns=now_ns, touched_at_ns=now_ns)
 
 
-def failed(course: Course, now_ns: int, detail: str) -> Course:
-    """A step was refused or failed: try again later, each time later."""
+def failed(course: Course, now_ns: int, detail: str, *, held: bool = False) -> Course:
+    """A step was refused or failed: try again later, each time later.
+
+    Args:
+        course: Of which course.
+        now_ns: The instant.
+        detail: Why, for people.
+        held: The domain was not asked: that says nothing of what it would have done.
+    """
     failures = course.failures + 1
     pause_ns = min(RETRY_NS << min(failures, 10), RETRY_MAX_NS)
     return replace(
         course,
         issued_at_ns=None,
         failures=failures,
+        held=course.held + held,
         not_before_ns=now_ns + pause_ns,
         detail=detail,
     )
@@ -142,7 +161,7 @@ def checked(course: Course, sample: DomainSample, now_ns: int) -> Course:
     if course.issued_at_ns is None or sample.in_flight is not None:
         return course
     if _read_back(course, sample):
-        return replace(course, issued_at_ns=None, failures=0)
+        return replace(course, issued_at_ns=None, failures=0, held=0)
     if now_ns - course.issued_at_ns > ANSWER_NS:
         return failed(course, now_ns, "no result within the time allowed")
     return course

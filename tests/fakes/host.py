@@ -61,6 +61,7 @@ class FakeDomain:
         refuse: Answer every change so.
         fail: Accept every change, then fail it with this reason.
         fail_unplugs_only: Fail only those that take a device away.
+        fail_gifts_only: Fail only those that give vCPUs: what it once lost it does not take back.
         late_ns: An unplug that fails is carried out so much later all the same, once.
         hung: Accept changes and never finish them; guest readings stop.
         agent: Whether the guest's agent answers.
@@ -88,6 +89,7 @@ class FakeDomain:
     refuse: Reason | None = None
     fail: Reason | None = None
     fail_unplugs_only: bool = False
+    fail_gifts_only: bool = False
     late_ns: int | None = None
     hung: bool = False
     agent: bool = True
@@ -262,7 +264,10 @@ class FakeHost:
         domain.in_flight = None
         failed = domain.fail
         unplugs = isinstance(change, SetLive) and change.count < _live(domain)
-        if failed is None or (domain.fail_unplugs_only and not unplugs):
+        spared = (domain.fail_unplugs_only and not unplugs) or (
+            domain.fail_gifts_only and not _gives(domain, change)
+        )
+        if failed is None or spared:
             failed = None
             _carry_out(domain, change)
         elif unplugs and domain.late_ns is not None:
@@ -407,6 +412,16 @@ def _carry_out(domain: FakeDomain, change: Change) -> None:
             domain.present = None if domain.present is None else change.count
         case SetWeight():
             domain.weight = change.weight
+
+
+def _gives(domain: FakeDomain, change: Change) -> bool:
+    match change:
+        case SetOnline(online=online):
+            return online > domain.online
+        case SetLive(count=count):
+            return count > _live(domain)
+        case SetWeight():
+            return False
 
 
 def _live(domain: FakeDomain) -> int:

@@ -35,6 +35,7 @@ WATCHED_S: Final = 45.0
 XENSTORED_PID: Final = Path("/run/xenstore.pid")
 XENSTORED_STOPPED_S: Final = 40.0
 """Longer than the watchdog of vcpud's unit: a loop that waits for xenstored would be killed."""
+UDEV_RULE: Final = "80-vcpud-xen-cpu.rules"
 _TROUBLES: Final = (
     "vcpu.change.failed",
     "vcpu.change.refused",
@@ -50,21 +51,24 @@ def _words(vcpud: Vcpud, name: str) -> str:
     )
 
 
-def _told(vcpud: Vcpud, name: str, word: str, event: str) -> str:
-    """Wait until vcpud has said this of a domain and named the reason; returns its explanation."""
+def _quarantined(vcpud: Vcpud, name: str, word: str) -> str:
+    """Wait until vcpud has quarantined a domain for this reason; returns its explanation."""
     began_s = time.monotonic()
     while True:
-        said = any(entry.get("domain") == name for entry in vcpud.named([event]))
-        if said and word in _words(vcpud, name):
-            break
+        details = [
+            str(entry.get("detail", ""))
+            for entry in vcpud.named(["domain.quarantined"])
+            if entry.get("domain") == name
+        ]
+        said = next((detail for detail in details if word in detail), None)
+        if said is not None:
+            return said
         require(vcpud.alive, f"vcpud ended: {vcpud.last_words()}")
         require(
             time.monotonic() - began_s < FOUND_OUT_S,
-            f"no {event} of {name} for {word!r}: {_words(vcpud, name) or 'not a word'}",
+            f"{name} not quarantined for {word!r}: {_words(vcpud, name) or 'not a word'}",
         )
         time.sleep(0.5)
-    details = (str(entry.get("detail", "")) for entry in vcpud.named(_TROUBLES))
-    return next((detail for detail in details if word in detail), word)
 
 
 def _locked(stage: XenStage, set_name: str) -> tuple[list[Guest], Vcpud]:
@@ -134,7 +138,7 @@ def request_ignored(stage: XenStage) -> str:
     time.sleep(2.0)
     try:
         guests, vcpud = _locked(stage, "pair")
-        said = _told(vcpud, deaf.name, "did nothing", "domain.quarantined")
+        said = _quarantined(vcpud, deaf.name, "does not follow")
         wait_until_shrunk([willing], vcpud)
         require(full(deaf), f"{deaf.name} lost a CPU: {shown([deaf])}")
     finally:
@@ -144,18 +148,31 @@ def request_ignored(stage: XenStage) -> str:
 
 
 def udev_missing(stage: XenStage) -> str:
-    """A guest that does not bring added CPUs online: said by name, nothing else is done to it, and it stays owed."""
+    """A guest that does not bring added CPUs online: quarantined by name, and it stays owed and is asked on."""
     guests, vcpud = _locked(stage, "no_udev")
     willing, bare = guests
-    wait_until_shrunk([willing], vcpud)
+    wait_until_shrunk([willing, bare], vcpud)
     vcpud.pause()
-    said = _told(vcpud, bare.name, "udev", "vcpu.restore.failed")
+    said = _quarantined(vcpud, bare.name, UDEV_RULE)
+    (domain,) = (one for one in vcpud.status()["domains"] if one["name"] == bare.name)
+    require(domain["phase"] == "quarantined", f"its phase is {domain['phase']}")
+    gauge = vcpud.metrics("vcpud_domain_quarantined", domain=bare.name, reason="failed")
+    require(gauge == [1.0], f"vcpud_domain_quarantined is {gauge}")
+    explained = vcpud.told("explain", bare.name)
+    require(UDEV_RULE in explained, f"not explained: {explained[-600:]}")
+    asked = len(_asked(vcpud, bare.name))
+    wait(lambda: len(_asked(vcpud, bare.name)) > asked, RESTORED_S, f"{bare.name} asked again")
     wait(lambda: full(willing), RESTORED_S, f"{willing.name} given back")
     owed = {entry["name"] for entry in vcpud.status()["outstanding"]}
     require(owed == {bare.name}, f"owed are {sorted(owed)}, not only {bare.name}")
     stage.end_vcpud()
     stage.bench.destroy(bare.name)
     return f"{said}; the other was given back: {shown([willing])}"
+
+
+def _asked(vcpud: Vcpud, name: str) -> list[object]:
+    """What vcpud has asked of a domain so far."""
+    return [entry for entry in vcpud.named(["vcpu.change"]) if entry.get("domain") == name]
 
 
 def refused_above_host(stage: XenStage) -> str:

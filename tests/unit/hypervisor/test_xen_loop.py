@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +11,16 @@ import pytest
 
 from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
 from fakes.xen import XenGuest, XenRig, XenWorld
+from unit.loop.scripted import Wants
 from vcpud.control import ControlLoop
-from vcpud.demand import HostDemand
 from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.xen.change import GUEST_NS
 from vcpud.hypervisor.xen.host import XenHypervisor
 from vcpud.limits import Limits
 from vcpud.model import Original, SetLive, SetWeight
-from vcpud.plan import Move, Plan, Proof, Resize, Verdict
-from vcpud.record import DomainStatus, Phase
-from vcpud.requests import LoopSettings
+from vcpud.record import DomainStatus, Phase, Why
+from vcpud.requests import Asked, LoopSettings, Restore
 from vcpud.units import NS_PER_S
-
-
-class Wants:
-    """A policy that wants these numbers of vCPUs, whatever is seen."""
-
-    def __init__(self, wanted: Mapping[str, int]) -> None:
-        self.wanted = wanted
-
-    def initial(self) -> None:
-        return None
-
-    def decide(
-        self, state: None, demand: HostDemand, verdicts: tuple[Verdict, ...], now_ns: int
-    ) -> tuple[None, Plan]:
-        del verdicts, now_ns
-        return state, Plan(
-            moves=tuple(
-                Move(
-                    resizes=(
-                        Resize(
-                            uuid=domain.uuid,
-                            from_vcpus=domain.active_vcpus,
-                            to_vcpus=self.wanted[domain.uuid],
-                            step_vcpus=4,
-                        ),
-                    ),
-                    reason="as told",
-                    proof=Proof.NONE,
-                )
-                for domain in demand.domains
-                if domain.engaged is None
-                and self.wanted.get(domain.uuid, domain.active_vcpus) != domain.active_vcpus
-            )
-        )
 
 
 class Host:
@@ -67,6 +32,7 @@ class Host:
         self.clock = SimulatedClock(start_ns=world.at_ns)
         self.policy = Wants({})
         self.ledger = MemoryLedger()
+        self.inbox = ListInbox()
         self.recorder = ListRecorder()
         self.loop = self.new_loop()
 
@@ -76,7 +42,7 @@ class Host:
             clock=self,
             hypervisor=self.rig.hypervisor,
             ledger=self.ledger,
-            inbox=ListInbox(),
+            inbox=self.inbox,
             recorder=self.recorder,
             settings=LoopSettings(
                 period_ns=NS_PER_S, policy=self.policy, policy_name="wants", limits=Limits()
@@ -233,22 +199,36 @@ def test_a_guest_that_ignores_the_request_is_left_alone_with_the_reason(host: Ma
     assert {original.uuid for original in one.ledger.outstanding()} == {"b"}
 
 
-def test_a_guest_without_the_udev_rule_is_left_alone_with_the_reason(host: Make) -> None:
+@pytest.mark.parametrize("asked_by", ["policy", "restore"])
+def test_a_guest_without_the_udev_rule_is_quarantined_and_still_asked(
+    host: Make, asked_by: str
+) -> None:
     guest, other = pair()
     one = host(guest, other)
-    one.policy.wanted = {"a": 2}
+    one.policy.wanted = {"a": 3}
     one.cycles(8)
+    assert guest.online == {0, 1, 2}
     guest.udev = False
-    one.policy.wanted = {"a": 4}
+    if asked_by == "policy":
+        one.policy.wanted = {"a": 4}
+    else:
+        one.inbox.pending.append(Restore(asked=Asked(uid=0, at_ns=0), uuid="a"))
+    one.cycles(90)
+    one.policy.wanted = {"a": 1}
     one.cycles(60)
     status = one.status("a")
-    assert status.phase in (Phase.QUARANTINED, Phase.RESTORING)
+    assert (status.phase, status.why) == (Phase.QUARANTINED, Why.FAILED)
     assert "udev rule" in status.detail
+    assert "80-vcpud-xen-cpu.rules into its /etc/udev/rules.d" in status.detail
+    assert guest.online == {0, 1, 2}, "no more is taken"
     assert [original.uuid for original in one.ledger.outstanding()] == ["a"], "it stays owed"
+    asked = len(guest.requests)
+    one.cycles(60)
+    assert len(guest.requests) > asked, "and is asked again"
     guest.udev = True
-    one.cycles(90)
-    assert len(guest.online) == 4
-    assert guest.weight == 256
+    one.cycles(45)
+    assert (len(guest.online), guest.weight) == (4, 256)
+    assert one.ledger.outstanding() == ()
 
 
 def test_what_a_killed_vcpud_had_asked_for_and_not_seen_is_given_back(host: Make) -> None:

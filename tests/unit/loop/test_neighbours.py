@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -352,14 +353,14 @@ def test_each_quarantine_for_failures_is_longer_than_the_one_before() -> None:
     first, second = lock_pair()
     first.fail = Reason.FAILED
     rig = Rig(first, second)
-    ends: list[int] = []
+    left_s: list[int] = []
     for _ in range(400):
         rig.cycles(1)
         bar = rig.loop._agenda.bars.get(first.uuid)
-        if bar is not None and bar.until_ns not in ends:
-            assert not ends or bar.until_ns - rig.clock.now_ns() > 100 * NS_PER_S
-            ends.append(bar.until_ns)
-    assert len(ends) > 1
+        if bar is not None and rig.phase(first) is Phase.QUARANTINED:
+            left_s.append((bar.until_ns - rig.clock.now_ns()) // NS_PER_S)
+    begun = [now for before, now in pairwise([0, *left_s]) if now > before]
+    assert begun == [60, 120, 240]
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -263,3 +263,23 @@ def test_a_recorder_that_raises_harms_nobody_and_is_named_once() -> None:
         both.record(replace(stage.records[0], cycle=cycle))
     assert heard == [7, 8]
     assert [line["recorder"] for line in stage.lines("recorder.failed")] == ["Broken"]
+
+
+def test_the_quarantine_of_who_does_not_take_back_what_it_had_is_said_once_with_what_it_is_owed() -> (
+    None
+):
+    stage = Stage()
+    stage.play(12)
+    stage.db.fail, stage.db.fail_gifts_only = Reason.FAILED, True
+    stage.inbox.pending.append(Pause(asked=Asked(uid=0, at_ns=0), restore=True))
+    stage.play(120)
+    (said,) = stage.lines("domain.quarantined", "warning")
+    assert (said["domain"], said["owed"]) == ("db", 4)
+    assert said["detail"].startswith("failed")
+    assert len(stage.lines("vcpu.restore.failed")) == 1
+    assert not stage.lines("domain.recovered")
+    stage.db.fail = None
+    stage.play(120)
+    assert len(stage.db.online) == 4
+    (over,) = stage.lines("domain.recovered")
+    assert over["domain"] == "db"

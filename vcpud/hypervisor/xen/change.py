@@ -37,7 +37,7 @@ STILL_NS: Final = 3 * NS_PER_S
 
 UDEV_MISSING: Final = (
     "the request was accepted and the guest did nothing: it lacks the udev rule that brings added "
-    "CPUs online (/usr/share/vcpud/guest/80-vcpud-xen-cpu.rules)"
+    "CPUs online: put /usr/share/vcpud/guest/80-vcpud-xen-cpu.rules into its /etc/udev/rules.d"
 )
 IGNORED: Final = (
     "the request was accepted and the guest did nothing: its kernel does not follow xenstore's CPU "
