@@ -237,7 +237,7 @@ class Doctor:
             why = "its QEMU cannot be found in /proc (hidepid, or another host)"
             self._missed(name, "its process", why)
         if pid is not None and description is not None:
-            description = description.placed(self._files.affinities(pid))
+            description = description.within(self._files.cpusets(pid))
         guest = None
         if description is not None and description.agent is AgentPort.CONNECTED:
             wanted = asked or terms.mode is Mode.ENFORCE or terms.guest_signals

@@ -150,7 +150,7 @@ class Describer:
         if description is not None:
             self._kvm[row.uuid] = description.kvm
             if pid is not None:
-                description = description.placed(self._proc.affinities(pid))
+                description = description.within(self._proc.cpusets(pid))
         return Facts(
             number=row.number,
             name=link.name(row.uuid),

@@ -24,7 +24,6 @@ _IDLE_FIELDS: Final = frozenset({3, 4})
 _GUEST_FIELDS: Final = frozenset({8, 9})
 _CMDLINE_LIMIT: Final = 256 * 1024
 _VCPU_THREAD: Final = re.compile(r"CPU (\d{1,5})/(?:KVM|TCG)")
-_ALLOWED: Final = re.compile(r"^Cpus_allowed_list:\s*(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +118,10 @@ class ProcFiles:
         age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - started_ns
         return Process(pid=pid, start_ticks=start_ticks, age_ns=max(0, age_ns))
 
-    def affinities(self, pid: int) -> tuple[frozenset[int], ...]:
-        """The pCPUs that each vCPU of a QEMU may use, whoever has said so; none if one is hidden.
+    def cpusets(self, pid: int) -> tuple[frozenset[int], ...]:
+        """The pCPUs that each vCPU of a QEMU has by its cgroup; none where one cannot be told.
 
-        A domain's description knows nothing of a slice's cpuset, of numad's advice or of `taskset`.
+        A domain's description knows nothing of what a slice above it may use, nor of numad's advice.
         """
         tasks = self._proc / str(pid) / "task"
         found: dict[int, frozenset[int]] = {}
@@ -130,11 +129,22 @@ class ProcFiles:
             for name in os.listdir(tasks):  # noqa: PTH208  names only
                 thread = _VCPU_THREAD.fullmatch((_text(tasks / name / "comm") or "").strip())
                 if thread is not None:
-                    allowed = _ALLOWED.search(_text(tasks / name / "status") or "")
-                    found[int(thread[1])] = parse_cpuset(allowed[1] if allowed else "")
+                    found[int(thread[1])] = parse_cpuset(self._cpuset(tasks / name) or "")
         except (OSError, ValueError):
             return ()
         return tuple(found[index] for index in sorted(found))
+
+    def _cpuset(self, task: Path) -> str | None:
+        """What is effective in the nearest cgroup that has the controller."""
+        mounted = self._sys / "fs/cgroup"
+        groups = _cgroups(task)
+        if "cpuset" in groups:
+            return _text(mounted / "cpuset" / groups["cpuset"] / "cpuset.effective_cpus")
+        unified = groups.get("", Path())
+        places = (
+            mounted / place / "cpuset.cpus.effective" for place in (unified, *unified.parents)
+        )
+        return next(filter(None, map(_text, places)), None)
 
     def share_unit(self, pid: int) -> ShareUnit:
         """What the host scheduler's weights count for this QEMU.
@@ -159,17 +169,10 @@ class ProcFiles:
 
     def _cpu_cgroup(self, pid: int) -> Path | None:
         """The cgroup whose cpu weight holds for the process, relative to the root of cgroups."""
-        text = _text(self._proc / str(pid) / "cgroup")
-        if text is None:
-            return None
-        unified = None
-        for line in text.splitlines():
-            _, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            if "cpu" in controllers.split(","):
-                return Path(path.strip("/"))
-            if not controllers:
-                unified = Path(path.strip("/"))
+        groups = _cgroups(self._proc / str(pid))
+        if "cpu" in groups:
+            return groups["cpu"]
+        unified = groups.get("")
         if unified is None:
             return None
         mounted = self._sys / "fs/cgroup"
@@ -184,6 +187,16 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+
+
+def _cgroups(task: Path) -> dict[str, Path]:
+    """A task's cgroup by controller, relative to the root; that of version 2 has no name."""
+    found: dict[str, Path] = {}
+    for line in (_text(task / "cgroup") or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        found |= dict.fromkeys(controllers.split(","), Path(path.strip("/")))
+    return found
 
 
 def _arguments(path: Path) -> list[str]:

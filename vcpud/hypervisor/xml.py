@@ -97,11 +97,17 @@ class Description:
     note: Note | None = None
     os_type: str = ""
 
-    def placed(self, affinities: tuple[frozenset[int], ...]) -> Description:
-        """Where its vCPUs really may run; the description stands where that is not said of each."""
-        if len(affinities) != len(self.affinities):
+    def within(self, cpusets: tuple[frozenset[int], ...]) -> Description:
+        """What the cgroups of its vCPUs leave of its affinities, where that is told of each."""
+        if len(cpusets) != len(self.affinities):
             return self
-        return replace(self, affinities=affinities)
+        pairs = zip(self.affinities, cpusets, strict=True)
+        return replace(
+            self,
+            affinities=tuple(
+                cpuset if said is None else said & cpuset or said for said, cpuset in pairs
+            ),
+        )
 
 
 def parse_description(text: str) -> Description:

@@ -102,36 +102,55 @@ def test_the_start_of_a_process_is_read_whatever_its_name_holds(tmp_path: Path) 
     assert process(tmp_path, cgroup="0::/\n").process(44) is None
 
 
-def threads(root: Path, **allowed: str | None) -> None:
-    """Of process 42, by name and the CPUs it may use; None where its status cannot be read."""
-    for number, (name, listed) in enumerate(allowed.items(), 100):
-        task = root / f"proc/42/task/{number}"
-        write(task / "comm", name.replace("_", "/").replace("CPU", "CPU ") + "\n")
-        if listed is not None:
-            write(task / "status", f"Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t{listed}\n")
+SCOPE = "machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 
 
-def test_where_vcpus_may_run_is_asked_of_the_kernel_by_their_number(tmp_path: Path) -> None:
-    files = process(tmp_path, cgroup="0::/\n")
-    threads(tmp_path, CPU10_KVM="4-5", qemu="0-7", CPU2_KVM="0,2")
-    assert files.affinities(42) == (cpus(0, 2), cpus(4, 5))
+def vcpus(root: Path, *cgroups: str, first: int = 0) -> ProcFiles:
+    """The threads of process 42: an emulator, and a vCPU in each of these cgroups."""
+    files = process(root, cgroup=f"0::/{SCOPE}/libvirt/emulator\n")
+    write(root / "proc/42/task/42/comm", "qemu-system-x86\n")
+    for number, cgroup in enumerate(cgroups, first):
+        write(root / f"proc/42/task/{100 - number}/comm", f"CPU {number}/KVM\n")
+        write(root / f"proc/42/task/{100 - number}/cgroup", cgroup)
+    return files
 
 
-@pytest.mark.parametrize("hidden", [None, "all"])
-def test_where_one_vcpu_is_hidden_nothing_is_said_of_any(
-    tmp_path: Path, hidden: str | None
+def test_where_vcpus_may_run_is_asked_of_their_cgroups_by_their_number(tmp_path: Path) -> None:
+    files = vcpus(tmp_path, *(f"0::/{SCOPE}/libvirt/vcpu{n}\n" for n in (9, 10)), first=9)
+    groups = tmp_path / "sys/fs/cgroup"
+    write(groups / SCOPE / "libvirt/vcpu9/cpuset.cpus.effective", "0,2\n")
+    write(groups / "machine.slice/cpuset.cpus.effective", "0-3\n")
+    assert files.cpusets(42) == (cpus(0, 2), cpus(0, 1, 2, 3)), "the nearest that has one"
+
+
+def test_cpusets_of_version_1_are_understood(tmp_path: Path) -> None:
+    files = vcpus(tmp_path, "3:cpuset:/machine/qemu-1-web.libvirt-qemu/vcpu0\n0::/\n")
+    place = "sys/fs/cgroup/cpuset/machine/qemu-1-web.libvirt-qemu/vcpu0/cpuset.effective_cpus"
+    write(tmp_path / place, "4-5\n")
+    assert files.cpusets(42) == (cpus(4, 5),)
+
+
+@pytest.mark.parametrize("told", ["", "all", None])
+def test_where_one_vcpu_is_not_told_of_nothing_is_said_of_any(
+    tmp_path: Path, told: str | None
 ) -> None:
-    files = process(tmp_path, cgroup="0::/\n")
-    threads(tmp_path, CPU0_KVM="0-1", CPU1_KVM=hidden)
-    assert files.affinities(42) == ()
-    assert files.affinities(43) == ()
+    files = vcpus(tmp_path, *(f"0::/{SCOPE}/libvirt/vcpu{n}\n" for n in (0, 1)))
+    for number, text in enumerate(("0-1\n", told)):
+        if text is not None:
+            group = tmp_path / "sys/fs/cgroup" / SCOPE / f"libvirt/vcpu{number}"
+            write(group / "cpuset.cpus.effective", text)
+    assert files.cpusets(42) == ()
+    assert files.cpusets(43) == ()
 
 
-def test_what_the_kernel_says_of_other_vcpus_than_there_are_changes_no_description() -> None:
+def test_cgroups_narrow_what_a_description_says_of_the_vcpus_it_has() -> None:
     text = "<domain type='kvm'><name>n</name><vcpu cpuset='0-3'>2</vcpu></domain>"
     said = parse_description(text)
-    assert said.placed((cpus(0), cpus(1))).affinities == (cpus(0), cpus(1))
-    assert said.placed(()).affinities == said.placed((cpus(0),)).affinities == said.affinities
+    assert said.within((cpus(3, 4), cpus(0, 1))).affinities == (cpus(3), cpus(0, 1))
+    assert said.within((cpus(8), cpus(8))).affinities == said.affinities, "both cannot be true"
+    assert said.within(()).affinities == said.within((cpus(0),)).affinities == said.affinities
+    free = parse_description(text.replace(" cpuset='0-3'", ""))
+    assert free.within((cpus(5), cpus(6))).affinities == (cpus(5), cpus(6))
 
 
 def test_a_cgroup_of_its_own_makes_the_domain_the_unit(tmp_path: Path) -> None:

@@ -38,14 +38,15 @@ def test_a_sample_has_the_ceilings_that_the_scheduler_holds_a_domain_to(rig: Mak
     assert (capped.cap_pcpus, capped.quota_pcpus_per_vcpu) == (1.5, None)
 
 
-def test_whom_a_slice_confines_is_in_the_pool_that_the_kernel_says(
-    rig: Make, tmp_path: Path
-) -> None:
+def test_whom_a_slice_confines_is_in_the_pool_that_it_leaves(rig: Make, tmp_path: Path) -> None:
+    group = tmp_path / "sys/fs/cgroup/machine.slice"
+    group.mkdir(parents=True)
+    (group / "cpuset.cpus.effective").write_text("1\n")
     for number in range(4):
         thread = tmp_path / f"proc/42/task/{100 + number}"
         thread.mkdir(parents=True)
         (thread / "comm").write_text(f"CPU {number}/KVM\n")
-        (thread / "status").write_text("Cpus_allowed_list:\t1\n")
+        (thread / "cgroup").write_text("0::/machine.slice/a.scope/libvirt/vcpu0\n")
     (tmp_path / "proc/42/cmdline").write_text("qemu\0-name\0guest=a\0-uuid\0a\0-S\0")
     sample = rig(Guest("a"), Guest("b")).hypervisor.sample()
     assert [domain.pool for domain in sample.domains] == ["1", "host"]
