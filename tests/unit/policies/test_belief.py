@@ -154,6 +154,20 @@ def test_what_failed_waits_unless_progress_is_now_half_of_what_it_was_then(
     assert not barred(0.9, 1110)
 
 
+def test_an_attempt_of_which_nothing_could_be_told_waits_and_leaves_the_trust_as_it_was(
+    domain: MakeDomain,
+) -> None:
+    sought = Sought(rate_pcpus=2.0, cost_ratio=0.2, in_step=False)
+    belief = Belief(home_vcpus=8, contended_since_ns=0, trust_ratio=0.5, failures=1)
+    unknown = beliefs.judged(belief, Outcome.UNKNOWN, sought, shrunk=True, now_ns=20 * S)
+    neutral = beliefs.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
+    assert (unknown.trust_ratio, unknown.failures) == (0.5, 1)
+    assert (neutral.trust_ratio, neutral.failures) == (0.25, 2)
+    assert 20 * S < unknown.not_before_ns < neutral.not_before_ns
+    steady = domain(progress=window(25, 2.0))
+    assert beliefs.barred(unknown, steady, 30 * S)
+
+
 def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
     sought = Sought(rate_pcpus=1.0, cost_ratio=2.0, in_step=True)
     belief = beliefs.judged(
