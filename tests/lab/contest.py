@@ -1,210 +1,341 @@
 """Every allocation policy on the same real guests: against unmanaged and the best static count, in turns.
 
 Problem: policies differ by less than a shared machine drifts in an hour. Approach: every turn of a policy starts a new
-vcpud into guests with all vCPUs online, waits until it has found its counts, and measures; policies and static counts
-take turns, each round in the reverse order of the one before.
+vcpud into guests with all vCPUs online, waits until it has found its counts, and measures. Who is compared with whom is
+measured in the same round (`sitting`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from lab import scenarios
-from lab.arms import PACE, SETTLE_S, set_online, wait_until_quiet
+from lab.arms import SETTLE_S, set_online
 from lab.board import IDLE, Kind, Order
-from lab.cells import measure
-from lab.compare import Comparison, interleave
+from lab.cells import BLOCK_S, measure
+from lab.scenarios import CLEARLY_BETTER, STATIC_BLOCK_S
 from lab.stage import say
+from lab.standings import BEST, UNMANAGED, Claim, geometric, only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.cells import Block
     from lab.domain import Guest
-    from lab.intervals import Interval
+    from lab.managed import Vcpud
     from lab.stage import Stage
+    from lab.turns import Book
 
-POLICIES: Final = ("adaptive", "spin_feedback", "extendability", "steal_governor", "folding")
-"""Those that need no rules of the operator's; `static` is what is called unmanaged here."""
-LIMIT_S: Final = 2.5 * 3600.0
-ROUNDS: Final = 3
-SLOW: Final = dataclasses.replace(PACE, least_s=20.0, most_s=60.0)
-"""How long a policy may look for its counts; one that never rests is measured all the same."""
+LEAST_S: Final = 30.0
+"""For a policy that does nothing: one may want several readings of the guest, and there is one every 5 s."""
+QUIET_S: Final = 8.0
+"""After its last change one that has done something is taken to be done; between two shrinks lie 5 s at least."""
+MOST_S: Final = 60.0
+"""How long a move may be under judgement. Who never rests is measured after the least time."""
+FOUND_OUT_S: Final = 10.0
+"""Of idle guests, before the first phase: vcpud runs before its guests work."""
 PHASE_S: Final = 60.0
-PHASES: Final = 4
-MIXED_S: Final = 120.0
-PART_S: Final = 1500.0
-"""A workload with all its turns: 9 arms, 3 rounds, most of it waiting for the counts."""
 
 _LOCK = Order(kind=Kind.KERNEL_LOCK)
 _INDEPENDENT = Order(kind=Kind.INDEPENDENT)
+PHASES: Final = {"kernel_lock": _LOCK, "independent": _INDEPENDENT}
+ENTITLED: Final = "entitled"
+"""The independent guest of a mixed pair alone, on what it is entitled to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One workload of the pair.
+class Seen:
+    """What one turn has shown, before it is known whose and of which round it is."""
+
+    rates: Mapping[str, float]
+    active: Mapping[str, int]
+    waited_s: float = 0.0
+    changes: int = 0
+
+
+class Part(ABC):
+    """One workload, with everybody's turns.
 
     Attributes:
-        order: What both guests work on, or the first one where it is alone.
-        alone: Whether the second guest is idle.
+        others_a_round: How many of the other policies take a turn in each round.
+        round_s: What the first round of a sitting is expected to last.
+        guest_set: The guests.
     """
 
-    order: Order
-    alone: bool = False
+    others_a_round: ClassVar[int] = 2
+    round_s: ClassVar[float] = 160.0
+    guest_set: ClassVar[str] = "pair"
 
-    def orders(self) -> dict[str, Order]:
-        """The order of every guest."""
-        return {"g1": self.order, "g2": IDLE if self.alone else self.order}
-
-
-ROWS: Final[Mapping[str, Row]] = {
-    "kernel_lock": Row(order=_LOCK),
-    "blocking_barrier": Row(order=Order(kind=Kind.BLOCKING_BARRIER)),
-    "independent": Row(order=_INDEPENDENT),
-    "user_spin_pair_pause": Row(order=Order(kind=Kind.USER_SPIN, pause=True)),
-    "user_spin_alone": Row(order=Order(kind=Kind.USER_SPIN), alone=True),
-}
-
-
-class Corner:
-    """Puts the guests into the state that is to be measured."""
-
-    def __init__(self, stage: Stage, guests: Sequence[Guest]) -> None:
-        """Take all guests of the set, the idle ones too."""
-        self._stage = stage
-        self._guests = tuple(guests)
-
-    def static(self, working: Sequence[Guest], count: int) -> None:
-        """Every guest that works at ``count`` vCPUs, without vcpud."""
-        self._stage.end_vcpud()
-        names = {guest.name for guest in working}
-        counts = {
-            guest.name: min(count, guest.shape.vcpus) if guest.name in names else guest.shape.vcpus
-            for guest in self._guests
-        }
-        set_online(self._guests, counts)
-        time.sleep(SETTLE_S)
-
-    def policy(self, name: str) -> None:
-        """A new vcpud with this policy, from all vCPUs online, until its counts are quiet."""
-        self._stage.end_vcpud()
-        set_online(self._guests, {guest.name: guest.shape.vcpus for guest in self._guests})
-        self._stage.fresh_vcpud(policy=name)
-        wait_until_quiet(self._guests, SLOW)
-
-
-def run_row(stage: Stage, name: str) -> dict[str, Any]:
-    """Let every policy and every static count take turns on one workload.
-
-    Returns:
-        ``rates`` by arm, ``best_static``, and by policy its ratio to the best static count and to unmanaged with
-        intervals, and the active vCPUs it ended with.
-    """
-    row = ROWS[name]
-    everybody = stage.guests("pair")
-    stage.end_vcpud()
-    guests = stage.give(everybody, row.orders())
-    corner = Corner(stage, everybody)
-    most = max(guest.shape.vcpus for guest in guests)
-    sides: dict[str, Callable[[], None]] = {
-        str(count): _static(corner, guests, count) for count in range(1, most + 1)
-    }
-    sides |= {policy: _policy(corner, policy) for policy in POLICIES}
-    comparison = Comparison()
-    interleave(
-        comparison,
-        guests,
-        sides,
-        until_s=time.monotonic(),
-        enough=lambda: True,
-        least_rounds=ROUNDS,
-    )
-    stage.end_vcpud()
-    counts = [str(count) for count in range(1, most + 1)]
-    best = max(counts, key=comparison.rate)
-    found = {
-        "rates": {arm: comparison.rate(arm) for arm in sides},
-        "best_static": best,
-        "policies": {
-            policy: {
-                **_figures("over_best_static", comparison.over(policy, best)),
-                **_figures("over_unmanaged", comparison.over(policy, str(most))),
-                "active": dict(comparison.blocks[policy][-1].active),
-            }
-            for policy in POLICIES
-        },
-    }
-    for policy in POLICIES:
-        over = comparison.over(policy, best)
-        say(f"  {policy:<16} {over.value:6.3f} [{over.low:.3f}, {over.high:.3f}] of {best} active")
-    return found
-
-
-def _static(corner: Corner, guests: Sequence[Guest], count: int) -> Callable[[], None]:
-    return lambda: corner.static(guests, count)
-
-
-def _policy(corner: Corner, name: str) -> Callable[[], None]:
-    return lambda: corner.policy(name)
-
-
-def _figures(name: str, interval: Interval) -> dict[str, Any]:
-    return {name: interval.value, f"{name}_ci": interval.pair()}
-
-
-def run_mixed(stage: Stage) -> dict[str, Any]:
-    """The lock-bound domain beside an independent one, under every policy."""
-    found = {}
-    for policy in POLICIES:
-        say(f"  {policy}")
+    def __init__(self, stage: Stage) -> None:
+        """Bring up the guests; no vcpud runs."""
+        self.stage = stage
         stage.end_vcpud()
-        stage.policy = policy
-        try:
-            outcome = scenarios.mixed(stage, {"m1": _LOCK, "m2": _INDEPENDENT}, MIXED_S)
-        finally:
-            stage.end_vcpud()
-            stage.policy = None
-        found[policy] = outcome.figures
-    return {"policies": found}
+        self.guests = stage.guests(self.guest_set)
+
+    @abstractmethod
+    def begin(self, book: Book) -> None:
+        """Give the guests their orders, and find the best static count where the book does not say it."""
+
+    @abstractmethod
+    def yardsticks(self, book: Book) -> dict[str, Callable[[], Seen]]:
+        """What policies are compared with, a turn in every round."""
+
+    @abstractmethod
+    def policy(self, name: str) -> Seen:
+        """A turn of one policy."""
+
+    def fixed(self, counts: Mapping[str, int]) -> None:
+        """Put every guest at a count, without vcpud, and let a collapse form."""
+        self.stage.end_vcpud()
+        every = {guest.name: guest.shape.vcpus for guest in self.guests}
+        set_online(self.guests, every | dict(counts))
+        time.sleep(SETTLE_S + self.stage.pace.collapse_s)
+
+    def started(self, name: str) -> Vcpud:
+        """Return a new vcpud with this policy, from all vCPUs online."""
+        self.stage.end_vcpud()
+        set_online(self.guests, {guest.name: guest.shape.vcpus for guest in self.guests})
+        return self.stage.fresh_vcpud(policy=name)
+
+    def rested(self, name: str, workers: Sequence[Guest]) -> Seen:
+        """A turn that is measured once a new vcpud has found its counts."""
+        vcpud = self.started(name)
+        waited_s = wait_until_rested(self.guests, vcpud)
+        block = measure(workers, name, BLOCK_S)
+        return Seen(
+            rates=block.rates, active=block.active, waited_s=waited_s, changes=_changes(vcpud)
+        )
+
+    def best_of(
+        self, workers: Sequence[Guest], counts: Iterable[int]
+    ) -> tuple[str, dict[str, float]]:
+        """Return the best static count, and every count's rate; all vCPUs unless another is clearly better."""
+        most = max(guest.shape.vcpus for guest in workers)
+        rates = {}
+        for count in counts:
+            self.fixed({guest.name: min(count, guest.shape.vcpus) for guest in workers})
+            rates[str(count)] = measure(workers, str(count), STATIC_BLOCK_S).rate
+            say(f"  {count} active: {rates[str(count)]:,.1f}/s")
+        best = max(rates, key=lambda name: rates[name])
+        return (best if rates[best] > CLEARLY_BETTER * rates[str(most)] else str(most)), rates
 
 
-def run_phases(stage: Stage) -> dict[str, Any]:
-    """Both guests alternate between a kernel lock and independent work, a minute each.
+def _yardstick(block: Block) -> Seen:
+    """What is compared with: who got nothing done counts with the one iteration that was just not finished."""
+    least = 1e9 / (block.ended_ns - block.began_ns)
+    rates = {name: max(rate, least) for name, rate in block.rates.items()}
+    return Seen(rates=rates, active=block.active)
 
-    Returns:
-        By policy: its rate in each kind of phase over the best static count of that kind, and the geometric mean.
+
+def _changes(vcpud: Vcpud) -> int:
+    return round(sum(vcpud.metrics("vcpud_changes_total", result="reached")))
+
+
+def wait_until_rested(guests: Sequence[Guest], vcpud: Vcpud) -> float:
+    """Wait until vcpud has found its counts, or will not; returns the seconds it took."""
+    began_s = changed_s = time.monotonic()
+    first = seen = [guest.board.online for guest in guests]
+    moved = False
+    while True:
+        time.sleep(0.5)
+        now_s = time.monotonic()
+        found = [guest.board.online for guest in guests]
+        if found != seen:
+            seen, changed_s = found, now_s
+        moved = moved or found != first
+        waited_s = now_s - began_s
+        early = moved and now_s - changed_s >= QUIET_S
+        if waited_s >= MOST_S or ((early or waited_s >= LEAST_S) and not vcpud.amid_a_move()):
+            return waited_s
+
+
+class Pair(Part):
+    """Two guests that do the same, or one that works beside an idle one."""
+
+    def __init__(self, stage: Stage, order: Order, *, alone: bool) -> None:
+        """Take what they work on, or the first of them does."""
+        super().__init__(stage)
+        self._orders = {"g1": order, "g2": IDLE if alone else order}
+        self._workers: list[Guest] = []
+
+    def begin(self, book: Book) -> None:
+        """Give the order; every count is tried once."""
+        self._workers = self.stage.give(self.guests, self._orders)
+        if not book.best:
+            most = max(guest.shape.vcpus for guest in self._workers)
+            book.best[self.guest_set], book.static = self.best_of(
+                self._workers, range(1, most + 1)
+            )
+
+    def yardsticks(self, book: Book) -> dict[str, Callable[[], Seen]]:
+        """All vCPUs, and the best count where that is another one."""
+        most = max(guest.shape.vcpus for guest in self._workers)
+        best = int(book.best[self.guest_set])
+        found = {UNMANAGED: lambda: self._at(UNMANAGED, most)}
+        if best != most:
+            found[BEST] = lambda: self._at(BEST, best)
+        return found
+
+    def _at(self, arm: str, count: int) -> Seen:
+        self.fixed({guest.name: count for guest in self._workers})
+        return _yardstick(measure(self._workers, arm, BLOCK_S))
+
+    def policy(self, name: str) -> Seen:
+        """A turn of one policy."""
+        return self.rested(name, self._workers)
+
+
+class Mixed(Part):
+    """A lock-bound guest beside an independent one, which must keep the smaller of what it had and its entitlement."""
+
+    guest_set = "mixed"
+    _orders: ClassVar[dict[str, Order]] = {"m1": _LOCK, "m2": _INDEPENDENT}
+
+    def begin(self, book: Book) -> None:
+        """Nothing is to be found out."""
+
+    def yardsticks(self, book: Book) -> dict[str, Callable[[], Seen]]:  # noqa: ARG002  no count is compared with
+        """All vCPUs, and the independent guest alone on its half of the host."""
+        return {UNMANAGED: self._unmanaged, ENTITLED: self._entitled}
+
+    def _unmanaged(self) -> Seen:
+        self._give(self._orders)
+        self.fixed({})
+        return _yardstick(measure(self.guests, UNMANAGED, BLOCK_S))
+
+    def _entitled(self) -> Seen:
+        self._give({"m2": _INDEPENDENT})
+        self.fixed({"m2": self.stage.pcpus // 2})
+        return _yardstick(measure(self.guests[1:], ENTITLED, BLOCK_S))
+
+    def _give(self, orders: Mapping[str, Order]) -> None:
+        self.stage.end_vcpud()
+        self.stage.give(self.guests, orders)
+
+    def policy(self, name: str) -> Seen:
+        """A turn of one policy."""
+        self._give(self._orders)
+        return self.rested(name, self.guests)
+
+
+class Phases(Part):
+    """Both guests alternate between a kernel lock and independent work, a minute each; transients count.
+
+    A turn begins with guests that idle and have not been met, so its first phase is a first encounter; the third asks
+    for what the first has taught.
     """
-    everybody = stage.guests("pair")
-    corner = Corner(stage, everybody)
-    kinds = {"kernel_lock": _LOCK, "independent": _INDEPENDENT}
-    best: dict[str, float] = {}
-    for kind, order in kinds.items():
-        guests = stage.give(everybody, dict.fromkeys(("g1", "g2"), order))
-        blocks = []
-        for count in (1, max(guest.shape.vcpus for guest in guests)):
-            corner.static(guests, count)
-            blocks.append(measure(guests, str(count), PHASE_S / 2))
-        best[kind] = max(block.rate for block in blocks)
-    found = {}
-    for policy in POLICIES:
-        stage.give(everybody, {})
-        corner.policy(policy)
-        seen: dict[str, list[Block]] = {kind: [] for kind in kinds}
-        for number in range(PHASES):
-            kind = tuple(kinds)[number % 2]
-            for guest in everybody:
-                guest.board.give(kinds[kind])
-            seen[kind].append(measure(everybody, policy, PHASE_S))
-        over = {
-            kind: sum(block.rate for block in blocks) / len(blocks) / best[kind]
-            for kind, blocks in seen.items()
-        }
-        found[policy] = over | {
-            "geometric_mean": (over["kernel_lock"] * over["independent"]) ** 0.5
-        }
-        say(f"  {policy:<16} " + ", ".join(f"{k} {v:.3f}" for k, v in found[policy].items()))
-    stage.end_vcpud()
-    return {"best_static_rates": best, "policies": found}
+
+    others_a_round = 1
+    round_s = 440.0
+    _course = ("kernel_lock", "independent", "kernel_lock")
+
+    def begin(self, book: Book) -> None:
+        """Find the best count of each kind of phase: one vCPU, as many as there are pCPUs, or all."""
+        if book.best:
+            return
+        most = max(guest.shape.vcpus for guest in self.guests)
+        for kind, order in PHASES.items():
+            say(f"  {kind}")
+            self._work_on(order)
+            book.best[kind], rates = self.best_of(self.guests, (1, self.stage.pcpus, most))
+            book.static |= {f"{kind} {count}": rate for count, rate in rates.items()}
+
+    def yardsticks(self, book: Book) -> dict[str, Callable[[], Seen]]:
+        """The best count of each kind of phase, one after the other."""
+        return {BEST: lambda: self._best(book)}
+
+    def _best(self, book: Book) -> Seen:
+        rates, block = {}, None
+        for kind, order in PHASES.items():
+            self._work_on(order)
+            self.fixed(dict.fromkeys(("g1", "g2"), int(book.best[kind])))
+            block = measure(self.guests, BEST, BLOCK_S)
+            rates[kind] = block.rate
+        return Seen(rates=rates, active={} if block is None else block.active)
+
+    def _work_on(self, order: Order) -> None:
+        self.stage.end_vcpud()
+        self.stage.give(self.guests, dict.fromkeys(("g1", "g2"), order))
+
+    def policy(self, name: str) -> Seen:
+        """A turn of one policy: all phases, without a pause."""
+        self._work_on(IDLE)
+        vcpud = self.started(name)
+        time.sleep(FOUND_OUT_S)
+        blocks: dict[str, list[Block]] = {kind: [] for kind in PHASES}
+        for kind in self._course:
+            for guest in self.guests:
+                guest.board.give(PHASES[kind])
+            blocks[kind].append(measure(self.guests, name, PHASE_S))
+        return Seen(
+            rates={
+                kind: sum(block.rate for block in found) / len(found)
+                for kind, found in blocks.items()
+            },
+            active=blocks[self._course[-1]][-1].active,
+            changes=_changes(vcpud),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A part of the contest.
+
+    Attributes:
+        part: Plays it.
+        claims: What is asked of whom.
+    """
+
+    part: Callable[[Stage], Part]
+    claims: tuple[Claim, ...]
+
+
+def _pair(
+    kind: Kind,
+    *,
+    pause: bool = False,
+    alone: bool = False,
+    best: float | None = None,
+    unmanaged: float | None = None,
+) -> Entry:
+    order = Order(kind=kind, pause=pause)
+    return Entry(
+        part=lambda stage: Pair(stage, order, alone=alone),
+        claims=(
+            Claim(figure="over_best_static", against=(BEST,), limit=best),
+            Claim(figure="over_unmanaged", against=(UNMANAGED,), limit=unmanaged),
+        ),
+    )
+
+
+PARTS: Final[Mapping[str, Entry]] = {
+    "kernel_lock": _pair(Kind.KERNEL_LOCK, best=0.90),
+    "mixed": Entry(
+        part=Mixed,
+        claims=(
+            Claim(figure="lock_over_unmanaged", against=(UNMANAGED,), limit=5.0, score=only("m1")),
+            Claim(
+                figure="independent_over_due",
+                against=(UNMANAGED, ENTITLED),
+                limit=0.97,
+                score=only("m2"),
+            ),
+        ),
+    ),
+    "blocking_barrier": _pair(Kind.BLOCKING_BARRIER, best=0.90),
+    "user_spin_pair_pause": _pair(Kind.USER_SPIN, pause=True, unmanaged=0.97),
+    "user_spin_alone": _pair(Kind.USER_SPIN, alone=True, unmanaged=0.97),
+    "phases": Entry(
+        part=Phases,
+        claims=(
+            Claim(figure="over_best_static", against=(BEST,), limit=0.85, score=geometric),
+            *(
+                Claim(figure=f"{kind}_over_best_static", against=(BEST,), score=only(kind))
+                for kind in PHASES
+            ),
+        ),
+    ),
+    "independent": _pair(Kind.INDEPENDENT, unmanaged=0.97),
+}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lab.plan import HostPart
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.bench import Bench
     from lab.image import GuestImage
 
@@ -64,6 +66,15 @@ def _read(path: str) -> str | None:
     with contextlib.suppress(OSError):
         return Path(path).read_text().strip()
     return None
+
+
+_PASSING = ("qemu_autogroups", "qemu_cgroups")
+"""Facts with numbers and names of one run in them."""
+
+
+def lasting(host: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a host's description says whether two runs were on the same one."""
+    return {name: fact for name, fact in host.items() if name not in _PASSING}
 
 
 def describe_host(bench: Bench, part: HostPart) -> dict[str, Any]:

@@ -14,7 +14,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from lab.paths import PRESETS
+from vcpud import client
+from vcpud.record import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 START_S = 30.0
 COMMAND_S = 90.0
 STOP_S = 15.0
+_MOVES: Final = {Phase.CHANGING, Phase.SETTLING, Phase.JUDGING, Phase.UNDOING}
 _SAMPLE_LINE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 
@@ -59,7 +66,7 @@ class Vcpud:
             name: Of its directory, so that runs do not share a ledger.
             small_disk: Put the ledger on a file system of its own of 64 KiB.
             libvirt_options: Added to the ``libvirt`` section of the configuration.
-            policy: Instead of the default one.
+            policy: Instead of the default one, with the parameters of its source.
         """
         self._lab = lab
         self._small_disk = small_disk
@@ -82,7 +89,7 @@ class Vcpud:
             "metrics": {"listen": f"127.0.0.1:{self._port}"},
         }
         if policy is not None:
-            settings["policy"] = {"name": policy}
+            settings |= yaml.safe_load((PRESETS / f"{policy}-published.yaml").read_text())
         self.config.write_text(json.dumps(settings, indent=1) + "\n")  # JSON is YAML
         self.config.chmod(0o600)
         self._as_lab_user = _runs_as_lab_user(lab)
@@ -189,6 +196,11 @@ class Vcpud:
         """Return what it says of itself."""
         document: dict[str, Any] = json.loads(self.told("status", "-o", "json"))
         return document
+
+    def amid_a_move(self) -> bool:
+        """Whether a domain is being changed or judged; asked as the command does, but without its CPU time."""
+        document = client.ask(self.runtime_dir, "status", timeout_s=COMMAND_S)["status"]
+        return any(domain["phase"] in _MOVES for domain in document["domains"])
 
     def stop(
         self, number: signal.Signals = signal.SIGTERM, within_s: float = STOP_S

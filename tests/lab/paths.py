@@ -9,6 +9,7 @@ LAB = Path(__file__).resolve().parent
 CHECKOUT = LAB.parent.parent
 GUEST = LAB / "guest"
 LOCK_HISTOGRAM_SCRIPT = CHECKOUT / "deploy" / "guest" / "vcpud-lock-histogram"
+PRESETS = CHECKOUT / "policies" / "presets"
 BUILD = CHECKOUT / "build"
 
 

@@ -1,16 +1,20 @@
-"""The picture of a recovery: active vCPUs and throughput over time."""
+"""Pictures: of a recovery, active vCPUs and throughput over time; of a contest, where everybody stands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from lab.timeline import rates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from lab.timeline import Moment
+
+MARGIN = 1.6
+"""A contest's axes reach so much further than its ratios; wider intervals run off them."""
 
 
 def draw(moments: Sequence[Moment], started_ns: int, path: Path, caption: str) -> None:
@@ -49,4 +53,56 @@ def draw(moments: Sequence[Moment], started_ns: int, path: Path, caption: str) -
         axes.axvline(0.0, color="grey", linewidth=0.8, linestyle="--")
         axes.grid(visible=True, which="major", linewidth=0.3)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_contest(parts: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw a panel for each bound of the contest: every policy's ratio with its interval, and the limit.
+
+    Args:
+        parts: As in the results.
+        path: Of the picture; its suffix says which kind.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  an extra, and slow to load
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+
+    panels = [
+        (name, bound, part)
+        for name, part in parts.items()
+        for bound in part["verdicts"]
+        if part.get("policies")
+    ]
+    if not panels:
+        return
+    columns = 2
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(10, 1.9 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (name, bound, part) in zip(axes.flat, panels, strict=False):
+        key, _, limit = bound.split(" ")
+        for height, row in enumerate(reversed(part["policies"].values())):
+            if key not in row:
+                continue
+            low, high = row[f"{key}_ci"]
+            known = low > 0 and math.isfinite(high)  # not of a single turn, which is drawn hollow
+            if known:
+                axis.plot((low, high), (height, height), color="grey", linewidth=1)
+            axis.plot(row[key], height, "ko", markersize=4, fillstyle="full" if known else "none")
+        axis.set_yticks(range(len(part["policies"])), list(reversed(part["policies"])), fontsize=8)
+        axis.axvline(float(limit), color="C3", linewidth=0.8, linestyle="--")
+        shown = [float(limit)] + [row[key] for row in part["policies"].values() if key in row]
+        axis.set_xscale("log")
+        axis.set_xlim(max(min(shown), 1e-6) / MARGIN, max(shown) * MARGIN)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_title(f"{name}: {bound}", fontsize=9, loc="left")
+        axis.grid(visible=True, axis="x", linewidth=0.3)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lab.host import lasting
 from lab.intervals import Verdict
 from lab.paths import BUILD, CHECKOUT
 from lab.stage import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.cells import Block
     from lab.faults import Finding
     from lab.scenarios import Outcome
@@ -21,14 +25,22 @@ if TYPE_CHECKING:
 def commit() -> str:
     """Return the checkout's commit, marked when files differ from it."""
 
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(CHECKOUT), *words], check=False, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+    name = _git("rev-parse", "HEAD") or "unknown"
+    return f"{name}-dirty" if _git("status", "--porcelain") else name
 
-    name = git("rev-parse", "HEAD") or "unknown"
-    return f"{name}-dirty" if git("status", "--porcelain") else name
+
+def revision(paths: Sequence[str]) -> str:
+    """Return what identifies the state of some files and folders of the checkout, marked like a commit."""
+    objects = _git("rev-parse", *(f"HEAD:{path}" for path in paths)) or "unknown"
+    name = hashlib.sha256(objects.encode()).hexdigest()[:12]
+    return f"{name}-dirty" if _git("status", "--porcelain", "--", *paths) else name
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(CHECKOUT), *words], check=False, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 def finite(value: Any) -> Any:
@@ -76,7 +88,7 @@ class Results:
         if not path.exists():
             return
         earlier = json.loads(path.read_text())
-        if (earlier["commit"], earlier["host"]) == (commit(), self.host):
+        if (earlier["commit"], lasting(earlier["host"])) == (commit(), lasting(self.host)):
             self.kept = earlier
 
     def document(self) -> dict[str, Any]:
@@ -143,6 +155,11 @@ class Results:
         rows += [
             (str(Verdict.PASS if finding.passed else Verdict.FAIL), f"fault {name}")
             for name, finding in self.faults.items()
+        ]
+        rows += [
+            (verdict, f"contest {name}: {bound} (from {found['commit'][:12]})")
+            for name, found in self.contest.items()
+            for bound, verdict in found["verdicts"].items()
         ]
         if self.cost:
             rows.append((str(Verdict.PASS if self.cost["passed"] else Verdict.FAIL), "cost"))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import libvirt
-from lab import contest, cost, faults, grid, jobs, plan, scenarios
+from lab import contest, cost, faults, grid, jobs, plan, scenarios, sitting
 from lab.arms import ArmError
 from lab.bench import Bench
 from lab.board import BoardTimeoutError, Kind, Order
@@ -22,8 +23,8 @@ from lab.image import guest_image
 from lab.intervals import Bound, Verdict
 from lab.managed import VcpudError
 from lab.paths import BUILD
-from lab.picture import draw
-from lab.results import Results
+from lab.picture import draw, draw_contest
+from lab.results import Results, commit
 from lab.stage import Stage, say
 
 if TYPE_CHECKING:
@@ -40,10 +41,15 @@ QUICK_BOUNDS = (Bound(figure="managed_over_unmanaged", limit=20.0),)
 ON_REQUEST = {
     "micro": grid.LIMIT_S,
     "grid": grid.LIMIT_S,
-    "contest": contest.LIMIT_S,
+    "contest": sitting.LIMIT_S,
+    **{f"contest:{name}": sitting.SITTING_S for name in contest.PARTS},
     "jobs": jobs.LIMIT_S,
 }
 """Parts that only run when they are named, and what a run of them may last."""
+
+
+FAILURES = (ArmError, BoardTimeoutError, VcpudError, libvirt.libvirtError)
+"""The guests or vcpud are not in the state that was to be measured."""
 
 
 def part_names() -> list[str]:
@@ -77,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
         results = Results(host=describe_host(bench, part), quick=options.quick)
         if only:
             results.keep()
+        if any(name.startswith("contest") for name in only):
+            results.contest = sitting.kept(results.host)
         try:
             stage.slack = QUICK_SLACK if options.quick else 1.0
             work = _Run(stage, results)
@@ -136,18 +144,13 @@ class _Run:
             Part(name=f"jobs {name}", needs_s=jobs.PART_S, do=functools.partial(self._job, name))
             for name in jobs.JOBS
         ]
-        contests = {
-            **{row: functools.partial(contest.run_row, self._stage, row) for row in contest.ROWS},
-            "mixed": functools.partial(contest.run_mixed, self._stage),
-            "phases": functools.partial(contest.run_phases, self._stage),
-        }
         found += [
             Part(
-                name=f"contest {name}",
-                needs_s=contest.PART_S,
-                do=functools.partial(self._contest, name, measure),
+                name=f"contest:{name}",
+                needs_s=sitting.SITTING_S,
+                do=functools.partial(self._contest, name),
             )
-            for name, measure in contests.items()
+            for name in contest.PARTS
         ]
         return found
 
@@ -170,9 +173,8 @@ class _Run:
         def do() -> None:
             try:
                 outcome = measure()
-            except (ArmError, BoardTimeoutError, VcpudError, libvirt.libvirtError) as error:
-                # The guests or vcpud are not in the state that was to be measured: that scenario
-                # has failed, and the next one starts with fresh ones.
+            except FAILURES as error:
+                # That scenario has failed, and the next one starts with fresh guests.
                 say(f"  FAIL  {name}: {error}")
                 outcome = scenarios.Outcome(figures={"error": str(error)})
                 outcome.verdicts[f"ran: {error}"] = Verdict.FAIL
@@ -207,8 +209,17 @@ class _Run:
     def _grid(self, name: str) -> None:
         self._results.grid[name] = grid.run_grid(self._stage, name)
 
-    def _contest(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        self._results.contest[name] = measure()
+    def _contest(self, name: str) -> None:
+        try:
+            found = sitting.run_part(self._stage, name, self._results.host)
+        except FAILURES as error:
+            say(f"  FAIL  {name}: {error}")
+            verdicts = {f"ran: {error}": str(Verdict.FAIL)}
+            found = {"commit": commit(), "error": str(error), "verdicts": verdicts}
+            self._stage.start_over()
+        self._results.contest[name] = found
+        BUILD.mkdir(exist_ok=True)
+        draw_contest(self._results.contest, BUILD / "lab-contest.svg")
 
 
 def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]:
@@ -217,9 +228,10 @@ def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]
         return [
             part
             for part in parts
-            if part.name.split(" ", 1)[0] in only
+            if part.name in only
+            or re.split("[ :]", part.name)[0] in only
             or ("faults" in only and part.name in faults.FAULTS)
         ]
     if quick:
         return [part for part in parts if part.name in {"kernel_lock", *faults.FAULTS}]
-    return [part for part in parts if part.name.split(" ", 1)[0] not in ON_REQUEST]
+    return [part for part in parts if re.split("[ :]", part.name)[0] not in ON_REQUEST]
