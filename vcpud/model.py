@@ -184,7 +184,7 @@ class HostSample:
             there is no other to confuse it with.
         pools: Pools of pCPUs.
         domains: Running and paused domains.
-        busy_ns: Busy time of all pCPUs, cumulative, whoever used it.
+        busy_ns: Busy time of the pools' pCPUs, cumulative, whoever used it.
         connected: False while the hypervisor cannot be asked: the rest is then the last known.
         lost_threads: Calls given up and still blocked in the library.
         notes: What an operator should know of this platform, shown by `status`.

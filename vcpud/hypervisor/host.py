@@ -173,7 +173,7 @@ class LibvirtHost(Bookkeeping[BookT]):
         now_ns = self._now_ns()
         rarely = now_ns - self._looked_at_ns >= _HOST_LOOK_NS
         if self._running or rarely or self._busy_ns is None:
-            self._busy_ns = self._proc.busy_ns()
+            self._busy_ns = self._proc.busy_ns(self._division.pcpus)
         if rarely:
             self._looked_at_ns = now_ns
             online = self._proc.online_pcpus()

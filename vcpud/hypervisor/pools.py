@@ -29,10 +29,17 @@ class Membership(NamedTuple):
 
 
 class Division(NamedTuple):
-    """All pools, and every domain's place."""
+    """All pools that any domain is in, and every domain's place.
+
+    Attributes:
+        pools: One of the whole host where there is no domain.
+        members: Places by domain.
+        pcpus: Those of all pools; the rest of the host is nobody's to share.
+    """
 
     pools: tuple[Pool, ...]
     members: dict[Uuid, Membership]
+    pcpus: frozenset[int]
 
 
 def divide(
@@ -57,18 +64,20 @@ def divide(
     shared = {span for uuid, span in spans.items() if uuid not in pinned}
     clashing = {a for a in shared for b in shared if a != b and a & b}
     members = {}
+    used = set(shared)
     for uuid, span in spans.items():
         if uuid in pinned:
             around = min((s for s in shared if span <= s), key=len, default=span)
             members[uuid] = Membership(_name(around, online), Trouble.PINNED)
+            used.add(around)
         else:
             overlap = Trouble.POOLS_OVERLAP if uuid in torn or span in clashing else None
             members[uuid] = Membership(_name(span, online), overlap)
-    spans_used = shared | {span for uuid, span in spans.items() if uuid in pinned}
-    named = {_name(span, online): len(span) for span in spans_used | {online}}
+    named = {_name(span, online): len(span) for span in used or {online}}
     return Division(
         pools=tuple(Pool(name=name, pcpus=pcpus) for name, pcpus in sorted(named.items())),
         members=members,
+        pcpus=frozenset().union(*used) if used else online,
     )
 
 

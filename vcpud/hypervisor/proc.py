@@ -20,8 +20,9 @@ from vcpud.units import NS_PER_S
 
 _STARTTIME_FIELD: Final = 22
 _DOMAIN_SCOPE: Final = re.compile(r"machine-qemu.*\.scope|qemu-\d+-.+|.+\.libvirt-qemu")
-_IDLE_FIELDS: Final = frozenset({3, 4})
-_GUEST_FIELDS: Final = frozenset({8, 9})
+_IDLE_FIELDS: Final = slice(3, 5)
+_GUEST_FIELDS: Final = 8
+"""Where time of guests begins, which is part of user time already."""
 _CMDLINE_LIMIT: Final = 256 * 1024
 _VCPU_THREAD: Final = re.compile(r"CPU (\d{1,5})/(?:KVM|TCG)")
 
@@ -51,6 +52,8 @@ class ProcFiles:
         self._sys = root / "sys"
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._stat = str(self._proc / "stat")
+        self._busy_ticks: dict[str, int] = {}
+        self._busy_ns: int | None = None
 
     def boot_id(self) -> str:
         """The kernel's random name of this boot; empty when it cannot be read."""
@@ -63,19 +66,34 @@ class ProcFiles:
         except ValueError:
             return frozenset(range(os.cpu_count() or 1))
 
-    def busy_ns(self) -> int | None:
-        """Time all pCPUs have been in use since boot, stolen by an outer hypervisor or not."""
+    def busy_ns(self, pcpus: frozenset[int]) -> int | None:
+        """Time pCPUs have been in use, stolen by an outer hypervisor or not.
+
+        It goes on from where it was when it is asked of others than before.
+        """
+        ticks: dict[str, int] = {}
         try:
-            with open(self._stat, "rb", buffering=4096) as stream:  # noqa: PTH123  every cycle
-                fields = stream.readline().split()[1:]
-            ticks = sum(
-                int(value)
-                for position, value in enumerate(fields)
-                if position not in _IDLE_FIELDS and position not in _GUEST_FIELDS
-            )
+            with open(self._stat, buffering=16384) as stream:  # noqa: PTH123  every cycle
+                stream.readline()  # all of them together
+                for line in stream:
+                    if not line.startswith("cpu"):
+                        break
+                    name, *fields = line.split()
+                    ticks[name] = sum(map(int, fields[:_GUEST_FIELDS])) - sum(
+                        map(int, fields[_IDLE_FIELDS])
+                    )
         except (OSError, ValueError):
             return None
-        return ticks * (NS_PER_S // self._ticks_per_s)
+        if not ticks:
+            return None
+        before, self._busy_ticks = self._busy_ticks, ticks
+        grown = [
+            ticks[name] - before.get(name, 0)
+            for name in map("cpu{}".format, pcpus)
+            if name in ticks and (name in before or not before)
+        ]
+        self._busy_ns = (self._busy_ns or 0) + sum(grown) * (NS_PER_S // self._ticks_per_s)
+        return self._busy_ns
 
     def qemu_pids(self) -> dict[Uuid, int]:
         """The process of every running domain, by the UUID on its command line.

@@ -18,7 +18,10 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     (tmp_path / "sys/devices/system/cpu/online").write_text("0-1\n")
     (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
     (tmp_path / "proc/sys/kernel/random/boot_id").write_text("boot\n")
-    (tmp_path / "proc/stat").write_text("cpu  10 0 20 1000 5 1 2 3 0 0\n")
+    (tmp_path / "proc/stat").write_text(
+        "cpu  10 0 20 1000 5 1 2 3 0 0\ncpu0 6 0 10 500 3 1 1 2 0 0\ncpu1 4 0 10 500 2 0 1 1 0 0\n"
+        "intr 12345 0\n"
+    )
     made: list[Rig] = []
 
     def make(*guests: Guest, **more: Any) -> Rig:

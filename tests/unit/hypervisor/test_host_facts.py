@@ -57,6 +57,37 @@ def test_two_vcpus_on_one_and_the_same_pcpu_are_a_pool_and_not_pinned() -> None:
     assert found.members["a"].trouble is None
 
 
+def test_only_pools_that_a_domain_is_in_are_there_to_be_shared() -> None:
+    shared, own = (cpus(2, 3, 4, 5),) * 2, (cpus(6), cpus(7))
+    found = divide({"a": shared, "b": own}, HOST)
+    assert [(pool.name, pool.pcpus) for pool in found.pools] == [("2-5", 4), ("6-7", 2)]
+    assert found.pcpus == HOST - cpus(0, 1)
+    inside = divide({"a": shared, "b": (cpus(2), cpus(3))}, HOST)
+    assert [(pool.name, pool.pcpus) for pool in inside.pools] == [("2-5", 4)]
+    assert [(pool.name, pool.pcpus) for pool in divide({}, HOST).pools] == [("host", 8)]
+
+
+def stat(root: Path, *busy: int) -> None:
+    """Per pCPU so many ticks of use, and as many again that are none: idle, or counted twice."""
+    lines = [f"cpu{n} {b} 0 0 {b} 0 0 0 0 {b} 0\n" for n, b in enumerate(busy)]
+    write(root / "proc/stat", "".join(["cpu  999 0 0 0 0 0 0 0 0 0\n", *lines, "intr 7\n"]))
+
+
+def test_busy_time_is_that_of_the_pcpus_asked_for_and_never_jumps(tmp_path: Path) -> None:
+    files = ProcFiles(tmp_path)
+    tick_ns = 10_000_000
+    stat(tmp_path, 5, 7)
+    assert files.busy_ns(cpus(0)) == 5 * tick_ns
+    stat(tmp_path, 6, 9)
+    assert files.busy_ns(cpus(0, 1)) == (5 + 1 + 2) * tick_ns
+    stat(tmp_path, 6, 10, 400)
+    assert files.busy_ns(cpus(1, 2)) == (8 + 1) * tick_ns, "one that came has no past here"
+    stat(tmp_path, 8, 10)
+    assert files.busy_ns(cpus(0, 2)) == (9 + 2) * tick_ns
+    write(tmp_path / "proc/stat", "cpu  1 2 3\n")
+    assert files.busy_ns(cpus(0)) is None
+
+
 def test_a_domain_in_two_pools_at_once_is_only_observed() -> None:
     found = divide({"a": (cpus(0, 1), cpus(2, 3))}, HOST)
     assert found.members["a"].trouble is Trouble.POOLS_OVERLAP
@@ -183,7 +214,7 @@ def test_without_autogroups_every_thread_counts(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_unknown_and_no_guess(tmp_path: Path) -> None:
     files = ProcFiles(tmp_path)
     assert files.share_unit(42) is ShareUnit.UNKNOWN
-    assert files.busy_ns() is None
+    assert files.busy_ns(cpus(0)) is None
     assert files.boot_id() == ""
     assert files.qemu_pids() == {}
     assert files.online_pcpus()

@@ -45,7 +45,7 @@ class XenFiles(ProcFiles):
     def online_pcpus(self) -> frozenset[int]:
         return frozenset(range(self.roll.pcpus))
 
-    def busy_ns(self) -> int | None:
+    def busy_ns(self, pcpus: frozenset[int]) -> int | None:  # noqa: ARG002  all are one pool
         return self.roll.busy_ns
 
     def qemu_pids(self) -> dict[Uuid, int]:
@@ -199,7 +199,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
         return complete
 
     def _look_at_host(self) -> None:
-        self._busy_ns = self._proc.busy_ns()
+        self._busy_ns = self._proc.busy_ns(self._online)
         online = self._proc.online_pcpus()
         if online != self._online:
             self._online = online
