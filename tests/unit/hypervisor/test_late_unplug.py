@@ -10,7 +10,7 @@ import pytest
 from fakes.ports import ListInbox, ListRecorder, MemoryLedger
 from unit.hypervisor.stand_in import Guest, Rig
 from unit.hypervisor.test_runs import qemu
-from unit.hypervisor.test_xen_loop import Wants
+from unit.loop.scripted import Wants
 from vcpud.control import ControlLoop
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.limits import Limits
