@@ -198,6 +198,17 @@ class Book:
         self.touch()
         return True
 
+    @property
+    def rebooted_unheard_at_ns(self) -> int | None:
+        """When its guest was first heard after a reboot that nobody told of; None without one.
+
+        A guest's word alone costs nobody a vCPU: it must have all of them, as after a boot.
+        """
+        first = self.view.first_of_kernel
+        if first is None or first.taken_at_ns <= (self.reset_at_ns or 0):
+            return None
+        return first.taken_at_ns if len(first.online) >= self.live_vcpus else None
+
     # ------------------------------------------------------------------ what is known
 
     @property

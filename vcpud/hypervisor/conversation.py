@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vcpud.guest import GuestReading
+from vcpud.guest import CpuAccounting, GuestReading
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control
@@ -74,6 +74,7 @@ class View:
         reading: The guest's own word.
         online: Guest CPUs online.
         online_taken_at_ns: When that was read.
+        first_of_kernel: What a kernel said first that had begun anew unheard.
         disabled: Commands that the agent refuses.
         troubles: What is missing or wrong.
         absurdities: What was absurd, for people.
@@ -84,6 +85,7 @@ class View:
     reading: GuestReading | None = None
     online: frozenset[int] | None = None
     online_taken_at_ns: int | None = None
+    first_of_kernel: CpuAccounting | None = None
     disabled: frozenset[str] = frozenset()
     troubles: frozenset[Trouble] = frozenset()
     absurdities: tuple[str, ...] = ()
@@ -362,6 +364,7 @@ class Conversation:
                 reading=reader.reading if reader.reading != GuestReading() else None,
                 online=self._online,
                 online_taken_at_ns=self._online_taken_at_ns,
+                first_of_kernel=reader.first_of_kernel,
                 disabled=reader.disabled,
                 troubles=troubles,
                 absurdities=reader.absurdities,

@@ -72,6 +72,9 @@ class KvmHypervisor(LibvirtHost[Book]):
         )
 
     def _tend(self, book: Book) -> None:
+        unheard_at_ns = book.rebooted_unheard_at_ns
+        if unheard_at_ns is not None:
+            self._took_place(book, Happening.REBOOT, unheard_at_ns)
         if self._backend.writable:
             self._steer_agent(book)
             if book.note_is_settled:

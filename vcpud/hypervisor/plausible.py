@@ -16,6 +16,7 @@ from vcpud.units import NS_PER_S
 _ACCOUNTING_SLACK_NS: Final = 10 * NS_PER_S
 _LOCK_SLACK_NS: Final = 60 * NS_PER_S
 _TASKS_PER_CPU: Final = 4096
+_BOOT_SLACK_NS: Final = NS_PER_S
 
 
 def check_accounting(before: CpuAccounting | None, found: CpuAccounting) -> None:
@@ -37,6 +38,17 @@ def check_accounting(before: CpuAccounting | None, found: CpuAccounting) -> None
             > old.user_ns + old.system_ns + (old.steal_ns or 0) + limit_ns
         ):
             raise AbsurdError(f"CPU {cpu.index} ran faster than the clock")
+
+
+def began_anew(before: CpuAccounting | None, found: CpuAccounting) -> bool:
+    """Whether another kernel counts: CPU 0 never goes offline, and what it has done does not shrink."""
+    done_ns = [
+        cpu.user_ns + cpu.system_ns
+        for accounting in (before, found)
+        for cpu in (() if accounting is None else accounting.cpus)
+        if cpu.index == 0
+    ]
+    return len(done_ns) > 1 and done_ns[1] + _BOOT_SLACK_NS < done_ns[0]
 
 
 def check_locks(before: LockWait | None, found: LockWait, max_vcpus: int) -> None:

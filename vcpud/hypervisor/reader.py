@@ -106,6 +106,11 @@ class Reader:
         return self._statement.reading
 
     @property
+    def first_of_kernel(self) -> CpuAccounting | None:
+        """What a kernel said first that had begun anew unheard; None where none has."""
+        return self._statement.first_of_kernel
+
+    @property
     def disabled(self) -> frozenset[str]:
         """Commands that this agent refuses to carry out."""
         return self._disabled

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.guest import CpuAccounting, GuestReading
 from vcpud.hypervisor import agent
-from vcpud.hypervisor.plausible import check_accounting, check_locks, check_run_queue
+from vcpud.hypervisor.plausible import (
+    began_anew,
+    check_accounting,
+    check_locks,
+    check_run_queue,
+)
 
 if TYPE_CHECKING:
     from vcpud.guest import LockWait, RunQueue
@@ -40,7 +45,13 @@ _FIELDS: Final = {
 
 
 class Statement:
-    """Parts of a reading, each checked before it is believed."""
+    """Parts of a reading, each checked before it is believed.
+
+    Attributes:
+        reading: What is believed.
+        first_of_kernel: What a kernel said first that had begun anew without a word of libvirt's:
+            while there was no connection, or by kexec. None where that has not happened.
+    """
 
     def __init__(self, max_vcpus: int) -> None:
         """Nothing has been said yet.
@@ -55,6 +66,7 @@ class Statement:
         self._base_locks: LockWait | None = None
         self._base_run_queue: RunQueue | None = None
         self.reading = GuestReading()
+        self.first_of_kernel: CpuAccounting | None = None
 
     @property
     def absurdities(self) -> tuple[str, ...]:
@@ -95,6 +107,9 @@ class Statement:
         except agent.AbsurdError as error:
             self.refuse(Part.ACCOUNTING, error)
             return None
+        if began_anew(self._base_accounting, found):
+            self.forget()
+            self.first_of_kernel = found
         self._base_accounting = found
         self._absurd.pop(Part.ACCOUNTING, None)
         self._note(accounting=found)

@@ -72,6 +72,7 @@ class Guest:
     weight: int = 1024
     global_quota: int = -1
     run_ns: int = 1_000_000_000
+    used_ms: int = 5
     commands: list[str] = field(default_factory=list)
     note: str = ""
     note_error: CallFailed | None = None
@@ -124,7 +125,8 @@ class Guest:
         self.catch_up()
         handler: Callable[[dict[str, Any]], Any] = {
             "guest-get-cpustats": lambda _: [
-                {"cpu": n, "user": 5, "system": 5, "idle": 5} for n in sorted(self.online)
+                {"cpu": n, "user": self.used_ms, "system": 5, "idle": 5}
+                for n in sorted(self.online)
             ],
             "guest-get-vcpus": lambda _: [
                 {"logical-id": n, "online": n in self.online, "can-offline": n > 0}

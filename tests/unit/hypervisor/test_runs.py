@@ -51,6 +51,23 @@ def test_a_reset_is_one_reboot_however_many_events_it_causes(rig: Make) -> None:
     assert kinds(one).count(EventKind.REBOOTED) == 1
 
 
+@pytest.mark.parametrize(
+    ("online", "boots"), [(frozenset({0, 1, 2, 3}), 1), (frozenset({0, 1}), 0)]
+)
+def test_a_reboot_that_nobody_told_of_shows_in_what_a_guest_with_all_cpus_has_counted(
+    rig: Make, online: frozenset[int], boots: int
+) -> None:
+    guest = Guest("a", used_ms=90_000, online={0, 1})
+    one = rig(guest)
+    until(one, lambda s: only(s).online == frozenset({0, 1}))
+    guest.online, guest.used_ms = set(online), 3_000  # while libvirtd was away
+    guest.commands.clear()
+    until(one, lambda _: guest.commands.count("guest-get-cpustats") > 2, step_s=1.0)
+    sample = until(one, lambda s: only(s).online == online, step_s=1.0)
+    assert only(sample).boots == boots
+    assert kinds(one).count(EventKind.REBOOTED) == boots
+
+
 def test_a_stopped_domain_is_gone_once(rig: Make) -> None:
     one = rig(Guest("a"), writable=False)
     one.hypervisor.sample()
