@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.arms import SETTLE_S, Arms, wait_until_quiet
 from lab.cells import Block, describe, mean_rate, measure, measure_collapsed
-from lab.compare import HALF_WIDTH, Comparison, interleave
+from lab.compare import BLOCKS_A_TURN, HALF_WIDTH, Comparison, interleave
 from lab.intervals import Bound, Interval, Verdict, ratio
 from lab.stage import say
 from lab.timeline import Timeline, settle_s
@@ -135,6 +136,7 @@ def _take_turns(  # noqa: PLR0913  each is a fact of the scenario
     until_s: float,
     budget_s: float,
     least_rounds: int = 2,
+    blocks_a_turn: int = BLOCKS_A_TURN,
 ) -> Comparison:
     """Compare the arms; an inconclusive bound is given the time that is to spare, once."""
 
@@ -144,14 +146,15 @@ def _take_turns(  # noqa: PLR0913  each is a fact of the scenario
         figures(comparison)
         return outcome.narrow()
 
-    interleave(
-        comparison, guests, sides, until_s=until_s, enough=enough, least_rounds=least_rounds
+    turns = functools.partial(
+        interleave, comparison, guests, sides, enough=enough, blocks_a_turn=blocks_a_turn
     )
+    turns(until_s=until_s, least_rounds=least_rounds)
     figures(comparison)
     extra_s = stage.extra_s(budget_s)
     if Verdict.INCONCLUSIVE in outcome.verdicts.values() and extra_s > 0:
         say(f"  inconclusive: {extra_s:.0f} s more")
-        interleave(comparison, guests, sides, until_s=time.monotonic() + extra_s, enough=enough)
+        turns(until_s=time.monotonic() + extra_s)
         figures(comparison)
     outcome.blocks = comparison.blocks
     return comparison
@@ -298,13 +301,25 @@ def neighbour_leaves(stage: Stage, orders: dict[str, Order]) -> Outcome:
     return outcome
 
 
-def mixed(
+def mixed(  # noqa: PLR0913  each is a fact of the comparison
     stage: Stage,
     orders: dict[str, Order],
     budget_s: float,
     bounds: Sequence[Bound] = MIXED_BOUNDS,
+    *,
+    more: Callable[[Outcome, Mapping[str, Sequence[Block]]], None] | None = None,
+    blocks_a_turn: int = BLOCKS_A_TURN,
 ) -> Outcome:
-    """A lock-bound domain beside an independent one that has as many vCPUs as there are pCPUs."""
+    """A lock-bound domain beside an independent one that has as many vCPUs as there are pCPUs.
+
+    Args:
+        stage: What there is at hand.
+        orders: By guest, the lock-bound one first.
+        budget_s: For the comparison, and again where it leaves a bound open and there is time.
+        bounds: What is judged.
+        more: Records further figures from the blocks so far.
+        blocks_a_turn: Blocks each time an arm has been entered.
+    """
     outcome = Outcome()
     until_s = min(time.monotonic() + budget_s, stage.ends_s)
     locked, independent = stage.guests("mixed")
@@ -334,6 +349,8 @@ def mixed(
             "independent_managed_over_unmanaged",
             comparison.over("managed", "unmanaged", lambda block: block.rates[independent.name]),
         )
+        if more is not None:
+            more(outcome, comparison.blocks)
         outcome.judge(bounds)
 
     sides = {"unmanaged": arms.unmanaged, "managed": arms.managed}
@@ -345,6 +362,7 @@ def mixed(
         figures=figures,
         until_s=until_s,
         budget_s=budget_s,
+        blocks_a_turn=blocks_a_turn,
     )
     last = comparison.blocks["managed"][-1]
     outcome.figures |= {

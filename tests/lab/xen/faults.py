@@ -235,11 +235,11 @@ NEEDS_S: Final[Mapping[str, float]] = {
     "sigkill_restore": 60.0,
     "sigterm": 60.0,
     "libvirtd_restart": 90.0,
-    "xenstored_restart": 90.0,
-    "xenstored_stopped": 120.0,
-    "request_ignored": 200.0,
-    "refused_above_host": 120.0,
-    "domain_destroyed_between_decision_and_change": 120.0,
+    "xenstored_restart": 60.0,
+    "xenstored_stopped": 110.0,
+    "request_ignored": 130.0,
+    "refused_above_host": 90.0,
+    "domain_destroyed_between_decision_and_change": 90.0,
     "udev_missing": 280.0,
 }
 QUICK: Final = ("sigterm",)

@@ -23,7 +23,7 @@ from lab.xen.commands import Commands
 from lab.xen.faults import CHECKS, NEEDS_S
 from lab.xen.parts import fits, parts
 from lab.xen.stage import XenStage
-from lab.xen.toolstack import ToolError, tool
+from lab.xen.toolstack import ToolError, xl_info
 
 if TYPE_CHECKING:
     from lab.faults import Finding
@@ -63,8 +63,7 @@ class Found:
 
 def describe() -> dict[str, Any]:
     """Return what a reader of the results needs to know of Xen and dom0."""
-    lines = (line.partition(":") for line in tool("xl", "info").splitlines())
-    told = {key.strip(): value.strip() for key, _, value in lines}
+    told = xl_info()
     wanted = ("xen_major", "xen_minor", "xen_extra", "xen_scheduler", "nr_cpus", "xen_commandline")
     found = {key: told.get(key) for key in wanted}
     return {**found, "kernel": platform.release(), "libvirt": libvirt.getVersion()}
@@ -105,7 +104,9 @@ def main() -> int:
         try:
             chosen = {
                 name: part
-                for name, part in parts(quick=job["quick"]).items()
+                for name, part in parts(
+                    str(found.host["xen_scheduler"]), quick=job["quick"]
+                ).items()
                 if name in job["parts"]
             }
             needs_s = [part.needs_s for part in chosen.values()]

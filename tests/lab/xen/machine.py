@@ -174,11 +174,22 @@ class Machine:
             raise MachineError(f"{command}: {answer.get('error')}")
         return answer["return"]
 
+    @property
+    def pid(self) -> int:
+        """Of QEMU."""
+        assert self._process is not None
+        return self._process.pid
+
+    def monitor(self, command: str) -> str:
+        """Return what QEMU's monitor answers to a command for people."""
+        told = self._execute("human-monitor-command", **{"command-line": command})
+        return str(told).strip()
+
     def save(self) -> None:
         """Save the whole machine into its disk, and end it."""
-        said = self._execute("human-monitor-command", **{"command-line": f"savevm {_SNAPSHOT}"})
-        if str(said).strip():
-            raise MachineError(f"savevm: {str(said).strip()}")
+        said = self.monitor(f"savevm {_SNAPSHOT}")
+        if said:
+            raise MachineError(f"savevm: {said}")
         self._execute("quit")
         if self._process is not None:
             self._process.wait(_CALL_S)  # it closes the disk in order

@@ -15,7 +15,7 @@ from lab.picture import draw
 from lab.results import commit
 from lab.stage import say
 from lab.timeline import Moment
-from lab.xen import faults
+from lab.xen import faults, overcommit
 from lab.xen.domain import PCPUS
 from lab.xen.image import dom0_image
 from lab.xen.job import follow, hand_in
@@ -23,7 +23,8 @@ from lab.xen.machine import MachineError, ready_machine
 from lab.xen.package import installed_vcpud
 from lab.xen.parts import parts
 from lab.xen.simulated import slowdowns
-from vcpud.units import NS_PER_S
+from lab.xen.telling import Telling
+from vcpud.units import NS_PER_S, NS_PER_US
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +46,7 @@ PICTURE = BUILD / "lab-xen.png"
 
 def part_names() -> list[str]:
     """Return the names ``--only`` takes."""
-    return [*parts(quick=False), "faults", *faults.CHECKS]
+    return [*parts(SCHEDULERS[0], quick=False), "faults", *faults.CHECKS]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,7 +77,9 @@ def run(options: argparse.Namespace) -> int:
         job = _job(
             only, quick=options.quick, faulty=scheduler == FAULTY or bool(options.scheduler)
         )
-        later_s = _needs_s(job["parts"], quick=options.quick) * (len(schedulers) - done - 1)
+        later_s = sum(
+            _needs_s(later, job["parts"], quick=options.quick) for later in schedulers[done + 1 :]
+        )
         limit_s = ends_s - time.monotonic() - later_s
         found = _one(image, vcpud, scheduler, {**job, "limit_s": limit_s})
         document["faults"] |= found.pop("faults", {})
@@ -91,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _job(only: set[str], *, quick: bool, faulty: bool) -> dict[str, Any]:
-    names = list(parts(quick=quick))
+    names = list(parts(SCHEDULERS[0], quick=quick))
     chosen = list(faults.QUICK if quick else faults.CHECKS) if faulty else []
     if only:
         names = [name for name in names if name in only]
@@ -99,8 +102,9 @@ def _job(only: set[str], *, quick: bool, faulty: bool) -> dict[str, Any]:
     return {"quick": quick, "pcpus": PCPUS, "parts": names, "faults": chosen}
 
 
-def _needs_s(names: list[str], *, quick: bool) -> float:
-    return sum(part.needs_s for name, part in parts(quick=quick).items() if name in names)
+def _needs_s(scheduler: str, names: list[str], *, quick: bool) -> float:
+    every = parts(scheduler, quick=quick)
+    return sum(part.needs_s for name, part in every.items() if name in names)
 
 
 def _one(
@@ -114,7 +118,8 @@ def _one(
             hand_in(machine, vcpud, "python3 -u -m lab.xen.inside /run/job/job.json")
             machine.begin_job()
             try:
-                status = follow(machine, job["limit_s"] + GRACE_S)
+                with Telling(machine):
+                    status = follow(machine, job["limit_s"] + GRACE_S)
                 error = f"the job ended with status {status}" if status else ""
             except MachineError as late:
                 error = str(late)
@@ -152,16 +157,23 @@ def _draw(timeline: dict[str, Any], scheduler: str) -> None:
 def _simulate(found: dict[str, Any], scheduler: str) -> None:
     """Put beside what overcommit costs real guests what it costs simulated ones in the same set-up."""
     measured = found.get("scenarios", {}).get("overcommit", {})
-    dom0_pcpus = measured.get("pcpus_used", {}).get("synchronising pair", {}).get("dom0")
-    if "independent_alone_rate" not in measured or dom0_pcpus is None:
-        return
-    grain_ns = round(PCPUS / measured["independent_alone_rate"] * NS_PER_S)
-    measured["simulated"] = slowdowns(scheduler, PCPUS, grain_ns, dom0_pcpus)
-    for name, value in measured["simulated"].items():
-        real = measured[f"{name}_slowdown"]
-        say(
-            f"  {name} work on overcommitted pCPUs: {real:.3g} times slower, simulated {value:.3g}"
-        )
+    simulated: dict[str, float] = {}
+    for ratelimit_us in overcommit.RATELIMITS_US[scheduler]:
+        ending = overcommit.suffix(scheduler, ratelimit_us)
+        used = measured.get("pcpus_used", {}).get(f"synchronising pair{ending}", {})
+        dom0_pcpus, rate = used.get("dom0"), measured.get(f"independent_alone_rate{ending}")
+        if dom0_pcpus is None or not rate:
+            continue
+        grain_ns = round(PCPUS / rate * NS_PER_S)
+        figures = slowdowns(scheduler, PCPUS, grain_ns, dom0_pcpus, ratelimit_us * NS_PER_US)
+        for name, value in figures.items():
+            simulated[f"{name}{ending}"] = value
+            say(
+                f"  {name} work on overcommitted pCPUs, rate limit {ratelimit_us / 1_000:g} ms: "
+                f"{measured[f'{name}_slowdown{ending}']:.3g} times slower, simulated {value:.3g}"
+            )
+    if simulated:
+        measured["simulated"] = simulated
 
 
 def _earlier(document: dict[str, Any]) -> dict[str, Any]:

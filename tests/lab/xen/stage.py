@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,8 @@ from lab.arms import Pace
 from lab.board import IDLE
 from lab.plan import HostPart
 from lab.stage import Stage
+from lab.xen import beneath
+from lab.xen.books import CpuBooks
 from lab.xen.domain import PAIR
 from lab.xen.faults import SETS
 from lab.xen.service import XenVcpud, install_units
@@ -47,7 +50,7 @@ class XenStage(Stage):
             commands: vcpud's.
             pcpus: What Xen has.
             limit_s: What the whole run may last from now on.
-            kept: Where the logs of what failed are kept.
+            kept: The shared directory: where the logs of what failed are kept.
         """
         super().__init__(bench, HostPart(pcpus=pcpus, cpuset="", accelerator="xen"), limit_s)
         self.sets = {"pair": PAIR, "mixed": PAIR, **SETS}
@@ -81,6 +84,10 @@ class XenStage(Stage):
         )
         self.vcpud.start()
         return self.vcpud
+
+    def books(self) -> CpuBooks:
+        """Return new books of who uses the pCPUs, and of what is told from beneath."""
+        return CpuBooks(self.xen, functools.partial(beneath.counters, self._kept))
 
     def keep_logs(self, name: str) -> None:
         """Keep in the shared directory what vcpud and the guests said of a part that failed."""

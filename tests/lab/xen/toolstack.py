@@ -33,6 +33,12 @@ def tool(*words: str) -> str:
     return done.stdout
 
 
+def xl_info() -> dict[str, str]:
+    """Return what Xen says of itself, by the names `xl info` has for it."""
+    lines = (line.partition(":") for line in tool("xl", "info").splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
 def read_key(path: str) -> str | None:
     """Return the value of a xenstore key, None where there is none."""
     try:
@@ -56,6 +62,6 @@ class Xen:
             sys.path.append(str(folder))
         self._control: Any = importlib.import_module("xen.lowlevel.xc").xc()
 
-    def cpu_ns(self) -> dict[int, int]:
+    def cpu_ns(self) -> dict[int | str, int]:
         """Return the CPU time every domain has used so far, by domain id."""
         return {int(one["domid"]): int(one["cpu_time"]) for one in self._control.domain_getinfo()}

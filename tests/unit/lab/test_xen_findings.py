@@ -1,17 +1,20 @@
 """What the Xen lab makes of what it has seen; none of it needs a Xen."""
 
+from pathlib import Path
+
 import pytest
 
 from lab.cells import Block
 from lab.paths import LAB
 from lab.scenarios import Outcome
-from lab.xen import faults
+from lab.xen import beneath, faults
 from lab.xen.books import CpuBooks
 from lab.xen.commands import Commands
 from lab.xen.domain import PAIR, PCPUS
 from lab.xen.estimate import Estimate, allowed, judge
 from lab.xen.image import XEN
-from lab.xen.parts import parts
+from lab.xen.overcommit import DEFAULT_US, RATELIMITS_US, suffix
+from lab.xen.parts import floor_on, parts
 from lab.xen.run import FULL_S, SCHEDULERS, merged, rows, summarise
 from lab.xen.simulated import DOM0_WEIGHT, slowdowns
 from lab.xen.toolstack import Xen
@@ -118,7 +121,9 @@ def test_every_fault_has_its_share_of_the_time() -> None:
 
 
 def test_a_whole_run_has_time_for_everything() -> None:
-    measured_s = sum(part.needs_s for part in parts(quick=False).values()) * len(SCHEDULERS)
+    measured_s = sum(
+        part.needs_s for scheduler in SCHEDULERS for part in parts(scheduler, quick=False).values()
+    )
     needs_s = measured_s + sum(faults.NEEDS_S.values())
     assert needs_s + len(SCHEDULERS) * BOOTED_S <= FULL_S
     assert PREPARED_S + FULL_S <= 3600.0
@@ -171,9 +176,60 @@ def test_a_vcpu_that_nothing_is_known_of_leaves_no_figure_to_pass(
 
 
 def test_the_simulated_set_up_shows_what_the_seed_found() -> None:
-    found = slowdowns("credit", 2, 2_000_000, 0.1)
+    found = slowdowns("credit", 2, 2_000_000, 0.1, 1_000_000)
     assert found["independent"] == pytest.approx(1.0, abs=0.05)
     assert found["synchronising"] > 1.5
+
+
+def test_what_is_judged_of_overcommit_has_the_plain_name_and_the_rest_says_its_rate_limit() -> (
+    None
+):
+    assert RATELIMITS_US.keys() == set(SCHEDULERS)
+    endings = [suffix("credit2", limit_us) for limit_us in RATELIMITS_US["credit2"]]
+    assert endings == ["", "_at_1ms"]
+    assert suffix("credit", DEFAULT_US) == ""
+
+
+def test_only_credit_needs_a_floor_for_a_share_to_be_kept() -> None:
+    assert [floor_on("credit", vcpus) for vcpus in (1, 2, 3, 4)] == [1, 1, 2, 2]
+    assert floor_on("credit2", 4) == 1
+
+
+STAT = """\
+cpu  100 20 30 4000 50 6 7 8 900 90
+cpu0 50 10 15 2000 25 3 3 4 450 45
+"""
+
+
+def test_what_the_machine_beneath_did_is_told_in_ticks() -> None:
+    assert beneath.machine_ticks(STAT) == (163, 8)  # all but idle, waiting, stolen and told twice
+    process = "7 (a) b) c) S 1 7 7 0 -1 4194560 99 0 0 0 321 45 0 0 20 0 9"
+    assert beneath.process_ticks(process) == 366
+
+
+def test_how_often_translated_code_was_thrown_away_is_read_from_qemu() -> None:
+    told = "Statistics:\r\nTB flush count      2\r\nTB invalidate count 35\r\n"
+    assert beneath.flush_count(told) == 2
+    assert beneath.flush_count("[not TCG]") is None
+
+
+@pytest.mark.parametrize("text", [None, "", "{"])
+def test_nothing_is_told_from_beneath_where_nobody_tells(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / beneath.FILE).write_text(text)
+    assert beneath.counters(tmp_path) == {}
+    books = CpuBooks(NoXen())
+    assert set(books.told_of(block(0, 1)).values()) == {None}
+
+
+def test_every_block_says_what_was_beneath_it() -> None:
+    books = CpuBooks(NoXen())
+    for at_s, used_s, flushes in ((0, 0, 2), (10, 15, 2), (20, 35, 4)):
+        books.enter(at_s * S, {1: 0, beneath.QEMU: used_s * S, beneath.FLUSHES: flushes})
+    found = books.told_of(block(5, 15))
+    assert found[beneath.QEMU] == pytest.approx(1.75)
+    assert found[beneath.FLUSHES] == pytest.approx(1.0)
+    assert found[beneath.OTHERS] is None
 
 
 SUMMARY = """\
