@@ -132,7 +132,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _stability(options: argparse.Namespace) -> int:
-    from vcpud_simulator.laboratory.compare import stability  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare import stability, watched  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.runs import modules  # noqa: PLC0415
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
@@ -142,13 +142,13 @@ def _stability(options: argparse.Namespace) -> int:
         raise UsageError("--stability has scenarios of its own: no SUITE, --quick or --random")
     out: Path = options.out
     watches = {
-        one.label: stability.watches(
+        one.label: watched.watches(
             one.policy, one.options, seeds=options.seeds or 1, duration_ns=options.duration
         )
         for one in map(contestant, options.policy or [OWN])
     }
     seen = run_all(
-        stability.observe,
+        watched.observe,
         [watch for wanted in watches.values() for watch in wanted],
         jobs=options.jobs,
         cache=Cache(out / "cache", modules),

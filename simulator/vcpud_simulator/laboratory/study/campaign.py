@@ -15,16 +15,17 @@ from typing import Final
 
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.parallel import Cache, run_all
-from vcpud_simulator.laboratory.study.claims import Claim, claims, slowed, straddling, visible
-from vcpud_simulator.laboratory.study.grid import (
+from vcpud_simulator.laboratory.study.cells import (
     GOBMK,
     UNMANAGED,
     Cell,
     Kind,
-    Plan,
     System,
     assignments,
 )
+from vcpud_simulator.laboratory.study.claims import claims, slowed, visible
+from vcpud_simulator.laboratory.study.grid import Plan
+from vcpud_simulator.laboratory.study.judging import Claim, straddling
 from vcpud_simulator.laboratory.study.runs import (
     Reading,
     Run,

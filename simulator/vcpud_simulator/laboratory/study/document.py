@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vcpud_simulator.laboratory.statistics import Interval, mean
-from vcpud_simulator.laboratory.study.claims import Claim, Part
-from vcpud_simulator.laboratory.study.grid import COMPARED, Cell, Job, Plan
+from vcpud_simulator.laboratory.study.cells import COMPARED, Cell, Job
+from vcpud_simulator.laboratory.study.grid import Plan
+from vcpud_simulator.laboratory.study.judging import Claim, Part
 from vcpud_simulator.laboratory.study.table import Cost, Row, Table
 
 _WIDTH = 100

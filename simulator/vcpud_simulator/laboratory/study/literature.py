@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from vcpud_simulator.laboratory.statistics import Interval, Side, mean, ratio, side
-from vcpud_simulator.laboratory.study.claims import GRAVITY, Verdict
+from vcpud_simulator.laboratory.study.judging import GRAVITY, Verdict
 
 PREFIX: Final = "literature_"
 REPORTED: Final = "reported"

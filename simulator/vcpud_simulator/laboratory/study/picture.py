@@ -9,7 +9,7 @@ from vcpud.errors import VcpudError
 from vcpud_simulator.laboratory.parallel import EXTRA
 from vcpud_simulator.laboratory.statistics import mean
 from vcpud_simulator.laboratory.study.agreement import FAR, NEAR
-from vcpud_simulator.laboratory.study.grid import COMPARED, GOBMK, Cell, Job, Kind, System, Wait
+from vcpud_simulator.laboratory.study.cells import COMPARED, GOBMK, Cell, Job, Kind, System, Wait
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,17 +24,17 @@ from vcpud.model import Mode
 from vcpud.units import NS_PER_MS, NS_PER_S
 from vcpud_simulator import runner
 from vcpud_simulator.engine import NEVER
-from vcpud_simulator.laboratory.study.grid import (
+from vcpud_simulator.laboratory.study.cells import (
     PCPUS,
     UNMANAGED,
     Cell,
     Job,
     Kind,
     System,
-    Timing,
     Wait,
     same_run,
 )
+from vcpud_simulator.laboratory.study.grid import Timing
 from vcpud_simulator.rng import Chance
 from vcpud_simulator.scenario import DomainPlan, NoisePlan, Pause, Scenario
 from vcpud_simulator.scenario import Kind as ScenarioKind

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from vcpud_simulator.laboratory.statistics import Interval, mean, ratio
-from vcpud_simulator.laboratory.study.grid import UNMANAGED, Cell
+from vcpud_simulator.laboratory.study.cells import UNMANAGED, Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ import pytest
 
 from vcpud import cli
 from vcpud.units import NS_PER_S
-from vcpud_simulator.laboratory.compare import stability, suite
-from vcpud_simulator.laboratory.compare.stability import Change, Figure, Observed, Settling
+from vcpud_simulator.laboratory.compare import stability, suite, watched
+from vcpud_simulator.laboratory.compare.stability import Figure
+from vcpud_simulator.laboratory.compare.watched import Change, Observed, Settling
 from vcpud_simulator.meter import Point
 
 S = NS_PER_S
@@ -98,7 +99,7 @@ ALONE, TOGETHER = (0,), (1,)
 
 
 def test_settling_is_the_last_time_that_five_seconds_fall_short_of_the_new_state() -> None:
-    found = stability.settlings(
+    found = watched.settlings(
         [(0, 60 * S, ALONE), (60 * S, 160 * S, TOGETHER), (160 * S, 260 * S, ALONE)],
         timeline((60, 200.0), (12, 1.0), (88, 100.0), (7, 100.0), (93, 200.0)),
         [change(70)],
@@ -110,7 +111,7 @@ def test_settling_is_the_last_time_that_five_seconds_fall_short_of_the_new_state
 
 
 def test_a_state_met_again_is_held_to_what_was_reached_in_it_before() -> None:
-    found = stability.settlings(
+    found = watched.settlings(
         [
             (0, 60 * S, ALONE),
             (60 * S, 160 * S, TOGETHER),
@@ -133,8 +134,8 @@ def test_what_was_learned_must_go_faster(learned: bool, took_s: float, holds: bo
 
 
 def test_the_scenarios_cover_constant_load_remainders_and_steps() -> None:
-    found = [suite.load(key) for key in stability.scenarios()]
-    steps = [one for one in found if stability.STEP_TAG in one.tags]
+    found = [suite.load(key) for key in watched.scenarios()]
+    steps = [one for one in found if watched.STEP_TAG in one.tags]
     assert steps
     assert all(one.warmup_ns + one.duration_ns >= 600 * S for one in found)
     assert any((sum(plan.copies for plan in one.domains), one.pcpus) == (3, 4) for one in found), (
@@ -145,7 +146,7 @@ def test_the_scenarios_cover_constant_load_remainders_and_steps() -> None:
 def test_the_command_says_what_it_measured_and_fails_where_a_figure_does_not_hold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stability, "scenarios", lambda: ("stability_computing",))
+    monkeypatch.setattr(watched, "scenarios", lambda: ("stability_computing",))
     words = ["compare", "--stability", "--duration", "2s", "--jobs", "1", "--out", str(tmp_path)]
     assert cli.main([*words, "-o", "json"]) == 0
     said = json.loads(capsys.readouterr().out)

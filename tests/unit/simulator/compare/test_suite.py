@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcpud_simulator.catalogue import SCHEDULERS
-from vcpud_simulator.laboratory.compare import runs, stability, suite
+from vcpud_simulator.laboratory.compare import runs, suite, watched
 from vcpud_simulator.laboratory.compare.drawn import draw
 from vcpud_simulator.scenario import Kind, NoisePlan, Scenario, faults
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
@@ -87,7 +87,7 @@ def test_hosts_domains_overcommit_and_trouble_are_spread_out(
 
 
 def test_no_host_is_silent(scenarios: dict[str, Scenario]) -> None:
-    steady = {key: suite.load(key) for key in stability.scenarios()}
+    steady = {key: suite.load(key) for key in watched.scenarios()}
     drawn = {key: suite.load(key) for key in suite.drawn_keys(50, 3)}
     for name, one in {**scenarios, **steady, **drawn}.items():
         assert one.noise.vcpus == one.pcpus, name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpud_simulator.laboratory.study.grid import Kind, System, Wait
+from vcpud_simulator.laboratory.study.cells import Kind, System, Wait
 from vcpud_simulator.laboratory.study.runs import Reading, Run, fair_rate
 
 DONE: list[Run] = []

@@ -11,8 +11,9 @@ import pytest
 from unit.simulator.study.made_up import DONE, measured
 from vcpud_simulator.laboratory.study import campaign, document
 from vcpud_simulator.laboratory.study.campaign import SCREENING_SEED, Campaign
-from vcpud_simulator.laboratory.study.claims import Claim
-from vcpud_simulator.laboratory.study.grid import QUICK, Kind, System, Wait
+from vcpud_simulator.laboratory.study.cells import Kind, System, Wait
+from vcpud_simulator.laboratory.study.grid import QUICK
+from vcpud_simulator.laboratory.study.judging import Claim
 from vcpud_simulator.laboratory.study.runs import Reading, Run, effort
 from vcpud_simulator.laboratory.study.table import Cost, Table
 

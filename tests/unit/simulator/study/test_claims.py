@@ -8,19 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from vcpud_simulator.laboratory.study.claims import (
-    Claim,
-    Part,
-    Verdict,
-    claims,
-    s1,
-    s2,
-    s3,
-    s4,
-    s5,
-    straddling,
-)
-from vcpud_simulator.laboratory.study.grid import QUICK, REPORTER, Cell, Kind, System, Wait
+from vcpud_simulator.laboratory.study.cells import REPORTER, Cell, Kind, System, Wait
+from vcpud_simulator.laboratory.study.claims import claims, s1, s2, s3, s4, s5
+from vcpud_simulator.laboratory.study.grid import QUICK
+from vcpud_simulator.laboratory.study.judging import Claim, Part, Verdict, straddling
 from vcpud_simulator.laboratory.study.table import Row, Static, Table
 
 NOISE = (-0.001, 0.0, 0.001)

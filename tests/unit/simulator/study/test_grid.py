@@ -4,20 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from vcpud_simulator.laboratory.study.grid import (
-    FULL,
+from vcpud_simulator.laboratory.study.cells import (
     GOBMK,
     PCPUS,
-    QUICK,
     Cell,
     Job,
     Kind,
-    Plan,
     System,
     Wait,
     assignments,
     same_run,
 )
+from vcpud_simulator.laboratory.study.grid import FULL, QUICK, Plan
 
 
 def cell(system: System = System.XEN, *, width: int = 4, overcommit: int = 2) -> Cell:

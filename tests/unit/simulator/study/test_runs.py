@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vcpud.units import NS_PER_MS, NS_PER_S
-from vcpud_simulator.laboratory.study.grid import (
-    FULL,
+from vcpud_simulator.laboratory.study.cells import (
     GOBMK,
     KERNEL_LOCK,
     KERNEL_PCPUS,
@@ -16,10 +15,10 @@ from vcpud_simulator.laboratory.study.grid import (
     Job,
     Kind,
     System,
-    Timing,
     Wait,
     same_run,
 )
+from vcpud_simulator.laboratory.study.grid import FULL, Timing
 from vcpud_simulator.laboratory.study.runs import (
     Reading,
     Run,
