@@ -21,6 +21,7 @@ from lab.xen.toolstack import Xen
 from lab.xen.trace import Times, parse
 from vcpud.doctor.facts import HostFacts, XenFacts
 from vcpud.doctor.probes import examine_host
+from vcpud.doctor.probes.xen import share_floor
 
 S = 1_000_000_000
 BOOTED_S = 60.0
@@ -190,9 +191,10 @@ def test_what_is_judged_of_overcommit_has_the_plain_name_and_the_rest_says_its_r
     assert suffix("credit", DEFAULT_US) == ""
 
 
-def test_only_credit_needs_a_floor_for_a_share_to_be_kept() -> None:
+def test_on_credit_alone_the_lab_sets_the_floor_that_the_doctor_advises() -> None:
     assert [floor_on("credit", vcpus) for vcpus in (1, 2, 3, 4)] == [1, 1, 2, 2]
     assert floor_on("credit2", 4) == 1
+    assert all(floor_on("credit", vcpus) == share_floor(vcpus) for vcpus in range(1, 17))
 
 
 STAT = """\

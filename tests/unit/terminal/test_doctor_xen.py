@@ -21,6 +21,7 @@ from vcpud.doctor.probes import examine_domain, examine_host
 from vcpud.doctor.xen import XenLook
 from vcpud.hypervisor.xen.roll import Roll
 from vcpud.hypervisor.xml import AgentPort
+from vcpud.model import Mode
 
 XEN_HOST = HostFacts(
     uri="xen:///system",
@@ -130,6 +131,26 @@ def test_what_is_wrong_with_a_domain_on_xen(code: str, severity: Severity, wrong
     found = examine_domain(replace(XEN_DOMAIN, **wrong), XEN_HOST)
     assert (code, severity) in {(one.code, one.severity) for one in found}
     assert all(one.remedy for one in found)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "floor", "mode", "named"),
+    [
+        ("credit", 1, Mode.ENFORCE, True),
+        ("credit", 1, Mode.OBSERVE, True),  # before it is managed is the time to say so
+        ("credit", 1, Mode.OFF, False),
+        ("credit", 2, Mode.ENFORCE, False),
+        ("credit2", 1, Mode.ENFORCE, False),
+    ],
+)
+def test_a_domain_that_could_lose_its_share_on_credit_is_named_with_the_floor_that_keeps_it(
+    scheduler: str, floor: int, mode: Mode, *, named: bool
+) -> None:
+    terms = replace(XEN_DOMAIN.terms, mode=mode, min_vcpus=floor)
+    facts = replace(XEN_DOMAIN, terms=terms, **xen_domain(scheduler=scheduler))
+    found = [one for one in examine_domain(facts, XEN_HOST) if one.code == "xen-share-floor"]
+    assert bool(found) is named
+    assert all("--min 2`" in one.remedy for one in found)
 
 
 def test_a_guest_that_could_not_be_given_back_is_named_unless_the_way_was_tried_out() -> None:

@@ -16,10 +16,13 @@ from vcpud.doctor.probes.host import XEN
 from vcpud.hypervisor.xen.book import FULLY_VIRTUAL, PER_VCPU
 from vcpud.hypervisor.xen.gate import NO_WAY_BACK
 from vcpud.limits import MAX_WEIGHT
+from vcpud.model import Mode
 
 if TYPE_CHECKING:
     from vcpud.doctor.facts import DomainFacts, HostFacts, XenFacts
 
+COARSE: Final = "credit"
+"""A scheduler whose weights keep a domain's share only while it has half of its vCPUs."""
 CREDIT2: Final = "credit2"
 CREDIT2_SPAN: Final = 5
 """How many times the lightest weight another may be for credit2 to keep shares.
@@ -45,14 +48,15 @@ def _scheduler(facts: HostFacts) -> Findings:
             "weight of a domain while it has fewer, and sets it back",
             "nothing; whoever watches weights should expect it",
         )
-        if xen.scheduler != CREDIT2:
+        if xen.scheduler == COARSE:
             yield on_host(
                 "xen-share-coarse",
                 Severity.NOTE,
                 f"{xen.scheduler} lets vCPUs take turns whatever their credit, and a vCPU can save no "
-                "more than a turn's: a domain shrunk to one or two falls short of its share, whatever "
-                "its weight",
-                "sched=credit2, the default since Xen 4.12, which keeps it",
+                "more than a turn's: a domain shrunk to fewer than half of its vCPUs falls short of its "
+                "share, and no weight is right for it, nor a shorter time slice",
+                "sched=credit2, the default since Xen 4.12, which keeps it; or a floor (`min`) of half of "
+                "its vCPUs for each domain whose share has to be kept",
             )
     else:
         yield on_host(
@@ -229,6 +233,29 @@ def _cap(facts: DomainFacts, _host: HostFacts) -> Findings:
         )
 
 
+def _floor(facts: DomainFacts, _host: HostFacts) -> Findings:
+    description, xen = facts.description, facts.xen
+    if description is None or xen is None or xen.scheduler != COARSE:
+        return
+    had = max(description.live_vcpus, xen.online or 0)
+    floor = share_floor(had)
+    if facts.terms.mode is not Mode.OFF and facts.terms.min_vcpus < floor:
+        yield about(
+            facts,
+            "xen-share-floor",
+            Severity.NOTE,
+            f"it may be shrunk to {facts.terms.min_vcpus} of {had} vCPUs, and on {xen.scheduler} fewer "
+            f"than {floor} fall short of its share: 0.9 of it on one of four beside one other domain, less "
+            "beside more",
+            f"where its share has to be kept: `vcpud set {facts.name} --min {floor}`, or sched=credit2",
+        )
+
+
+def share_floor(vcpus: int) -> int:
+    """Return the fewest of a domain's vCPUs on which credit keeps its share."""
+    return math.ceil(vcpus / 2)
+
+
 def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
     xen = facts.xen
     if xen is None or host.driver != XEN or xen.reports is None:
@@ -261,5 +288,6 @@ XEN_DOMAIN_PROBES: Final[tuple[Callable[[DomainFacts, HostFacts], Findings], ...
     _way_back,
     _counts,
     _cap,
+    _floor,
     _reporter,
 )
