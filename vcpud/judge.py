@@ -7,7 +7,8 @@ is undone; the domain is then left alone for a while that doubles with every fai
 only gives vCPUs back is undone only when it did harm: towards what a guest had is the safe side.
 
 Where progress varies too much for two windows to tell, that is no evidence against a move: a trial in
-which somebody seems to gain and nobody to lose goes on until it is clear, and ends when that ceases.
+which somebody seems to gain and nobody on the host to lose goes on until it is clear, and ends when that
+ceases.
 
 Pure. Rates are pCPUs of useful processor time.
 """
@@ -15,7 +16,7 @@ Pure. Rates are pCPUs of useful processor time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vcpud.demand import HostDemand, Progress
@@ -44,6 +45,7 @@ class Trial:
         before: Windows of progress before it, by domain.
         after: Windows since, by domain.
         reached_at_ns: When its last step was read back, None while under way.
+        everybody: Windows of all domains before it: others may lose by it, too.
     """
 
     decision_id: str
@@ -51,6 +53,7 @@ class Trial:
     before: Mapping[Uuid, tuple[Progress, ...]]
     after: Mapping[Uuid, tuple[Progress, ...]]
     reached_at_ns: int | None = None
+    everybody: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,13 @@ def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
         )
         for resize in move.resizes
     }
-    trial = Trial(decision_id=decision_id, move=move, before=before, after={})
+    trial = Trial(
+        decision_id=decision_id,
+        move=move,
+        before=before,
+        after={},
+        everybody=docket.windows,
+    )
     return replace(docket, trials=(*docket.trials, trial))
 
 
@@ -153,7 +162,7 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
     blames = dict(docket.blames)
     for trial in docket.trials:
         heard = _heard(trial, fresh)
-        verdict = _verdict(heard, now_ns)
+        verdict = _verdict(heard, windows, now_ns)
         if verdict is None:
             trials.append(heard)
             continue
@@ -179,7 +188,9 @@ def _heard(trial: Trial, fresh: Mapping[Uuid, Progress]) -> Trial:
     return replace(trial, after=after)
 
 
-def _verdict(trial: Trial, now_ns: int) -> Verdict | None:
+def _verdict(
+    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], now_ns: int
+) -> Verdict | None:
     if trial.reached_at_ns is None:
         return None
     proof = trial.move.proof
@@ -209,7 +220,9 @@ def _verdict(trial: Trial, now_ns: int) -> Verdict | None:
     )
     outcome = _outcome(trial.move, known, together, in_time=in_time)
     if outcome is None:
-        return None
+        if not any(gain.seems_less for gain in _beside(trial, windows, sigmas)):
+            return None
+        outcome = Outcome.NEUTRAL
     ratio: float | None = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)
     if outcome is Outcome.UNKNOWN:
@@ -256,6 +269,18 @@ def _said(
 def _kept_unless_harmed(move: Move) -> bool:
     gives_back = all(resize.to_vcpus >= resize.from_vcpus for resize in move.resizes)
     return gives_back or move.proof is not Proof.GAIN
+
+
+def _beside(
+    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], sigmas: float
+) -> Iterator[Gain]:
+    """How those fared since who are not in the move, whatever else became of them."""
+    since_ns = (trial.reached_at_ns or 0) + SETTLE_NS
+    for uuid in trial.everybody.keys() & windows.keys() - trial.before.keys():
+        now = tuple(one for one in windows[uuid] if one.began_at_ns >= since_ns)
+        gain = compared(trial.everybody[uuid], now, None, sigmas)
+        if gain is not None:
+            yield gain
 
 
 def _promising(gains: Sequence[Gain]) -> bool:

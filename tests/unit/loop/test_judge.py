@@ -186,6 +186,24 @@ def test_an_unclear_gain_of_one_is_not_waited_for_while_another_seems_to_lose() 
     assert [(verdict.outcome, verdict.kept) for verdict in verdicts] == [(Outcome.NEUTRAL, False)]
 
 
+@pytest.mark.parametrize(("rate", "open_"), [(0.8, True), (0.1, False)])
+def test_a_trial_is_not_left_open_while_somebody_beside_it_seems_to_lose(
+    rate: float, open_: bool
+) -> None:
+    docket = Docket()
+    for number, one in enumerate(UNSTEADY):
+        at_s = 5 * number
+        both = (seen(at_s, at_s + 5, one, 4), seen(at_s, at_s + 5, 0.8, 2, "beside"))
+        docket, _ = hear(docket, at_s + 5, *both)
+    docket = reached(opened(docket, "d", SHRINK), "d", 15 * S)
+    verdicts: tuple[Verdict, ...] = ()
+    for at_s in (17, 22):
+        both = (seen(at_s, at_s + 5, 1.97, 1), seen(at_s, at_s + 5, rate, 2, "beside"))
+        docket, verdicts = hear(docket, at_s + 5, *both)
+    assert bool(docket.trials) is open_
+    assert [verdict.outcome for verdict in verdicts] == ([] if open_ else [Outcome.NEUTRAL])
+
+
 def test_giving_back_is_judged_at_the_first_look_however_unsteady_progress_is() -> None:
     _, verdict = trial(GROW, [1.0, 0.2], [1.1, 1.0])
     assert verdict is not None
