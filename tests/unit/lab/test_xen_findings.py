@@ -8,13 +8,14 @@ from lab.cells import Block
 from lab.paths import LAB
 from lab.scenarios import Outcome
 from lab.xen import beneath, faults
+from lab.xen.beside import floor_on, undisturbed
 from lab.xen.books import CpuBooks
 from lab.xen.commands import Commands
 from lab.xen.domain import PAIR, PCPUS
 from lab.xen.estimate import Estimate, allowed, judge
 from lab.xen.image import XEN
 from lab.xen.overcommit import DEFAULT_US, RATELIMITS_US, suffix
-from lab.xen.parts import floor_on, parts
+from lab.xen.parts import parts
 from lab.xen.run import FULL_S, SCHEDULERS, merged, rows, summarise
 from lab.xen.simulated import DOM0_WEIGHT, slowdowns
 from lab.xen.toolstack import Xen
@@ -213,6 +214,26 @@ def test_how_often_translated_code_was_thrown_away_is_read_from_qemu() -> None:
     told = "Statistics:\r\nTB flush count      2\r\nTB invalidate count 35\r\n"
     assert beneath.flush_count(told) == 2
     assert beneath.flush_count("[not TCG]") is None
+
+
+def told(qemu: float | None, flushes: float | None = 0.0) -> dict[str, float | None]:
+    return {beneath.QEMU: qemu, beneath.FLUSHES: flushes}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "fine"),
+    [
+        ([told(1.9), told(1.85), told(0.7), told(1.95)], [True, True, False, True]),
+        ([told(1.9), told(1.9, 1.0), told(1.9)], [True, False, True]),
+        ([told(0.6), told(0.62), told(0.58)], [True, True, True]),  # no worse than the others
+        ([told(None, None), told(1.9)], [True, True]),
+        ([], []),
+    ],
+)
+def test_a_block_is_disturbed_by_what_was_beneath_it_and_by_nothing_else(
+    blocks: list[dict[str, float | None]], fine: list[bool]
+) -> None:
+    assert undisturbed(blocks) == fine
 
 
 @pytest.mark.parametrize("text", [None, "", "{"])

@@ -1,0 +1,216 @@
+"""A domain of independent work beside one that contends on a kernel lock: neither may lose its share.
+
+On credit the latter has the floor that `vcpud doctor` advises there, half of its vCPUs; what it keeps of its share
+without, on one, is measured and stated, not judged.
+
+The emulator is a process like others. A block in which it had clearly less processor time than in most, or threw away
+what it had translated, has measured that: its pair is left out, by what was beneath it and never by what was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import statistics
+import time
+from typing import TYPE_CHECKING, Final
+
+from lab import scenarios
+from lab.arms import SETTLE_S, set_online
+from lab.board import Kind, Order
+from lab.compare import Comparison, interleave
+from lab.intervals import Bound, ratio
+from lab.stage import say
+from lab.xen import beneath
+from lab.xen.books import DOM0, PERIOD_S, note_use
+from lab.xen.toolstack import tool, xl_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab.cells import Block
+    from lab.scenarios import Outcome
+    from lab.xen.books import CpuBooks
+    from lab.xen.stage import XenStage
+
+    Blocks = Mapping[str, Sequence[Block]]
+    Told = Mapping[str, float | None]
+
+LOCKED: Final = "x1"
+INDEPENDENT: Final = "x2"
+ORDERS: Final = {
+    LOCKED: Order(kind=Kind.KERNEL_LOCK),
+    INDEPENDENT: Order(kind=Kind.INDEPENDENT),
+}
+RATE: Final = "independent_managed_over_unmanaged"
+SHARES: Final = {
+    "independent_share_managed_over_unmanaged": INDEPENDENT,
+    "lock_share_managed_over_unmanaged": LOCKED,
+}
+"""The weight of each vCPU counts: the shrunk domain's share would shrink with it, were it not raised."""
+LIMIT: Final = 0.95
+BOUNDS: Final = [Bound(figure=figure, limit=LIMIT) for figure in (RATE, *SHARES)]
+BUDGET_S: Final = 235.0
+BLOCKS_A_TURN: Final = 4
+"""Shares are told to a few percent only by many blocks, and to enter an arm takes as long as several of them."""
+COARSE: Final = "credit"
+"""The scheduler that keeps no share on less than half of a domain's vCPUs."""
+WEIGHT: Final = 256
+"""Xen's own for every domain."""
+ON_ONE: Final = "on one"
+BEFORE_ONE: Final = "on all"
+UNDISTURBED: Final = 0.9
+"""Of the processor time the emulator has in the median block."""
+
+
+def needs_s(scheduler: str) -> float:
+    """Return this part's share of the time."""
+    return BUDGET_S + (100.0 if scheduler == COARSE else 30.0)
+
+
+def measure(stage: XenStage) -> Outcome:
+    """Compare managed with unmanaged, and on credit one vCPU with all."""
+    scheduler = xl_info()["xen_scheduler"]
+    floor = floor_on(scheduler, stage.sets["mixed"][0].vcpus)
+    with stage.books() as books:
+        record = functools.partial(_record, stage, books)
+        with _floor(stage, floor):
+            outcome = scenarios.mixed(
+                stage, ORDERS, BUDGET_S, BOUNDS, more=record, blocks_a_turn=BLOCKS_A_TURN
+            )
+        if floor > 1:
+            outcome.blocks = {**outcome.blocks, **_on_one(stage, scheduler).blocks}
+        time.sleep(2 * PERIOD_S)  # until the books know of the last block's end
+    record(outcome, outcome.blocks)
+    outcome.figures["floor"] = floor
+    note_use(books, outcome, stage.bench.guests.values(), stage.pcpus)
+    if floor > 1:
+        _record_on_one(stage, books, outcome)
+    outcome.judge(BOUNDS)
+    scenarios.report(outcome)
+    return outcome
+
+
+def undisturbed(told: Sequence[Told]) -> list[bool]:
+    """Return, for each block, whether the emulator had what it has in most; where nothing is told it is taken to have.
+
+    Args:
+        told: What was beneath each.
+    """
+    usual = [had for one in told if (had := one[beneath.QEMU]) is not None]
+    least = UNDISTURBED * statistics.median(usual) if usual else 0.0
+    return [
+        (had is None or had >= least) and (flushed is None or flushed < 0.5)
+        for had, flushed in ((one[beneath.QEMU], one[beneath.FLUSHES]) for one in told)
+    ]
+
+
+def _pairs(books: CpuBooks, blocks: Blocks, arms: tuple[str, str]) -> list[tuple[Block, Block]]:
+    """Return the blocks of two arms, side by side, without the pairs in which the emulator was disturbed."""
+    every = list(zip(*(blocks.get(arm, ()) for arm in arms), strict=False))
+    fine = iter(undisturbed([books.told_of(block) for pair in every for block in pair]))
+    return [pair for pair in every if all([next(fine), next(fine)])]
+
+
+def _record(stage: XenStage, books: CpuBooks, outcome: Outcome, blocks: Blocks) -> None:
+    pairs = _pairs(books, blocks, ("managed", "unmanaged"))
+    every = min(len(blocks.get(arm, ())) for arm in ("managed", "unmanaged"))
+    if not pairs:
+        return
+    outcome.figures["pairs"], outcome.figures["pairs_left_out"] = len(pairs), every - len(pairs)
+    if len(pairs) < every:
+        before = outcome.figures[f"{RATE}_ci"], outcome.figures[RATE]
+        outcome.figures[f"{RATE}_every_block_ci"], outcome.figures[f"{RATE}_every_block"] = before
+        outcome.record(
+            RATE,
+            ratio([(one.rates[INDEPENDENT], other.rates[INDEPENDENT]) for one, other in pairs]),
+        )
+    for figure, name in SHARES.items():
+        shares = _shares(stage, books, pairs, name)
+        outcome.figures[f"{figure}_pairs"] = shares
+        if shares:
+            outcome.record(figure, ratio(shares))
+
+
+def _record_on_one(stage: XenStage, books: CpuBooks, outcome: Outcome) -> None:
+    pairs = _pairs(books, outcome.blocks, (ON_ONE, BEFORE_ONE))
+    shares = _shares(stage, books, pairs, LOCKED)
+    if shares:
+        kept = ratio(shares)
+        outcome.record("lock_share_on_one_over_unmanaged", kept)
+        say(
+            f"  without a floor, on one vCPU of the same weight in all: {kept.value:.3g} "
+            f"[{kept.low:.3g}, {kept.high:.3g}] of its share"
+        )
+
+
+def floor_on(scheduler: str, vcpus: int) -> int:
+    """Return the fewest vCPUs the documentation advises for a domain whose share is to be kept."""
+    return math.ceil(vcpus / 2) if scheduler == COARSE else 1
+
+
+@contextlib.contextmanager
+def _floor(stage: XenStage, floor: int) -> Iterator[None]:
+    """Have the lock-bound domain under a floor, as an operator sets it."""
+    if floor == 1:
+        yield
+        return
+    vcpud = stage.paused_vcpud(stage.guests("mixed"))
+    vcpud.told("set", LOCKED, "--min", str(floor))
+    try:
+        yield
+    finally:
+        vcpud.told("set", LOCKED, "--reset")
+
+
+def _on_one(stage: XenStage, scheduler: str) -> Comparison:
+    """Compare, vcpud paused, all vCPUs with a single one that has the weight of all."""
+    guests = stage.guests("mixed")
+    every = {guest.name: guest.shape.vcpus for guest in guests}
+
+    def enter(count: int, weight: int) -> None:
+        tool("xl", f"sched-{scheduler}", "-d", LOCKED, "-w", str(weight))
+        set_online(guests, {**every, LOCKED: count})
+        time.sleep(SETTLE_S)
+
+    comparison = Comparison()
+    arms = {
+        BEFORE_ONE: functools.partial(enter, every[LOCKED], WEIGHT),
+        ON_ONE: functools.partial(enter, 1, WEIGHT * every[LOCKED]),
+    }
+    try:
+        interleave(
+            comparison,
+            guests,
+            arms,
+            until_s=time.monotonic(),
+            enough=lambda: True,
+            least_rounds=1,
+            blocks_a_turn=BLOCKS_A_TURN,
+        )
+    finally:
+        enter(every[LOCKED], WEIGHT)
+    return comparison
+
+
+def _share(stage: XenStage, books: CpuBooks, name: str, block: Block) -> float | None:
+    """Return the part a domain had of the pCPU time that dom0 left."""
+    guest = stage.bench.guests[name]
+    used = books.pcpus(guest.domain.ID(), [block])
+    served = books.pcpus(DOM0, [block])
+    if used is None or served is None:
+        return None
+    return used / (stage.pcpus - served)
+
+
+def _shares(
+    stage: XenStage, books: CpuBooks, pairs: Sequence[tuple[Block, Block]], name: str
+) -> list[tuple[float, float]]:
+    """Return the shares a domain had in each pair of blocks, as far as the books go."""
+    found = []
+    for first, second in pairs:
+        pair = _share(stage, books, name, first), _share(stage, books, name, second)
+        if pair[0] is not None and pair[1] is not None:
+            found.append((pair[0], pair[1]))
+    return found
