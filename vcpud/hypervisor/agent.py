@@ -40,6 +40,10 @@ _HISTOGRAM_LINE: Final = re.compile(
 )
 # Blanks, not white space: a run of line ends would be tried from each of them anew.
 _DROPPED: Final = re.compile(r"^ *Dropped: +(\d{1,20}) *$", re.MULTILINE)
+_STAT_CPU: Final = re.compile(r"^cpu(\d{1,6}) ([\d ]{7,220})$", re.MULTILINE)
+_STAT_FIELDS: Final = 8
+_TICK_NS: Final = 10 * NS_PER_MS
+"""What Linux counts in for programs, whatever its own clock is."""
 _SCHEDSTAT_CPU: Final = re.compile(r"^cpu(\d{1,6}) ([\d ]{17,400})$", re.MULTILINE)
 _SCHEDSTAT_FIELDS: Final = 9
 _LOADAVG: Final = re.compile(r"^[\d.]+ [\d.]+ [\d.]+ (\d{1,8})/(\d{1,8}) \d+\s*$")
@@ -118,6 +122,36 @@ def parse_cpustats(text: str, *, taken_at_ns: int, max_vcpus: int) -> CpuAccount
                 steal_ns=None if steal is None else _sum_ms(entry, "steal"),
             )
         )
+    cpus.sort(key=lambda cpu: cpu.index)
+    _distinct([cpu.index for cpu in cpus])
+    return CpuAccounting(taken_at_ns=taken_at_ns, cpus=tuple(cpus))
+
+
+def parse_stat(content: str, *, taken_at_ns: int, max_vcpus: int) -> CpuAccounting:
+    """Read `/proc/stat`, from which `guest-get-cpustats` has what it tells: ticks per online CPU.
+
+    Raises:
+        AbsurdError: It cannot be true.
+    """
+    cpus = []
+    for number, rest in _STAT_CPU.findall(content):
+        ticks = [int(word) for word in rest.split()]
+        if int(number) >= max_vcpus or len(ticks) < _STAT_FIELDS:
+            raise AbsurdError("a line of /proc/stat that cannot be")
+        if max(ticks) >= AMOUNT_LIMIT // _TICK_NS // _STAT_FIELDS:
+            raise AbsurdError("times in /proc/stat beyond any machine's life")
+        user, nice, system, idle, waiting, interrupts, softly, steal = ticks[:_STAT_FIELDS]
+        cpus.append(
+            CpuTimes(
+                index=int(number),
+                user_ns=(user + nice) * _TICK_NS,
+                system_ns=(system + interrupts + softly) * _TICK_NS,
+                idle_ns=(idle + waiting) * _TICK_NS,
+                steal_ns=steal * _TICK_NS,
+            )
+        )
+    if not cpus:
+        raise AbsurdError("no CPU in /proc/stat")
     cpus.sort(key=lambda cpu: cpu.index)
     _distinct([cpu.index for cpu in cpus])
     return CpuAccounting(taken_at_ns=taken_at_ns, cpus=tuple(cpus))

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from vcpud.guest import CpuAccounting, GuestReading
 
 
-NEEDED: Final = frozenset(
-    {"guest-get-cpustats", "guest-set-vcpus", "guest-file-open", "guest-file-read"}
-)
+_CPUSTATS: Final = "guest-get-cpustats"
+NEEDED: Final = frozenset({_CPUSTATS, "guest-set-vcpus", "guest-file-open", "guest-file-read"})
 """Commands without which something is missing; where one is switched off, the domain says so."""
 
 PROMPT_NS: Final = NS_PER_S
@@ -121,7 +120,7 @@ class Reader:
         found = set()
         if self._silences:
             found.add(Trouble.AGENT_SILENT)
-        if self._disabled & NEEDED:
+        if self._disabled & NEEDED - ({_CPUSTATS} if self._accounts_by_file else set()):
             found.add(Trouble.AGENT_BLOCKED)
         if self._statement.absurdities:
             found.add(Trouble.AGENT_ABSURD)
@@ -148,8 +147,9 @@ class Reader:
             return self._began_ns + max(wait_ns, self._pace.period_ns)
         if self._hurried > 0 and self._budget.tolerable(now_ns):
             return self._began_ns + min(PROMPT_NS, self._pace.period_ns)
-        # The accounting alone, one command, is what every reading has: half the budget is its.
-        return self._began_ns + max(self._pace.period_ns, self._budget.spacing_ns(1))
+        # The accounting alone is what every reading has: half the budget is its.
+        commands = _FILE_COMMANDS if self._accounts_by_file else 1
+        return self._began_ns + max(self._pace.period_ns, self._budget.spacing_ns(commands))
 
     # ------------------------------------------------------------------ what is wanted
 
@@ -191,10 +191,10 @@ class Reader:
         self._began_ns = now_ns
         hurried = self._hurried > 0
         for part in self._parts(now_ns, hurried=hurried):
-            if part in {Part.ACCOUNTING, Part.ABILITIES}:
-                self._steps.append(_Step(_Verb.ASK, part))
-            else:
-                self._steps.append(_Step(_Verb.OPEN, part))
+            asked = part is Part.ABILITIES or (
+                part is Part.ACCOUNTING and not self._accounts_by_file
+            )
+            self._steps.append(_Step(_Verb.ASK if asked else _Verb.OPEN, part))
         self._sessions += 1
         self._hurried = max(0, self._hurried - 1)
 
@@ -209,7 +209,7 @@ class Reader:
             return agent.command("guest-file-read", handle=step.handle, count=agent.FILE_LIMIT)
         if step.verb is _Verb.CLOSE:
             return agent.command("guest-file-close", handle=step.handle)
-        return agent.command("guest-info" if step.part is Part.ABILITIES else "guest-get-cpustats")
+        return agent.command("guest-info" if step.part is Part.ABILITIES else _CPUSTATS)
 
     # ------------------------------------------------------------------ what came back
 
@@ -275,12 +275,17 @@ class Reader:
     def _files_blocked(self) -> bool:
         return bool(self._disabled & {"guest-file-open", "guest-file-read"})
 
+    @property
+    def _accounts_by_file(self) -> bool:
+        """An agent older than 7.1 does not know the command, but reads the file behind it."""
+        return _CPUSTATS in self._disabled and not self._files_blocked
+
     def _parts(self, now_ns: int, *, hurried: bool) -> list[Part]:
         """The most valuable first; what the budget does not allow now waits for another time."""
         parts = []
         session = self._sessions
         solvent = self._budget.solvent(now_ns)
-        if "guest-get-cpustats" not in self._disabled:
+        if _CPUSTATS not in self._disabled or self._accounts_by_file:
             parts.append(Part.ACCOUNTING)
         if self._files_blocked:
             return parts if self._abilities_known else [*parts, Part.ABILITIES]
@@ -312,6 +317,7 @@ class Reader:
         if part is Part.LOCKS:
             return agent.LOCK_HISTOGRAMS[self._locks_path]
         return {
+            Part.ACCOUNTING: "/proc/stat",
             Part.RUN_QUEUE: "/proc/schedstat",
             Part.RUNNABLE: "/proc/loadavg",
             Part.COST: "/proc/self/schedstat",
@@ -352,11 +358,14 @@ class Reader:
         command = {
             _Verb.OPEN: "guest-file-open",
             _Verb.READ: "guest-file-read",
-        }.get(step.verb, "guest-get-cpustats")
+        }.get(step.verb, _CPUSTATS)
         if step.part is Part.ABILITIES:
             self._abilities_known = True
             return
         self._disabled |= {command}
+        if step.part is Part.ACCOUNTING and self._accounts_by_file:
+            self._steps.appendleft(_Step(_Verb.OPEN, Part.ACCOUNTING))
+            return
         self._steps = deque(s for s in self._steps if s.verb in {_Verb.CLOSE, _Verb.ASK})
 
     def _missing(self, part: Part, now_ns: int) -> None:

@@ -103,17 +103,20 @@ class Statement:
         """Take in an answer to `guest-get-cpustats`; None when it is absurd."""
         try:
             found = agent.parse_cpustats(text, taken_at_ns=taken_at_ns, max_vcpus=self._max_vcpus)
-            check_accounting(self._base_accounting, found)
+            self._account(found)
         except agent.AbsurdError as error:
             self.refuse(Part.ACCOUNTING, error)
             return None
+        self._absurd.pop(Part.ACCOUNTING, None)
+        return found
+
+    def _account(self, found: CpuAccounting) -> None:
+        check_accounting(self._base_accounting, found)
         if began_anew(self._base_accounting, found):
             self.forget()
             self.first_of_kernel = found
         self._base_accounting = found
-        self._absurd.pop(Part.ACCOUNTING, None)
         self._note(accounting=found)
-        return found
 
     def file(self, part: Part, content: str, taken_at_ns: int) -> None:
         """Take in the content of a part's file.
@@ -124,7 +127,9 @@ class Statement:
             MissingError: It says that the signal is not there.
         """
         most = self._max_vcpus
-        if part is Part.LOCKS:
+        if part is Part.ACCOUNTING:
+            self._account(agent.parse_stat(content, taken_at_ns=taken_at_ns, max_vcpus=most))
+        elif part is Part.LOCKS:
             locks = agent.parse_lock_histogram(content, taken_at_ns=taken_at_ns, max_vcpus=most)
             check_locks(self._base_locks, locks, most)
             self._base_locks = locks

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vcpud.hypervisor.agent import AbsurdError, parse_stat
 from vcpud.hypervisor.budget import Budget
 from vcpud.hypervisor.failures import Meaning
 from vcpud.hypervisor.reader import Pace, Reader
@@ -235,6 +236,36 @@ def test_preferred_cpus_that_cannot_be_are_absurd(content: str) -> None:
         talk.session()
     assert any("preferred" in why for why in talk.reader.absurdities)
     assert Trouble.SELF_MANAGED not in talk.reader.troubles
+
+
+STAT = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 {} 1 20 300 5 2 1 7 0 0\ncpu3 0 0 0 0 0 0 0 0 0 0\nintr 8\n"
+
+
+def test_an_agent_too_old_to_account_is_read_from_the_file_behind_it() -> None:
+    talk = Talk(max_vcpus=4)
+    talk.agent.files["/proc/stat"] = STAT.format(10)
+    talk.agent.fails = lambda what: Meaning.AGENT_BLOCKED if what == "guest-get-cpustats" else None
+    assert talk.session()[:3] == ["guest-get-cpustats", "/proc/stat", "guest-file-read"]
+    found = talk.reader.reading.accounting
+    assert found is not None
+    assert found.online == {0, 3}
+    times = found.cpus[0]
+    spent = (times.user_ns, times.system_ns, times.idle_ns, times.steal_ns)
+    assert spent == tuple(10 * NS_PER_MS * ticks for ticks in (11, 23, 305, 7))
+    assert Trouble.AGENT_BLOCKED not in talk.reader.troubles
+    assert talk.session()[0] == "/proc/stat"
+    talk.agent.files["/proc/stat"] = STAT.format(10**9)
+    talk.session()
+    assert talk.reader.reading.accounting is None
+    assert Trouble.AGENT_ABSURD in talk.reader.troubles
+
+
+@pytest.mark.parametrize(
+    "content", ["", "cpu0 1 2 3\n", "cpu0 1 2 3 4 5 6 7 8\n" * 2, "cpu99 1 2 3 4 5 6 7 8\n"]
+)
+def test_a_file_of_times_that_cannot_be_is_absurd(content: str) -> None:
+    with pytest.raises(AbsurdError):
+        parse_stat(content, taken_at_ns=0, max_vcpus=8)
 
 
 def test_blocked_file_commands_leave_the_accounting() -> None:

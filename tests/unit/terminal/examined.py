@@ -16,10 +16,11 @@ from vcpud.doctor.facts import (
 )
 from vcpud.doctor.findings import Examination, Finding
 from vcpud.doctor.probes.guest import (
+    ACCOUNTING,
     CGROUPS,
     CMDLINE,
+    FILES,
     NEEDED,
-    WANTED,
 )
 from vcpud.hypervisor.agent import LOCK_HISTOGRAMS, GuestVcpu
 from vcpud.hypervisor.xml import AgentPort, Description
@@ -54,7 +55,7 @@ GOOD_XML = Description(
 )
 GOOD_GUEST = GuestFacts(
     version="8.2",
-    commands=dict.fromkeys((*NEEDED, *WANTED), True),
+    commands=dict.fromkeys((*NEEDED, ACCOUNTING, *FILES), True),
     os_id="debian",
     vcpus=(GuestVcpu(0, True, False), GuestVcpu(1, True, True)),
     files={LOCK_HISTOGRAMS[0]: "# event histogram", CGROUPS: "0::/system.slice", CMDLINE: "ro"},

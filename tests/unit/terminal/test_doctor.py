@@ -161,6 +161,12 @@ def test_what_is_wrong_with_a_domain(code: str, severity: Severity, wrong: dict[
     assert len(found) <= 2
 
 
+def test_an_old_agent_that_may_read_files_lacks_nothing() -> None:
+    commands = {**(GOOD_GUEST.commands or {})}
+    del commands["guest-get-cpustats"]
+    assert examine_domain(replace(GOOD, **guest(commands=commands)), GOOD_HOST) == ()
+
+
 def test_a_xen_hvm_guest_can_only_grow() -> None:
     host = replace(GOOD_HOST, driver="Xen")
     assert "xen-hvm" in codes(examine_domain(GOOD, host))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vcpud.doctor.facts import DomainFacts, HostFacts
 
 NEEDED: Final = ("guest-set-vcpus", "guest-get-vcpus")
-WANTED: Final = ("guest-get-cpustats", "guest-file-open", "guest-file-read", "guest-file-close")
+ACCOUNTING: Final = "guest-get-cpustats"
+FILES: Final = ("guest-file-open", "guest-file-read", "guest-file-close")
 
 CGROUPS: Final = "/proc/self/cgroup"
 CMDLINE: Final = "/proc/cmdline"
@@ -60,9 +61,11 @@ def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
     guest = facts.guest
     if guest is None or guest.commands is None:
         return
+    # Who may read files reads what the accounting is made of.
+    wanted = FILES if all(map(guest.commands.get, FILES)) else (ACCOUNTING, *FILES)
     for names, severity, effect in (
         (NEEDED, Severity.ERROR, "CPUs cannot be taken offline in the guest"),
-        (WANTED, Severity.WARNING, "the effect of changes or the wait for locks is unknown"),
+        (wanted, Severity.WARNING, "the effect of changes or the wait for locks is unknown"),
     ):
         blocked = [name for name in names if guest.commands.get(name) is False]
         absent = [name for name in names if name not in guest.commands]
@@ -83,7 +86,8 @@ def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
                 "agent-old",
                 severity,
                 f"its agent{version} does not know {', '.join(absent)}: {effect}",
-                "install a newer qemu-guest-agent (7.1 brings guest-get-cpustats, Linux only)",
+                "install a newer qemu-guest-agent, or allow guest-file-*: from 7.1 on it accounts "
+                "itself (guest-get-cpustats), before that it has to read a file",
             )
 
 
