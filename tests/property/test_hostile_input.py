@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpud.hypervisor import agent
 from vcpud.hypervisor.failures import Meaning, meaning_of
 from vcpud.hypervisor.stats import COUNTER_LIMIT, parse_counters
 from vcpud.hypervisor.xml import UnreadableError, parse_description
@@ -30,32 +26,6 @@ def test_counters_are_sane_or_not_reported(raw: dict[str, object]) -> None:
     for vcpu in parse_counters(raw).vcpus:
         for value in (vcpu.run_ns, vcpu.run_delay_ns, vcpu.halt_poll_ns, vcpu.preemptions):
             assert value is None or 0 <= value < 2 * COUNTER_LIMIT
-
-
-@given(st.text() | anything.map(lambda value: json.dumps({"return": value})))
-def test_no_answer_of_an_agent_gets_past_its_parser_unread(reply: str) -> None:
-    for read in (
-        lambda: agent.parse_cpustats(reply, taken_at_ns=0, max_vcpus=4),
-        lambda: agent.parse_vcpus(reply, max_vcpus=4),
-        lambda: agent.parse_set_vcpus(reply),
-        lambda: agent.parse_disabled(reply),
-        lambda: agent.parse_handle(reply),
-        lambda: agent.parse_file(reply),
-    ):
-        with contextlib.suppress(agent.AbsurdError):
-            read()
-
-
-@given(st.text())
-def test_no_file_of_a_guest_gets_past_its_parser_unread(content: str) -> None:
-    for read in (
-        lambda: agent.parse_lock_histogram(content, taken_at_ns=0, max_vcpus=4),
-        lambda: agent.parse_run_queue(content, taken_at_ns=0, max_vcpus=4),
-        lambda: agent.parse_runnable(content, taken_at_ns=0),
-        lambda: agent.parse_own_cost(content),
-    ):
-        with contextlib.suppress(agent.AbsurdError, agent.MissingError, agent.DroppedError):
-            read()
 
 
 @given(st.text(), st.text())

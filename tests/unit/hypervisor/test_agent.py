@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -189,15 +190,34 @@ def test_no_answer_breaks_a_parser(value: Any) -> None:
                 continue
 
 
-@given(st.text())
-def test_no_file_breaks_a_parser(content: str) -> None:
+FILE = st.text() | st.lists(
+    st.sampled_from(["cpu", "cpu0 ", "cpu3 ", "cpu77 ", "0 ", "1 2 3 4 5 6 7 8 9", "-1 ", "9" * 19, "0.00 ",
+                     "3/70 ", "{ common_cpu: 0 } hitcount: ", " lat: ", "    Dropped: ", "0-3,", "\n"]),
+    max_size=40,
+).map("".join)  # fmt: skip
+
+
+@given(FILE)
+def test_no_file_breaks_a_parser_and_no_amount_in_it_passes_a_machines_life(content: str) -> None:
     for parse in (
         lambda text: agent.parse_lock_histogram(text, taken_at_ns=0, max_vcpus=4),
         lambda text: agent.parse_run_queue(text, taken_at_ns=0, max_vcpus=4),
+        lambda text: agent.parse_stat(text, taken_at_ns=0, max_vcpus=4),
         lambda text: agent.parse_runnable(text, taken_at_ns=0),
+        lambda text: agent.parse_preferred(text, max_vcpus=4),
         agent.parse_own_cost,
     ):
         try:
-            parse(content)
+            found = parse(content)
         except (agent.AbsurdError, agent.MissingError, agent.DroppedError):
             continue
+        assert all(0 <= amount < agent.AMOUNT_LIMIT for amount in _amounts(found))
+
+
+def _amounts(found: Any) -> list[int]:
+    """Every number in what was understood."""
+    if isinstance(found, frozenset | tuple):
+        return [amount for one in found for amount in _amounts(one)]
+    if dataclasses.is_dataclass(found):
+        return _amounts(tuple(getattr(found, field.name) for field in dataclasses.fields(found)))
+    return [] if found is None else [found]
