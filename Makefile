@@ -37,7 +37,7 @@ INSTALL_PYTHON ?= /usr/bin/python3
 	uninstall clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 bootstrap: $(VENV)/.project ## make .venv, installing missing Debian build packages
 
