@@ -24,6 +24,8 @@ STOLEN: Final = "stolen"
 """Time in which that machine, virtual itself, was kept from processors it wanted."""
 FLUSHES: Final = "flushes"
 """How often all translated code was thrown away, its buffer being full."""
+AT: Final = "at"
+"""When that was so, by the clock there: what is told is a little old, and differently old each time."""
 TIMES: Final = (QEMU, OTHERS, STOLEN)
 _IDLE: Final = (3, 4)
 _STEAL: Final = 7

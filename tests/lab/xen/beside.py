@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lab.cells import Block
+    from lab.intervals import Interval
     from lab.scenarios import Outcome
     from lab.xen.books import CpuBooks
     from lab.xen.stage import XenStage
 
     Blocks = Mapping[str, Sequence[Block]]
+    Pairs = Sequence[tuple[Block, Block]]
     Told = Mapping[str, float | None]
 
 LOCKED: Final = "x1"
@@ -44,6 +46,8 @@ ORDERS: Final = {
     INDEPENDENT: Order(kind=Kind.INDEPENDENT),
 }
 RATE: Final = "independent_managed_over_unmanaged"
+EVERY_BLOCK: Final = f"{RATE}_every_block"
+"""The same with the pairs that are left out, stated."""
 SHARES: Final = {
     "independent_share_managed_over_unmanaged": INDEPENDENT,
     "lock_share_managed_over_unmanaged": LOCKED,
@@ -84,6 +88,12 @@ def measure(stage: XenStage) -> Outcome:
         time.sleep(2 * PERIOD_S)  # until the books know of the last block's end
     record(outcome, outcome.blocks)
     outcome.figures["floor"] = floor
+    if left_out := outcome.figures.get("pairs_left_out"):
+        all_of_them = outcome.intervals[EVERY_BLOCK]
+        say(
+            f"  {left_out} pairs left out, the emulator was disturbed; with them independent work is at "
+            f"{all_of_them.value:.3g} [{all_of_them.low:.3g}, {all_of_them.high:.3g}]"
+        )
     note_use(books, outcome, stage.bench.guests.values(), stage.pcpus)
     if floor > 1:
         _record_on_one(stage, books, outcome)
@@ -106,26 +116,31 @@ def undisturbed(told: Sequence[Told]) -> list[bool]:
     ]
 
 
-def _pairs(books: CpuBooks, blocks: Blocks, arms: tuple[str, str]) -> list[tuple[Block, Block]]:
-    """Return the blocks of two arms, side by side, without the pairs in which the emulator was disturbed."""
-    every = list(zip(*(blocks.get(arm, ()) for arm in arms), strict=False))
-    fine = iter(undisturbed([books.told_of(block) for pair in every for block in pair]))
-    return [pair for pair in every if all([next(fine), next(fine)])]
+def _pairs(blocks: Blocks, arms: tuple[str, str]) -> Pairs:
+    """Return the blocks of two arms, side by side."""
+    return list(zip(*(blocks.get(arm, ()) for arm in arms), strict=False))
+
+
+def _fine(books: CpuBooks, pairs: Pairs) -> Pairs:
+    """Return the pairs in which the emulator was not disturbed."""
+    fine = iter(undisturbed([books.told_of(block) for pair in pairs for block in pair]))
+    return [pair for pair in pairs if all([next(fine), next(fine)])]
+
+
+def _rate(pairs: Pairs) -> Interval:
+    return ratio([(one.rates[INDEPENDENT], other.rates[INDEPENDENT]) for one, other in pairs])
 
 
 def _record(stage: XenStage, books: CpuBooks, outcome: Outcome, blocks: Blocks) -> None:
-    pairs = _pairs(books, blocks, ("managed", "unmanaged"))
-    every = min(len(blocks.get(arm, ())) for arm in ("managed", "unmanaged"))
-    if not pairs:
-        return
-    outcome.figures["pairs"], outcome.figures["pairs_left_out"] = len(pairs), every - len(pairs)
-    if len(pairs) < every:
-        before = outcome.figures[f"{RATE}_ci"], outcome.figures[RATE]
-        outcome.figures[f"{RATE}_every_block_ci"], outcome.figures[f"{RATE}_every_block"] = before
-        outcome.record(
-            RATE,
-            ratio([(one.rates[INDEPENDENT], other.rates[INDEPENDENT]) for one, other in pairs]),
-        )
+    every = _pairs(blocks, ("managed", "unmanaged"))
+    pairs = _fine(books, every)
+    outcome.figures["pairs"], outcome.figures["pairs_left_out"] = (
+        len(pairs),
+        len(every) - len(pairs),
+    )
+    outcome.record(EVERY_BLOCK, _rate(every))
+    if pairs:
+        outcome.record(RATE, _rate(pairs))
     for figure, name in SHARES.items():
         shares = _shares(stage, books, pairs, name)
         outcome.figures[f"{figure}_pairs"] = shares
@@ -134,7 +149,7 @@ def _record(stage: XenStage, books: CpuBooks, outcome: Outcome, blocks: Blocks) 
 
 
 def _record_on_one(stage: XenStage, books: CpuBooks, outcome: Outcome) -> None:
-    pairs = _pairs(books, outcome.blocks, (ON_ONE, BEFORE_ONE))
+    pairs = _fine(books, _pairs(outcome.blocks, (ON_ONE, BEFORE_ONE)))
     shares = _shares(stage, books, pairs, LOCKED)
     if shares:
         kept = ratio(shares)
@@ -205,7 +220,7 @@ def _share(stage: XenStage, books: CpuBooks, name: str, block: Block) -> float |
 
 
 def _shares(
-    stage: XenStage, books: CpuBooks, pairs: Sequence[tuple[Block, Block]], name: str
+    stage: XenStage, books: CpuBooks, pairs: Pairs, name: str
 ) -> list[tuple[float, float]]:
     """Return the shares a domain had in each pair of blocks, as far as the books go."""
     found = []

@@ -74,9 +74,11 @@ class CpuBooks(Sampler):
 
     def told_of(self, block: Block) -> dict[str, float | None]:
         """Return the processors used beneath during a block, and how often translated code was thrown away."""
-        found: dict[str, float | None] = {
-            name: self.pcpus(name, [block]) for name in beneath.TIMES
-        }
+        passed = self.pcpus(beneath.AT, [block])
+        found: dict[str, float | None] = {}
+        for name in beneath.TIMES:
+            used = self.pcpus(name, [block])
+            found[name] = used / passed if used is not None and passed else None
         flushed = self.pcpus(beneath.FLUSHES, [block])
         elapsed_ns = block.ended_ns - block.began_ns
         found[beneath.FLUSHES] = None if flushed is None else flushed * elapsed_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from vcpud.units import NS_PER_S
 if TYPE_CHECKING:
     from lab.xen.machine import Machine
 
-PERIOD_S: Final = 0.5
+PERIOD_S: Final = 1.0
 
 
 class Telling(Sampler):
@@ -35,6 +36,7 @@ class Telling(Sampler):
             busy, stolen = beneath.machine_ticks(Path("/proc/stat").read_text())
             ticks = {beneath.QEMU: own, beneath.OTHERS: busy - own, beneath.STOLEN: stolen}
             told = {name: value * self._ns_per_tick for name, value in ticks.items()}
+            told[beneath.AT] = time.monotonic_ns()
             flushes = beneath.flush_count(self._machine.monitor("info jit"))
             if flushes is not None:
                 told[beneath.FLUSHES] = flushes

@@ -247,10 +247,12 @@ def test_nothing_is_told_from_beneath_where_nobody_tells(text: str | None, tmp_p
 
 def test_every_block_says_what_was_beneath_it() -> None:
     books = CpuBooks(NoXen())
-    for at_s, used_s, flushes in ((0, 0, 2), (10, 15, 2), (20, 35, 4)):
-        books.enter(at_s * S, {1: 0, beneath.QEMU: used_s * S, beneath.FLUSHES: flushes})
+    # What is told is now more, now less out of date: ten seconds here may be five there.
+    for at_s, there_s, used_s, flushes in ((0, 100, 0, 2), (10, 110, 15, 2), (20, 115, 25, 4)):
+        counters: dict[int | str, int] = {1: 0, beneath.AT: there_s * S, beneath.FLUSHES: flushes}
+        books.enter(at_s * S, counters | {beneath.QEMU: used_s * S})
     found = books.told_of(block(5, 15))
-    assert found[beneath.QEMU] == pytest.approx(1.75)
+    assert found[beneath.QEMU] == pytest.approx(12.5 / 7.5)
     assert found[beneath.FLUSHES] == pytest.approx(1.0)
     assert found[beneath.OTHERS] is None
 
