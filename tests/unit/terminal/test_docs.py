@@ -16,7 +16,13 @@ from vcpud import cli, config
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\(([^)#:]+)\)")
+_LINK = re.compile(r"\]\(([^)\s:]+)\)")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+FOLDERS = ("docs", "deploy", "policies", "simulator", "systemd", "tests", "vcpud")
+READ = sorted(
+    [*DOCS.parent.glob("*.md"), *(p for one in FOLDERS for p in (DOCS.parent / one).rglob("*.md"))]
+)
+"""Whatever people read."""
 
 
 def generator(name: str) -> ModuleType:
@@ -76,13 +82,20 @@ def test_a_command_that_is_shown_is_one(page: str, line: str) -> None:
     assert callable(options.handler), page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def anchors(page: Path) -> set[str]:
+    """What may stand behind the # of a link to a page."""
+    headings = _HEADING.findall(_BLOCK.sub("", page.read_text()))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: str(page.relative_to(DOCS.parent)))
 def test_what_a_page_points_to_is_there(page: Path) -> None:
-    missing = [
-        target
-        for target in _LINK.findall(page.read_text())
-        if "//" not in target and not (page.parent / target).exists()
-    ]
+    missing = []
+    for link in _LINK.findall(page.read_text()):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
     assert missing == []
 
 
