@@ -126,6 +126,7 @@ def features(**wrong: Any) -> dict[str, Any]:
         ("guest-numa", Severity.WARNING, features(numa_cells=2)),
         ("share-per-vcpu", Severity.ERROR, {"share_unit": ShareUnit.VCPU}),
         ("quota-per-vcpu", Severity.WARNING, xml(quota_pcpus_per_vcpu=0.5)),
+        ("capped", Severity.NOTE, xml(cap_pcpus=1.5)),
         ("emulated", Severity.NOTE, features(kind="qemu")),
         ("hint-dedicated", Severity.WARNING, features(hint_dedicated=True)),
         ("pvspinlock-off", Severity.WARNING, features(pvspinlock=None)),

@@ -174,6 +174,15 @@ def _shares(facts: DomainFacts, _host: HostFacts) -> Findings:
             "are a lower cap, so it is shrunk only where that costs nothing",
             "cap it with <global_quota> instead, which counts for the domain as a whole",
         )
+    if description is not None and description.cap_pcpus is not None:
+        yield about(
+            facts,
+            "capped",
+            Severity.NOTE,
+            f"it is capped at {description.cap_pcpus:g} pCPUs: time it is held back looks like "
+            "time it waits for a pCPU",
+            "<shares> instead of <global_quota>, or a floor (`min`) that it can use its cap with",
+        )
 
 
 def _spinlocks(facts: DomainFacts, host: HostFacts) -> Findings:
