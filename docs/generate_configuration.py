@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -14,13 +13,8 @@ from typing import Any
 
 from generating import written
 
-from vcpud.hypervisor.options import LibvirtOptions
-from vcpud.hypervisor.xen.options import XenOptions
-from vcpud.units import duration_text
-
 PAGE = Path(__file__).with_name("configuration.md")
 MANUALS = Path(__file__).parents[1] / "deploy/man/generate.py"
-BACKENDS = {"libvirt": LibvirtOptions, "xen": XenOptions}
 HEAD = """\
 # Every key of the configuration
 
@@ -36,8 +30,9 @@ AFTER = """\
 Highest first: the deny-list (`deny:`), what `vcpud set` has set, the domain's own libvirt metadata
 (`<policy xmlns="https://vcpud.org/xmlns/domain/1.0" mode="enforce" min="2" max="8"/>`, unless
 `metadata: false`), the first matching entry of `domains:` (names and UUIDs before globs, later
-files before earlier ones), `defaults:`. The owner of a domain's metadata can widen neither a floor
-nor a ceiling that the host's configuration has set.
+files before earlier ones), `defaults:`. The owner of a domain's metadata can lower no floor and raise
+no ceiling that the host's configuration has set; a floor of theirs above that ceiling lifts it, which
+keeps the vCPUs that the domain has, as `mode="off"` would.
 """
 
 
@@ -57,7 +52,7 @@ def page() -> str:
     source = manuals()
     lines = [HEAD, "| key | what may be written | what it is for |", "|---|---|---|"]
     keys = list(source.keys())
-    lines += [f"| `{key.name}` | {_cell(_kind(key))} | {_cell(key.text)} |" for key in keys]
+    lines += [f"| `{key.name}` | {_cell(key.kind)} | {_cell(key.text)} |" for key in keys]
     lines += ["", AFTER, "## Options of the policies", ""]
     for name, doing, options in source.installed_policies():
         lines += [f"### `{name}`", "", doing, ""]
@@ -69,23 +64,6 @@ def page() -> str:
             ]
             lines.append("")
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _kind(key: Any) -> str:
-    """With the default that the backend has for a key that the configuration leaves to it."""
-    section, _, word = key.name.partition(".")
-    if section not in BACKENDS:
-        return str(key.kind)
-    default = next(
-        field.default
-        for field in dataclasses.fields(BACKENDS[section])
-        if field.name.removesuffix("_ns") == word
-    )
-    if isinstance(default, bool):
-        default = str(default).lower()
-    elif isinstance(default, int) and key.kind.startswith("duration"):
-        default = duration_text(default)
-    return f"{key.kind}; default {default}"
 
 
 def _cell(text: str) -> str:

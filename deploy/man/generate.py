@@ -207,7 +207,7 @@ class Key:
 
 
 def keys() -> Iterator[Key]:
-    """Every key of the schema, in its order."""
+    """Every key of the schema, in its order; what it leaves to a backend has the backend's default."""
     root = schema.ROOT
     read = root.model_json_schema(mode="validation")
     written = root.model_json_schema(mode="serialization")
@@ -215,10 +215,15 @@ def keys() -> Iterator[Key]:
     for section, source in (("limits", Limits), ("libvirt", LibvirtOptions), ("xen", XenOptions)):
         found = _attributes(inspect.getdoc(source) or "")
         texts |= {f"{section}.{name.removesuffix('_ns')}": text for name, text in found.items()}
+    defaults = {
+        f"{section}.{field.name.removesuffix('_ns')}": {"default": field.default}
+        for section, source in (("libvirt", LibvirtOptions), ("xen", XenOptions))
+        for field in dataclasses.fields(source)
+    }
     for name, ours, theirs in _walk(read, written, read, written, ""):
         yield Key(
             name=name,
-            kind=_kind(ours, theirs),
+            kind=_kind(ours, theirs | defaults.get(name, {})),
             text=texts.get(name)
             or texts.get(name.replace("domains.NAME.", "defaults."))
             or ours.get("description", ""),
