@@ -28,7 +28,9 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
             "vcpud is switched on, they recover. Needs no hypervisor, no root and no network."
         ),
     )
-    parser.add_argument("--policy", metavar="NAME", help="who decides (default: vcpud's own)")
+    parser.add_argument(
+        "--policy", metavar="NAME", help="who decides (default: as vcpud is shipped)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: 1)")
     parser.add_argument(
         "--report",
