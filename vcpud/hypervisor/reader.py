@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.budget import Budget
 from vcpud.hypervisor.failures import Meaning
+from vcpud.hypervisor.handles import Handles
 from vcpud.hypervisor.statement import Part, Statement
 from vcpud.model import Trouble
 from vcpud.units import NS_PER_S
@@ -80,9 +81,7 @@ class Reader:
         self._budget = Budget(ratio=pace.cost_ratio, now_ns=now_ns)
         self._steps: deque[_Step] = deque()
         self._current: _Step | None = None
-        self._open_handles: set[int] = set()
-        self._last_handle: int | None = None
-        self._lost_opens = 0
+        self._handles = Handles()
         self._began_ns: int | None = None
         self._hurried = 2
         self._sessions = 0
@@ -168,9 +167,7 @@ class Reader:
     def renew(self, *, rebooted: bool) -> None:
         """Begin anew: another agent process answers, after a reboot another kernel too."""
         self._steps.clear()
-        self._open_handles.clear()
-        self._last_handle = None
-        self._lost_opens = 0
+        self._handles = Handles()
         self._silences = 0
         self._abilities_known = False
         self._disabled = frozenset()
@@ -187,7 +184,7 @@ class Reader:
         """Start a reading: plan its parts. What an earlier one left open is closed first."""
         self._steps.clear()
         self._current = None
-        self._steps.extend(_Step(_Verb.CLOSE, handle=h) for h in sorted(self._open_handles))
+        self._steps.extend(_Step(_Verb.CLOSE, handle=handle) for handle in self._handles.left)
         self._began_ns = now_ns
         hurried = self._hurried > 0
         for part in self._parts(now_ns, hurried=hurried):
@@ -226,7 +223,7 @@ class Reader:
         if step is None:
             return
         if step.part is None:  # only closing has no part
-            self._open_handles.discard(step.handle)
+            self._handles.closed(step.handle)
             return
         middle_ns = (began_ns + ended_ns) // 2
         try:
@@ -252,7 +249,7 @@ class Reader:
         step, self._current = self._current, None
         if meaning not in {Meaning.AGENT_BLOCKED, Meaning.AGENT_FAILED}:
             if step is not None and step.verb is _Verb.OPEN:
-                self._lost_opens += 1
+                self._handles.unanswered()
             self._silences += meaning in {Meaning.AGENT_SILENT, Meaning.HUNG}
             self._steps.clear()
             return False
@@ -260,7 +257,7 @@ class Reader:
         if step is None:
             return True
         if step.verb is _Verb.CLOSE:
-            self._open_handles.discard(step.handle)  # the agent was restarted: it is closed
+            self._handles.closed(step.handle)  # the agent was restarted
         elif meaning is Meaning.AGENT_BLOCKED:
             self._blocked(step)
         elif step.part is not None and step.verb is _Verb.OPEN:
@@ -341,18 +338,10 @@ class Reader:
             self.take_accounting(text, middle_ns)
 
     def _opened(self, part: Part, handle: int) -> None:
-        self._open_handles.add(handle)
+        strays = self._handles.opened(handle)
         self._steps.appendleft(_Step(_Verb.CLOSE, handle=handle))
         self._steps.appendleft(_Step(_Verb.READ, part, handle))
-        # An open whose answer got lost may have been carried out all the same. The agent numbers
-        # handles one after the other, so a gap no larger than what got lost is ours to close.
-        if self._lost_opens and self._last_handle is not None:
-            gap = range(self._last_handle + 1, handle)
-            if 0 < len(gap) <= self._lost_opens:
-                self._open_handles.update(gap)
-                self._steps.extend(_Step(_Verb.CLOSE, handle=lost) for lost in gap)
-        self._lost_opens = 0
-        self._last_handle = handle
+        self._steps.extend(_Step(_Verb.CLOSE, handle=stray) for stray in strays)
 
     def _blocked(self, step: _Step) -> None:
         command = {
