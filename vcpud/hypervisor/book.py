@@ -19,7 +19,6 @@ from vcpud.model import (
     ShareUnit,
     Terms,
     Trouble,
-    same_run,
 )
 from vcpud.units import NS_PER_S
 
@@ -252,33 +251,17 @@ class Book:
 
     def handed_over(self, boot_id: str) -> Original | None:
         """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""
-        return None if self._note_is_own(boot_id) else self._noted
+        note = self.note
+        if note is None or note.is_of(boot_id, self.incarnation):
+            return None
+        return note.original(self.uuid, self.facts.name)
 
     def own_note(self, boot_id: str) -> Original | None:
         """What a vcpud of this host wrote down for this run."""
-        return self._noted if self._note_is_own(boot_id) else None
-
-    def _note_is_own(self, boot_id: str) -> bool:
         note = self.note
-        return (
-            note is not None
-            and note.boot_id == boot_id
-            and same_run(note.incarnation, self.incarnation)
-        )
-
-    @property
-    def _noted(self) -> Original | None:
-        note = self.note
-        if note is None:
+        if note is None or not note.is_of(boot_id, self.incarnation):
             return None
-        return Original(
-            boot_id=note.boot_id,
-            uuid=self.uuid,
-            name=self.facts.name,
-            incarnation=note.incarnation,
-            online=note.online,
-            live_vcpus=note.live_vcpus,
-        )
+        return note.original(self.uuid, self.facts.name)
 
     def method(self, now_ns: int) -> Method:
         """The best rung of the ladder.

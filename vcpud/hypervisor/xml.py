@@ -14,7 +14,7 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from vcpud.hypervisor.stats import VCPU_LIMIT
-from vcpud.model import Mode, Original
+from vcpud.model import Mode, Original, Uuid, same_run
 from vcpud.terms import NAMESPACE, NOTE_NAMESPACE, Wishes
 
 XML_LIMIT: Final = 4 * 1024 * 1024
@@ -57,6 +57,21 @@ class Note:
     incarnation: str
     online: frozenset[int] | None
     live_vcpus: int
+
+    def is_of(self, boot_id: str, incarnation: str) -> bool:
+        """Whether it was written on this boot of this host for this run."""
+        return self.boot_id == boot_id and same_run(self.incarnation, incarnation)
+
+    def original(self, uuid: Uuid, name: str) -> Original:
+        """What the domain had, as the ledger would have it."""
+        return Original(
+            boot_id=self.boot_id,
+            uuid=uuid,
+            name=name,
+            incarnation=self.incarnation,
+            online=self.online,
+            live_vcpus=self.live_vcpus,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
