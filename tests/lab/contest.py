@@ -87,11 +87,12 @@ class Part(ABC):
         """A turn of one policy."""
 
     def fixed(self, counts: Mapping[str, int]) -> None:
-        """Put every guest at a count, without vcpud, and let a collapse form."""
+        """Put every guest at a count, all vCPUs where none is said, without vcpud; those may have to collapse first."""
         self.stage.end_vcpud()
         every = {guest.name: guest.shape.vcpus for guest in self.guests}
-        set_online(self.guests, every | dict(counts))
-        time.sleep(SETTLE_S + self.stage.pace.collapse_s)
+        wanted = every | dict(counts)
+        set_online(self.guests, wanted)
+        time.sleep(SETTLE_S + (self.stage.pace.collapse_s if wanted == every else 0.0))
 
     def started(self, name: str) -> Vcpud:
         """Return a new vcpud with this policy, from all vCPUs online."""
@@ -312,18 +313,6 @@ def _pair(
 
 PARTS: Final[Mapping[str, Entry]] = {
     "kernel_lock": _pair(Kind.KERNEL_LOCK, best=0.90),
-    "mixed": Entry(
-        part=Mixed,
-        claims=(
-            Claim(figure="lock_over_unmanaged", against=(UNMANAGED,), limit=5.0, score=only("m1")),
-            Claim(
-                figure="independent_over_due",
-                against=(UNMANAGED, ENTITLED),
-                limit=0.97,
-                score=only("m2"),
-            ),
-        ),
-    ),
     "blocking_barrier": _pair(Kind.BLOCKING_BARRIER, best=0.90),
     "user_spin_pair_pause": _pair(Kind.USER_SPIN, pause=True, unmanaged=0.97),
     "user_spin_alone": _pair(Kind.USER_SPIN, alone=True, unmanaged=0.97),
@@ -338,4 +327,16 @@ PARTS: Final[Mapping[str, Entry]] = {
         ),
     ),
     "independent": _pair(Kind.INDEPENDENT, unmanaged=0.97),
+    "mixed": Entry(
+        part=Mixed,
+        claims=(
+            Claim(figure="lock_over_unmanaged", against=(UNMANAGED,), limit=5.0, score=only("m1")),
+            Claim(
+                figure="independent_over_due",
+                against=(UNMANAGED, ENTITLED),
+                limit=0.97,
+                score=only("m2"),
+            ),
+        ),
+    ),
 }

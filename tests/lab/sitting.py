@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 OTHERS: Final = ("spin_feedback", "extendability", "steal_governor", "folding", "rules")
 """With the parameters of their sources (policies/presets); ``static`` is what is called unmanaged here."""
 POLICIES: Final = (OWN, *OTHERS)
-SITTING_S: Final = 900.0
+SITTING_S: Final = 960.0
+"""Five rounds of most parts, of those that wait longest, too."""
 LIMIT_S: Final = SITTING_S * len(PARTS)
 MEASURED: Final = ("vcpud", "policies", "deploy/guest", "tests/lab/guest", "tests/lab/contest.py")
 """What the figures depend on: turns of one state of these may be put together."""
@@ -54,7 +55,7 @@ def run_part(stage: Stage, name: str, host: Mapping[str, Any]) -> dict[str, Any]
     if book.turns:
         say(f"  {book.rounds} rounds from earlier sittings")
     part.begin(book)
-    _sit(part, book, claims, path, until_s)
+    sit(part, book, claims, path, until_s)
     stage.end_vcpud()
     found = standing(book, claims, POLICIES)
     _tell(found)
@@ -75,7 +76,7 @@ def _shelved(name: str) -> Path:
     return SHELF / f"{name}.json"
 
 
-def _sit(part: Part, book: Book, claims: Sequence[Claim], path: Path, until_s: float) -> None:
+def sit(part: Part, book: Book, claims: Sequence[Claim], path: Path, until_s: float) -> None:
     """Play rounds until they say enough, or the next would last too long."""
     longest_s = part.round_s
     while not enough(book, claims):
