@@ -78,9 +78,9 @@ def _shelved(name: str) -> Path:
 
 def sit(part: Part, book: Book, claims: Sequence[Claim], path: Path, until_s: float) -> None:
     """Play rounds until they say enough, or the next would last too long."""
-    longest_s = part.round_s
+    last_s = part.round_s
     while not enough(book, claims):
-        if time.monotonic() + longest_s > until_s:
+        if time.monotonic() + last_s > until_s:
             say("  the sitting is over; another one goes on from here")
             return
         number, began_s = book.rounds, time.monotonic()
@@ -95,7 +95,7 @@ def sit(part: Part, book: Book, claims: Sequence[Claim], path: Path, until_s: fl
             say(f"  {number + 1:>2} {_described(played[-1])}")
         book.turns += played
         book.save(path)
-        longest_s = time.monotonic() - began_s
+        last_s = time.monotonic() - began_s
 
 
 def _described(turn: Turn) -> str:
