@@ -38,18 +38,37 @@ def test_a_sample_has_the_ceilings_that_the_scheduler_holds_a_domain_to(rig: Mak
     assert (capped.cap_pcpus, capped.quota_pcpus_per_vcpu) == (1.5, None)
 
 
-def test_whom_a_slice_confines_is_in_the_pool_that_it_leaves(rig: Make, tmp_path: Path) -> None:
-    group = tmp_path / "sys/fs/cgroup/machine.slice"
+def confine(root: Path) -> None:
+    """Have a slice leave the four vCPUs of domain a nothing but pCPU 1."""
+    group = root / "sys/fs/cgroup/machine.slice"
     group.mkdir(parents=True)
     (group / "cpuset.cpus.effective").write_text("1\n")
     for number in range(4):
-        thread = tmp_path / f"proc/42/task/{100 + number}"
+        thread = root / f"proc/42/task/{100 + number}"
         thread.mkdir(parents=True)
         (thread / "comm").write_text(f"CPU {number}/KVM\n")
         (thread / "cgroup").write_text("0::/machine.slice/a.scope/libvirt/vcpu0\n")
-    (tmp_path / "proc/42/cmdline").write_text("qemu\0-name\0guest=a\0-uuid\0a\0-S\0")
+    (root / "proc/42/cmdline").write_text("qemu\0-name\0guest=a\0-uuid\0a\0-S\0")
+
+
+def test_whom_a_slice_confines_is_in_the_pool_that_it_leaves(rig: Make, tmp_path: Path) -> None:
+    confine(tmp_path)
     sample = rig(Guest("a"), Guest("b")).hypervisor.sample()
     assert [domain.pool for domain in sample.domains] == ["1", "host"]
+
+
+def test_work_on_pcpus_that_no_domain_may_use_is_nobody_s_burden(
+    rig: Make, tmp_path: Path
+) -> None:
+    confine(tmp_path)
+    one = rig(Guest("a"))
+    before = one.hypervisor.sample()
+    (tmp_path / "proc/stat").write_text("cpu 0\ncpu0 900 0 0 0 0 0 0 0\ncpu1 23 0 0 0 0 0 0 0\n")
+    one.clock.pass_s(10)
+    after = one.hypervisor.sample()
+    assert [pool.name for pool in after.pools] == ["1"]
+    assert before.busy_ns is not None
+    assert after.busy_ns == before.busy_ns + 7 * 10_000_000
 
 
 def test_a_paused_domain_that_has_not_moved_is_the_same_object_again(rig: Make) -> None:
