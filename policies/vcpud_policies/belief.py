@@ -129,6 +129,22 @@ class Sought:
     in_step: bool
 
 
+def first(domain: DomainDemand, *, min_gain: float) -> Belief:
+    """What is believed of a domain that was never seen before: that contention costs it nothing.
+
+    Where it is already on fewer vCPUs than it came with, an earlier vcpud has left it so, and what
+    it kept it had proven: to give back all of it would be the experiment, not to leave it.
+
+    Args:
+        domain: As it is now.
+        min_gain: Least gain that has been acted upon.
+    """
+    belief = Belief(home_vcpus=domain.home_vcpus or domain.active_vcpus)
+    if domain.active_vcpus >= belief.home_vcpus:
+        return belief
+    return replace(belief, proven=True, cost_ratio=min_gain)
+
+
 def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns: int) -> Belief:
     """Take in what is newly read of a domain whose data is good.
 
@@ -311,12 +327,12 @@ def judged(
         belief: So far.
         outcome: Of the move as a whole.
         sought: What was believed before, with what was measured since.
-        shrunk: It was given fewer vCPUs; a verdict on more says nothing new.
+        shrunk: It was given fewer vCPUs. More of them say something new only where they harm.
         now_ns: Now.
     """
-    if not shrunk:
+    if not shrunk and outcome is not Outcome.HARMED:
         return belief
-    if outcome is Outcome.HELPED:
+    if not shrunk or outcome is Outcome.HELPED:
         return replace(
             belief,
             proven=True,

@@ -55,9 +55,12 @@ def heard(
 
 
 def _measured(resize: Resize, entitled: float | None, was: Sought, after: float | None) -> float:
-    """What contention cost at least, from progress before and after a shrink."""
+    """What contention cost at least, from progress on more and on fewer vCPUs."""
     before = was.rate_pcpus
     if before is None or after is None or entitled is None:
         return 0.0
     had, has = min(float(resize.from_vcpus), entitled), min(float(resize.to_vcpus), entitled)
-    return after / max(before, beliefs.LEAST_PCPUS) * had / max(has, beliefs.LEAST_PCPUS) - 1
+    gained = after / max(before, beliefs.LEAST_PCPUS) * had / max(has, beliefs.LEAST_PCPUS)
+    return (
+        gained if resize.to_vcpus < resize.from_vcpus else 1 / max(gained, beliefs.LEAST_PCPUS)
+    ) - 1

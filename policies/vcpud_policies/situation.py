@@ -81,7 +81,7 @@ class Situation:
         self.believed: dict[Uuid, Belief] = {}
         self.claims: dict[Uuid, Claim] = {}
         for domain in inside:
-            belief = known.get(domain.uuid) or Belief(home_vcpus=domain.active_vcpus)
+            belief = known.get(domain.uuid) or beliefs.first(domain, min_gain=min_gain)
             if domain.hold is None:
                 contended = self._contended(domain)
                 belief = beliefs.look(belief, domain, contended=contended, now_ns=now_ns)

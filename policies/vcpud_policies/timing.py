@@ -27,8 +27,8 @@ from vcpud.model import Uuid
 from vcpud.plan import Move, Proof, Resize
 from vcpud.units import NS_PER_S
 from vcpud_policies import prospects
-from vcpud_policies.apportion import Allotment, Claim
-from vcpud_policies.belief import Sought
+from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
+from vcpud_policies.belief import LEAST_PCPUS, Sought
 from vcpud_policies.situation import SATURATED_RATIO, Situation
 
 IDLE_PATIENCE_NS = 120 * NS_PER_S
@@ -136,7 +136,7 @@ class Turn:
             since_ns = (belief.short_since_ns or now_ns) if uuid in growing else None
             if since_ns != belief.short_since_ns:
                 seen.believed[uuid] = replace(belief, short_since_ns=since_ns)
-        if not seen.settled or (shrinks and seen.suffering):
+        if not seen.settled or (shrinks and seen.suffering and not self._fits_beside()):
             return
         for uuid, domain in growing.items():
             since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]
@@ -153,6 +153,12 @@ class Turn:
             )
             if hurried:
                 seen.memory = replace(seen.memory, grown_at_ns=now_ns)
+
+    def _fits_beside(self) -> bool:
+        """Whether there is room for all who grow even where nobody shrinks."""
+        claims, wanted = self._seen.claims.values(), self._allotment.vcpus
+        busy = sum(c.occupies(max(wanted[c.uuid], c.active)) for c in claims)
+        return busy <= self._seen.pool.available_pcpus + ROUNDING_PCPUS
 
     def _rotate(self) -> None:
         """The vCPU that one has beyond its entitlement goes to the one that is owed most."""
@@ -175,8 +181,12 @@ class Turn:
         givers = [c for c in hurt if c.active > max(c.least, c.entitled) and owed[c.uuid] < 0]
         if not takers or not givers:
             return
-        taker = max(takers, key=lambda c: (owed[c.uuid] / c.entitled, c.uuid))
-        giver = min(givers, key=lambda c: (owed[c.uuid] / c.entitled, c.uuid))
+
+        def ahead(claim: Claim) -> tuple[float, Uuid]:
+            # An idle one is entitled to nothing, and has all beyond it.
+            return owed[claim.uuid] / max(claim.entitled, LEAST_PCPUS), claim.uuid
+
+        taker, giver = max(takers, key=ahead), min(givers, key=ahead)
         by_uuid = {d.uuid: d for d in seen.inside}
         self._propose(
             [

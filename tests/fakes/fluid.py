@@ -160,15 +160,17 @@ class Kept:
         return [verdict for record in self.records for verdict in record.verdicts]
 
 
-def manage(host: FluidHost, policy: Policy[Any], seconds: int) -> Kept:
-    """Have the daemon's own loop manage a host for a while."""
+def manage(
+    host: FluidHost, policy: Policy[Any], seconds: int, *, ledger: MemoryLedger | None = None
+) -> Kept:
+    """Have the daemon's own loop manage a host for a while; it takes over what is in the ledger."""
     clock: SimulatedClock = host.simulated
     clock.stop_at(clock.now_ns() + seconds * NS_PER_S)
     kept = Kept()
     ControlLoop(
         clock=clock,
         hypervisor=host,
-        ledger=MemoryLedger(),
+        ledger=MemoryLedger() if ledger is None else ledger,
         inbox=NoRequests(),
         recorder=kept,
         settings=LoopSettings(
@@ -178,5 +180,5 @@ def manage(host: FluidHost, policy: Policy[Any], seconds: int) -> Kept:
             limits=Limits(),
             on_stop_keep=True,
         ),
-    ).run()
+    ).run(adopt=ledger is not None)
     return kept

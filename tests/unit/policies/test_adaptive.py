@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from fakes.fluid import FluidHost, Guest, Kept, alternating, constant, manage
+from vcpud.memory import MemoryLedger
 from vcpud.model import Method, Mode, Terms, Trouble
 from vcpud.plan import Outcome, Proof
+from vcpud.units import NS_PER_S
 from vcpud_policies.adaptive import Adaptive
+from vcpud_policies.belief import Belief
+from vcpud_policies.memory import Memory, PoolMemory
 from vcpud_policies.static import Static
+
+from .conftest import MakeDomain, MakeHost
 
 MakeGuests = Callable[[], list[Guest]]
 TEN_MINUTES = 600
@@ -54,6 +61,51 @@ def test_a_pair_that_shares_its_pain_gets_one_vcpu_for_each_pcpu_within_half_a_m
     assert max(second for second, _ in kept.changes) < 30
     assert [verdict.outcome for verdict in kept.verdicts] == [Outcome.HELPED]
     assert min(guest.useful_s for guest in pair) > 0.95 * TEN_MINUTES
+
+
+def test_what_an_earlier_vcpud_has_kept_is_taken_over_as_it_is() -> None:
+    """To give everything back and see it collapse would be an experiment at the guests' cost."""
+    pair, ledger = [lock("a", 4), lock("b", 4)], MemoryLedger()
+    host = FluidHost(*pair, pcpus=2)
+    manage(host, Adaptive(), 60, ledger=ledger)
+    before = {guest.name: guest.useful_s for guest in pair}
+    kept = manage(host, Adaptive(), TEN_MINUTES, ledger=ledger)
+    assert kept.changes == []
+    assert counts(*pair) == {"a": 1, "b": 1}
+    assert min(guest.useful_s - before[guest.name] for guest in pair) > 0.99 * TEN_MINUTES
+
+
+def test_what_was_kept_for_a_neighbour_that_has_gone_is_given_back() -> None:
+    """It is taken over as it is, but not for ever: with pCPUs to spare there is nothing to fear."""
+    pair, ledger = [lock("a", 4), lock("b", 4)], MemoryLedger()
+    host = FluidHost(*pair, pcpus=4)
+    manage(host, Adaptive(), 60, ledger=ledger)
+    assert counts(*pair) == {"a": 2, "b": 2}
+    pair[1].threads = constant(0.0)
+    manage(host, Adaptive(), 30, ledger=ledger)
+    assert counts(*pair)["a"] == 4
+
+
+def test_an_idle_neighbour_gives_its_turn_like_any_other(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    """It is entitled to nothing, and all that it has is beyond that."""
+    taker = domain(uuid="a", active_vcpus=2, home_vcpus=8, used_pcpus=2.0, queued_tasks=2.0)
+    giver = domain(uuid="b", active_vcpus=4, home_vcpus=8, used_pcpus=0.0)
+    hog = domain(uuid="c", used_pcpus=6.0)
+    proven = Belief(home_vcpus=8, proven=True, cost_ratio=9.0)
+    state = Memory(
+        domains={
+            "a": replace(proven, owed_pcpu_s=100.0),
+            "b": replace(proven, owed_pcpu_s=-100.0),
+        },
+        pools={"host": PoolMemory(looked_at_ns=0, rotated_at_ns=0)},
+    )
+    _, plan = Adaptive().decide(state, host(taker, giver, hog), (), 200 * NS_PER_S)
+    assert [(r.uuid, r.to_vcpus) for move in plan.moves for r in move.resizes] == [
+        ("b", 3),
+        ("a", 3),
+    ]
 
 
 def test_what_was_never_seen_without_contention_is_compared_with_from_the_first_window() -> None:

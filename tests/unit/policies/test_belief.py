@@ -174,3 +174,26 @@ def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) ->
         Belief(home_vcpus=8), Outcome.HELPED, sought, shrunk=True, now_ns=100 * S
     )
     assert beliefs.believed_cost(belief, domain()) == (2.0, True)
+
+
+def test_what_harmed_by_coming_back_is_a_proof_of_what_contention_costs(
+    domain: MakeDomain,
+) -> None:
+    """A guest that an earlier vcpud has left on fewer vCPUs: nothing else says what it suffers from."""
+    known = Belief(home_vcpus=8)
+    sought = Sought(rate_pcpus=1.0, cost_ratio=9.0, in_step=False)
+    harmed = beliefs.judged(known, Outcome.HARMED, sought, shrunk=False, now_ns=100 * S)
+    assert beliefs.believed_cost(harmed, domain()) == (9.0, False)
+    for outcome in (Outcome.HELPED, Outcome.NEUTRAL, Outcome.UNKNOWN):
+        assert beliefs.judged(known, outcome, sought, shrunk=False, now_ns=100 * S) == known
+
+
+def test_what_an_earlier_vcpud_has_left_on_fewer_vcpus_is_believed_to_need_it(
+    domain: MakeDomain,
+) -> None:
+    left = beliefs.first(domain(active_vcpus=2, home_vcpus=8), min_gain=0.25)
+    assert beliefs.believed_cost(left, domain()) == (0.25, False)
+    for untouched in (domain(), domain(home_vcpus=8), domain(home_vcpus=4)):
+        unknown = beliefs.first(untouched, min_gain=0.25)
+        assert beliefs.believed_cost(unknown, untouched) == (0.0, False)
+        assert not unknown.proven
