@@ -33,6 +33,8 @@ from vcpud.model import Mode, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
 
+FREE = ControlState(Control.FREE, 0)
+
 
 class HandClock:
     """A clock that a test moves."""
@@ -71,6 +73,9 @@ class Guest:
     unplug_error: CallFailed | None = None
     weight: int = 1024
     global_quota: int = -1
+    tune: str = ""
+    stuck: bool = False
+    control: ControlState = FREE
     run_ns: int = 1_000_000_000
     used_ms: int = 5
     commands: list[str] = field(default_factory=list)
@@ -93,7 +98,7 @@ class Guest:
         return (
             f"<domain type='{kind}'><name>n-{self.uuid}</name>"
             f"<vcpu current='{self.live}'>{self.vcpus}</vcpu>"
-            f"<vcpus>{entries}</vcpus>{devices}<metadata>{self.metadata}{self.note}</metadata></domain>"
+            f"<vcpus>{entries}</vcpus>{self.tune}{devices}<metadata>{self.metadata}{self.note}</metadata></domain>"
         )
 
     def row(self, *, counters: bool) -> Row:
@@ -265,10 +270,10 @@ class StandInLink:
         }
 
     def control(self, uuid: str) -> ControlState:
-        self._guest(uuid)
+        guest = self._guest(uuid)
         if uuid in self._library.job_of_lost_call:
             return ControlState(Control.OCCUPIED, 5_000)
-        return ControlState(Control.FREE, 0)
+        return guest.control
 
     def job(self, uuid: str) -> str | None:
         self._library.block([uuid])
@@ -295,7 +300,8 @@ class StandInLink:
         guest = self._guest(uuid)
         if guest.unplug_error is not None and count < guest.live:
             raise guest.unplug_error
-        guest.live = count
+        if not guest.stuck:
+            guest.live = count
 
     def set_note(self, uuid: str, note: str | None) -> None:
         assert self._writable

@@ -7,7 +7,7 @@ import pytest
 from unit.hypervisor.stand_in import Guest, StandInLink
 from unit.hypervisor.watching import PATIENCE_S, Make, carry_out, kinds, only, refused, until
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.hypervisor.link import Happening, RawEvent
+from vcpud.hypervisor.link import Control, ControlState, Happening, RawEvent
 from vcpud.model import (
     Accepted,
     EventKind,
@@ -79,6 +79,25 @@ def test_nothing_is_changed_while_a_job_runs(rig: Make) -> None:
     assert guest.online == frozenset({0, 1, 2, 3})
 
 
+def test_another_clients_change_is_waited_for_even_to_give_back(rig: Make) -> None:
+    guest = Guest("a", online={0})
+    one = rig(guest)
+    until(one, lambda s: only(s).online == frozenset({0}))
+    guest.control = ControlState(Control.ERROR, 0)
+    event = carry_out(one, SetOnline(uuid="a", online=frozenset({0, 1, 2, 3})))
+    assert event.reason is Reason.JOB
+    assert guest.online == {0}
+
+
+def test_a_paused_domain_is_asked_for_nothing(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda s: only(s).online is not None)
+    guest.state = 3
+    until(one, lambda s: Trouble.PAUSED in only(s).troubles)
+    assert refused(one, SetOnline(uuid="a", online=frozenset({0}))) is Reason.AGENT_SILENT
+
+
 def test_a_domain_that_stops_during_a_change_fails_it_as_gone(rig: Make) -> None:
     one = rig(Guest("a"), terms=TermsBook())
     one.hypervisor.sample()
@@ -125,6 +144,14 @@ def test_without_an_agent_vcpus_go_one_by_one_as_devices(rig: Make) -> None:
     assert only(one.hypervisor.sample()).method is Method.HOTPLUG
     assert carry_out(one, SetLive(uuid="a", count=2)).kind is EventKind.CHANGE_DONE
     assert guest.live == 2
+
+
+def test_a_device_that_stays_though_nothing_failed_ends_the_change(rig: Make) -> None:
+    one = rig(Guest("a", agent="", stuck=True))
+    one.hypervisor.sample()
+    event = carry_out(one, SetLive(uuid="a", count=2))
+    assert event.reason is Reason.FAILED
+    assert event.detail == "4 vCPUs present, wanted 2"
 
 
 @pytest.mark.parametrize(("seen", "by_others"), [(4, 2), (2, 4)])
@@ -207,6 +234,13 @@ def test_a_weight_is_set_and_read_back(rig: Make) -> None:
     one.hypervisor.sample()
     assert carry_out(one, SetWeight(uuid="a", weight=512)).kind is EventKind.CHANGE_DONE
     assert only(one.hypervisor.sample()).weight == 512
+
+
+@pytest.mark.parametrize("weight", [0, -1, 262_145])
+def test_no_weight_is_set_that_no_cgroup_takes(rig: Make, weight: int) -> None:
+    one = rig(Guest("a"))
+    one.hypervisor.sample()
+    assert refused(one, SetWeight(uuid="a", weight=weight)) is Reason.OUT_OF_BOUNDS
 
 
 def test_ten_domains_are_given_back_side_by_side(rig: Make) -> None:

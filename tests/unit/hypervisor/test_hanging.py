@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from unit.hypervisor.stand_in import Guest
-from unit.hypervisor.watching import Make, only, refused, until
+from unit.hypervisor.watching import Make, carry_out, only, refused, until
+from vcpud.hypervisor.link import Control, ControlState
 from vcpud.model import (
     Accepted,
     EventKind,
@@ -46,6 +47,7 @@ def test_counters_that_no_longer_come_hold_the_domain_though_libvirt_is_there(
     one.clock.pass_s(29)
     assert not any(Trouble.STALE in d.troubles for d in one.hypervisor.sample().domains)
     one.clock.pass_s(2)
+    one.hypervisor.adopt(TermsBook())  # all samples are made anew
     running, paused = one.hypervisor.sample().domains
     assert Trouble.STALE in running.troubles
     assert Trouble.STALE not in paused.troubles
@@ -60,6 +62,19 @@ def test_a_hung_domain_is_refused_at_once_and_recovers_by_itself(rig: Make) -> N
     one.library.stopped.clear()
     one.library.release.set()
     until(one, lambda s: Trouble.HUNG not in only(s).troubles and s.lost_threads == 0)
+
+
+def test_a_qemu_that_has_not_answered_libvirt_for_long_is_left_alone_at_once(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    until(one, lambda s: only(s).online is not None)
+    guest.control = ControlState(Control.OCCUPIED, 60_000)
+    event = carry_out(one, SetOnline(uuid="a", online=frozenset({0})))
+    assert event.reason is Reason.HUNG
+    assert guest.online == {0, 1, 2, 3}
+    assert Trouble.HUNG in only(one.hypervisor.sample()).troubles
+    guest.control = ControlState(Control.FREE, 0)
+    until(one, lambda s: Trouble.HUNG not in only(s).troubles, step_s=1.0)
 
 
 def test_a_change_whose_call_hangs_fails_at_its_deadline(rig: Make) -> None:

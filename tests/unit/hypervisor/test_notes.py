@@ -13,6 +13,7 @@ from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.xml import Note, format_note, parse_description
 from vcpud.model import EventKind, Mode, Original, Reason, SetLive, SetOnline, SetWeight, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
+from vcpud.units import NS_PER_S
 
 Make = Callable[..., Rig]
 ALL = frozenset(range(4))
@@ -65,6 +66,18 @@ def test_before_anything_is_taken_away_it_is_written_down_what_is_owed(rig: Make
     assert len(guest.notes) == 1, "once for all steps"
     sample = until(one, lambda sample: only(sample).online == frozenset({0}))
     assert only(sample).handed_over is None, "its own note is no hand-over"
+
+
+def test_a_change_that_failed_half_way_leaves_the_note_of_what_is_owed(rig: Make) -> None:
+    guest = Guest("a", refuses=frozenset({2}))
+    one = rig(guest)
+    until(one, lambda sample: only(sample).online == ALL)
+    assert carry_out(one, shrink(frozenset({0}))).kind is EventKind.CHANGE_FAILED
+    taken_at_ns = one.clock.at_ns
+    until(
+        one, lambda s: (only(s).online_taken_at_ns or 0) > taken_at_ns + 20 * NS_PER_S, step_s=1.0
+    )
+    assert guest.notes == [format_note(original())]
 
 
 def test_its_own_note_is_read_by_a_vcpud_that_has_lost_its_ledger(rig: Make) -> None:

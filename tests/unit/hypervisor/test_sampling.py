@@ -38,6 +38,25 @@ def test_a_sample_has_the_ceilings_that_the_scheduler_holds_a_domain_to(rig: Mak
     assert (capped.cap_pcpus, capped.quota_pcpus_per_vcpu) == (1.5, None)
 
 
+def test_a_real_time_domain_is_never_changed(rig: Make) -> None:
+    tune = "<cputune><vcpusched vcpus='0' scheduler='fifo' priority='1'/></cputune>"
+    found = only(rig(Guest("a", tune=tune)).hypervisor.sample())
+    assert found.method is Method.NONE
+    assert Trouble.REALTIME in found.troubles
+
+
+def test_what_no_event_has_told_of_is_found_within_a_minute(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest)
+    assert only(one.hypervisor.sample()).weight == 1024
+    guest.weight = 512
+    one.clock.pass_s(50)
+    one.hypervisor.sample()
+    assert only(one.hypervisor.sample()).weight == 1024
+    one.clock.pass_s(11)
+    until(one, lambda s: only(s).weight == 512)
+
+
 def confine(root: Path) -> None:
     """Have a slice leave the four vCPUs of domain a nothing but pCPU 1."""
     group = root / "sys/fs/cgroup/machine.slice"
