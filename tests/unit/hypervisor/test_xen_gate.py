@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vcpud.hypervisor.conversation import View
 from vcpud.hypervisor.gate import Stance
+from vcpud.hypervisor.xen.change import STILL_NS, _Witness
 from vcpud.hypervisor.xen.gate import Route, refuse
 from vcpud.model import Reason, SetLive
 
@@ -73,3 +74,12 @@ def test_giving_back_is_let_through_wherever_taking_was(pcpus: int, had: int, by
         said = had if route.needs_xl(had) else fewer
         parked = cast("XenBook", Page(fewer, said, had))
         assert refuse(parked, SetLive(uuid="a", count=had), OPEN, route) is None
+
+
+def test_a_vcpu_that_stands_still_is_offline_in_the_end_but_vcpu_0_never() -> None:
+    witness = _Witness()
+    both = frozenset({0, 1})
+    assert witness.online([5, 5], set(), both, 0) == both
+    assert witness.online([5, 5], set(), both, STILL_NS - 1) == both
+    assert witness.online([5, 5], set(), both, STILL_NS) == {0}
+    assert witness.online([5, 6], set(), frozenset({0}), STILL_NS + 1) == both, "it runs again"

@@ -184,6 +184,30 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_ledger(tmp_path: Path) ->
         assert FileLedger(tmp_path).fault is None
 
 
+def test_a_link_laid_in_the_way_leads_nowhere(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "originals.json.new").symlink_to(victim)
+    with pytest.raises(LedgerError, match="cannot be written"):
+        FileLedger(folder).remember(ORIGINAL)
+    assert victim.read_text() == "as it was"
+
+
+def test_what_root_writes_in_the_daemons_folder_is_the_daemons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)
+    owner = tmp_path.stat()
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _fd, uid, gid: given.append((uid, gid)))
+    FileLedger(tmp_path).remember(ORIGINAL)
+    assert given == [(owner.st_uid, owner.st_gid)]
+
+
 def test_a_hold_is_noted_and_runs_out(tmp_path: Path) -> None:
     assert read_hold(tmp_path) is None
     write_hold(tmp_path, 60 * NS_PER_S)

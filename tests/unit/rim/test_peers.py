@@ -71,6 +71,29 @@ def test_a_line_without_end_is_cut_off(door: Door) -> None:
     assert door.ask()
 
 
+def test_who_goes_on_with_a_line_is_cut_off_by_its_length_and_not_by_time(door: Door) -> None:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(3)  # less than a line may take
+        peer.connect(str(door.path))
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            peer.sendall(b"x" * 40_000)
+            assert peer.recv(1) == b""
+
+
+def test_a_connection_is_good_for_so_many_lines(door: Door) -> None:
+    line = b'{"verb": "status"}\n'
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(10)
+        peer.connect(str(door.path))
+        heard = b""
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            peer.sendall(100 * line)
+            while part := peer.recv(65536):
+                heard += part
+    assert 0 < len(door.asked) <= 64
+    assert heard.count(b"\n") <= 64
+
+
 @pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n", b"[" * 9000 + b"\n", b"\xff\xfe\n"])
 def test_what_is_no_object_is_refused_before_anybody_hears_of_it(door: Door, line: bytes) -> None:
     (answer,) = door.raw(line)
