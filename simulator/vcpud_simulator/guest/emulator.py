@@ -96,9 +96,12 @@ class Exits:
             cpu.host.block(cpu.vcpu)
 
     def meet(self, task: Task) -> None:
-        """Its task comes by the lock, if it spins with PAUSE: behind a preempted holder it sticks."""
-        if self._lock.stuck and self._held_ratio(task):
-            self.trips += 1
+        """Its task comes by the lock, if it spins with PAUSE: behind a preempted holder it sticks.
+
+        Whoever has to go there anyway sticks then: a PAUSE goes by once, however often it is met.
+        """
+        if not self.trips and self._lock.stuck and self._held_ratio(task):
+            self.trips = 1
 
     def preempted(self) -> None:
         """Perhaps with the lock: then others who spin with PAUSE stick at once."""

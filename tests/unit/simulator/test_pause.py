@@ -136,6 +136,23 @@ def test_spinners_sleep_while_the_emulators_lock_is_with_a_preempted_one_of_them
     assert asleep_ns[1.0] > 50 * MS
 
 
+def test_a_spinner_goes_by_the_emulators_lock_once_however_often_it_is_met() -> None:
+    kernel = emulated(1 / 6).inhabitants["guest"].kernel
+    lock = kernel.exit_lock
+    assert lock is not None
+    absent = next(cpu for cpu in kernel.cpus if not cpu.running)
+    spinner = next(
+        cpu for cpu in kernel.cpus if cpu is not absent and cpu.current and cpu.current.spinning
+    )
+    task, exits = spinner.current, spinner.exits
+    assert task is not None
+    assert exits is not None
+    lock.holder, exits.trips = absent, 0
+    for _ in range(2):
+        exits.meet(task)
+    assert exits.trips == 1
+
+
 def test_a_pause_of_an_emulated_guest_is_no_event() -> None:
     quiet, pausing = emulated(0.0), emulated(1 / 6)
     assert pausing.engine.fired < 4 * quiet.engine.fired
