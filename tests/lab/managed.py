@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.paths import PRESETS
-from vcpud import client
-from vcpud.record import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +26,8 @@ if TYPE_CHECKING:
 START_S = 30.0
 COMMAND_S = 90.0
 STOP_S = 15.0
-_MOVES: Final = {Phase.CHANGING, Phase.SETTLING, Phase.JUDGING, Phase.UNDOING}
+MOVES: Final = frozenset({"changing", "settling", "judging", "undoing"})
+"""Phases of `status`. Nothing of vcpud is imported: Xen's dom0 has it for the package's own python only."""
 _SAMPLE_LINE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 
@@ -87,7 +86,7 @@ class Vcpud:
             "metrics": {"listen": f"127.0.0.1:{self._port}"},
         }
         if policy is not None:
-            import yaml  # noqa: PLC0415  Xen's dom0 has it for the package's own python only
+            import yaml  # noqa: PLC0415  dom0 lacks it, too
 
             settings |= yaml.safe_load((PRESETS / f"{policy}-published.yaml").read_text())
         self.config.write_text(json.dumps(settings, indent=1) + "\n")  # JSON is YAML
@@ -199,8 +198,10 @@ class Vcpud:
 
     def amid_a_move(self) -> bool:
         """Whether a domain is being changed or judged; asked as the command does, but without its CPU time."""
+        from vcpud import client  # noqa: PLC0415
+
         document = client.ask(self.runtime_dir, "status", timeout_s=COMMAND_S)["status"]
-        return any(domain["phase"] in _MOVES for domain in document["domains"])
+        return any(domain["phase"] in MOVES for domain in document["domains"])
 
     def stop(
         self, number: signal.Signals = signal.SIGTERM, within_s: float = STOP_S

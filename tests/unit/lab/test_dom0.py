@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab import managed
+from vcpud.record import Phase
+
 TESTS = Path(__file__).parents[2]
 _ALONE = """
 import sys
-own = {"lab", "vcpud", "libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu"}
+own = {"lab", "libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu"}
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
@@ -26,3 +29,7 @@ def test_the_jobs_inside_dom0_need_nothing_that_it_lacks() -> None:
         [sys.executable, "-c", _ALONE], cwd=TESTS, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_move_is_told_by_the_phases_that_vcpud_has() -> None:
+    assert set(Phase) > managed.MOVES
