@@ -127,6 +127,7 @@ def test_a_note_that_asks_for_no_more_than_there_is_or_for_too_much_is_none(
     rig.cycles(4)
     assert rig.host.begun == []
     assert rig.ledger.outstanding() == ()
+    assert not any(record.recovered for record in rig.recorder.records)
 
 
 def test_a_note_asks_for_no_cpu_beyond_the_domains_own() -> None:

@@ -10,8 +10,10 @@ from fakes.host import FakeDomain
 from fakes.ports import MemoryLedger
 from unit.loop.test_control import ASKED, ENFORCE, Rig
 from vcpud import owed
+from vcpud.agenda import Agenda
 from vcpud.errors import LedgerError
-from vcpud.model import Method, Original, Reason, Trouble
+from vcpud.model import DomainSample, Method, Original, Reason, SetLive, Trouble
+from vcpud.originals import Originals
 from vcpud.record import Phase, Purpose
 from vcpud.requests import LoopSettings, Pause, Release
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -294,6 +296,40 @@ def test_what_has_not_been_looked_at_is_not_whole() -> None:
     assert owed.lacking([found], sample) == ()
     assert owed.lacking([found], replace(sample, connected=False)) == (found,)
     assert owed.lacking([found], replace(sample, domains=())) == (found,)
+    (domain,) = (one for one in sample.domains if one.uuid == found.uuid)
+    changing = replace(domain, in_flight=SetLive(uuid=found.uuid, count=3))
+    assert owed.lacking([found], replace(sample, domains=(changing,))) == (found,)
+
+
+HAD = Original(boot_id="b", uuid="u", name="n", incarnation="1:2", online=None, live_vcpus=4)
+
+
+def test_a_failure_without_a_reason_leaves_open_what_the_guest_will_do() -> None:
+    unplugs = owed.Unplugs()
+    asked = unplugs.ask(HAD, 4)
+    assert unplugs.fail(asked, None).unplug_from == 4
+    assert unplugs.fail(asked, Reason.UNSUPPORTED).unplug_from is None
+
+
+@pytest.mark.parametrize("in_flight", [None, SetLive(uuid="u", count=3)])
+def test_a_reboot_ends_no_unplug_that_is_being_asked_for_just_then(
+    in_flight: SetLive | None,
+) -> None:
+    ledger = MemoryLedger()
+    originals = Originals(ledger, Agenda())
+    originals.remember(replace(HAD, unplug_from=4))
+    domain = DomainSample(
+        uuid="u",
+        name="n",
+        incarnation="1:2",
+        taken_at_ns=1,
+        terms=ENFORCE,
+        live_vcpus=4,
+        max_vcpus=4,
+        in_flight=in_flight,
+    )
+    assert originals.rebooted(domain) is (in_flight is not None)
+    assert [one.unplug_from for one in ledger.outstanding()] == ([4] if in_flight else [])
 
 
 def test_a_full_disk_leaves_the_unplug_undone() -> None:
