@@ -6,8 +6,12 @@ move with windows that lie wholly after its last read-back. A move whose gain is
 is undone; the domain is then left alone for a while that doubles with every failure. A move that
 only gives vCPUs back is undone only when it did harm: towards what a guest had is the safe side.
 
+A move that takes vCPUs has harmed, too, where a domain of the pool that is *not* in it makes clearly
+less of what it is entitled to and its vCPUs wait longer than before: schedulers that keep siblings in
+step keep them so beside what the others had. That is not waited for until the move itself can be judged.
+
 Where progress varies too much for two windows to tell, that is no evidence against a move: a trial in
-which somebody seems to gain and nobody on the host to lose goes on until it is clear, and ends when that
+which somebody seems to gain and nobody of the pool to lose goes on until it is clear, and ends when that
 ceases.
 
 Pure. Rates are pCPUs of useful processor time.
@@ -16,9 +20,10 @@ Pure. Rates are pCPUs of useful processor time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
 from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Uuid
@@ -46,6 +51,7 @@ class Trial:
         after: Windows since, by domain.
         reached_at_ns: When its last step was read back, None while under way.
         everybody: Windows of all domains before it: others may lose by it, too.
+        delays: Their run delay then, in pCPUs, where known.
     """
 
     decision_id: str
@@ -54,6 +60,7 @@ class Trial:
     after: Mapping[Uuid, tuple[Progress, ...]]
     reached_at_ns: int | None = None
     everybody: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
+    delays: Mapping[Uuid, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,7 @@ class Docket:
     windows: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     blames: Mapping[Uuid, Blame] = field(default_factory=dict)
+    delays: Mapping[Uuid, float] = field(default_factory=dict)
 
     def tried(self) -> set[Uuid]:
         """Every domain that is part of a trial."""
@@ -114,6 +122,7 @@ def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
         before=before,
         after={},
         everybody=docket.windows,
+        delays=docket.delays,
     )
     return replace(docket, trials=(*docket.trials, trial))
 
@@ -162,7 +171,7 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
     blames = dict(docket.blames)
     for trial in docket.trials:
         heard = _heard(trial, fresh)
-        verdict = _verdict(heard, windows, now_ns)
+        verdict = _verdict(heard, _beside(heard, windows, demand), now_ns)
         if verdict is None:
             trials.append(heard)
             continue
@@ -174,7 +183,13 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
                 failures = blames[resize.uuid].failures + 1 if resize.uuid in blames else 1
                 pause_ns = min(BACKOFF_NS << (failures - 1), BACKOFF_MAX_NS)
                 blames[resize.uuid] = Blame(failures=failures, until_ns=now_ns + pause_ns)
-    return Docket(windows=windows, trials=tuple(trials), blames=blames), tuple(verdicts)
+    delays = {
+        domain.uuid: domain.run_delay_pcpus
+        for domain in demand.domains
+        if domain.run_delay_pcpus is not None
+    }
+    after = Docket(windows=windows, trials=tuple(trials), blames=blames, delays=delays)
+    return after, tuple(verdicts)
 
 
 def _heard(trial: Trial, fresh: Mapping[Uuid, Progress]) -> Trial:
@@ -188,11 +203,20 @@ def _heard(trial: Trial, fresh: Mapping[Uuid, Progress]) -> Trial:
     return replace(trial, after=after)
 
 
-def _verdict(
-    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], now_ns: int
-) -> Verdict | None:
+def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict | None:
     if trial.reached_at_ns is None:
         return None
+    lost = {one.uuid: one.gain for one in beside if one.harmed}
+    if lost and _takes(trial.move):
+        return _said(
+            trial,
+            Outcome.HARMED,
+            None,
+            now_ns,
+            "beside it, "
+            + ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in lost.values()),
+            beside={uuid: gain.before for uuid, gain in lost.items()},
+        )
     proof = trial.move.proof
     members = list(trial.move.resizes)
     if proof is Proof.NO_HARM:
@@ -220,7 +244,7 @@ def _verdict(
     )
     outcome = _outcome(trial.move, known, together, in_time=in_time)
     if outcome is None:
-        if not any(gain.seems_less for gain in _beside(trial, windows, sigmas)):
+        if not beside:
             return None
         outcome = Outcome.NEUTRAL
     ratio: float | None = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
@@ -249,8 +273,14 @@ def _outcome(
     return None if in_time else Outcome.UNKNOWN
 
 
-def _said(
-    trial: Trial, outcome: Outcome, gain_ratio: float | None, now_ns: int, detail: str
+def _said(  # noqa: PLR0913 - what a verdict is made of
+    trial: Trial,
+    outcome: Outcome,
+    gain_ratio: float | None,
+    now_ns: int,
+    detail: str,
+    *,
+    beside: Mapping[Uuid, float] | None = None,
 ) -> Verdict:
     kept = outcome is Outcome.HELPED or (
         outcome is not Outcome.HARMED and _kept_unless_harmed(trial.move)
@@ -263,6 +293,7 @@ def _said(
         kept=kept,
         at_ns=now_ns,
         detail=detail,
+        beside=beside or {},
     )
 
 
@@ -271,16 +302,27 @@ def _kept_unless_harmed(move: Move) -> bool:
     return gives_back or move.proof is not Proof.GAIN
 
 
+def _takes(move: Move) -> bool:
+    """Whether it takes vCPUs that nobody else gets."""
+    taken = any(resize.to_vcpus < resize.from_vcpus for resize in move.resizes)
+    return taken and move.proof is not Proof.SUM
+
+
 def _beside(
-    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], sigmas: float
-) -> Iterator[Gain]:
-    """How those fared since who are not in the move, whatever else became of them."""
-    since_ns = (trial.reached_at_ns or 0) + SETTLE_NS
-    for uuid in trial.everybody.keys() & windows.keys() - trial.before.keys():
-        now = tuple(one for one in windows[uuid] if one.began_at_ns >= since_ns)
-        gain = compared(trial.everybody[uuid], now, None, sigmas)
-        if gain is not None:
-            yield gain
+    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], demand: HostDemand
+) -> list[Bystander]:
+    """Who shares a pool with a move that was carried out, and seems to lose by it."""
+    if trial.reached_at_ns is None:
+        return []
+    return losing(
+        demand,
+        windows,
+        moved=trial.before.keys(),
+        before=trial.everybody,
+        delays=trial.delays,
+        comparable_from_ns=trial.move.comparable_from_ns or 0,
+        since_ns=trial.reached_at_ns + SETTLE_NS,
+    )
 
 
 def _promising(gains: Sequence[Gain]) -> bool:

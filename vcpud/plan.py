@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import starmap
 from typing import Any
@@ -168,6 +168,7 @@ class Verdict:
         kept: False when the move is being undone.
         at_ns: When it was judged.
         detail: The evidence, for people.
+        beside: Of those who are not in the move and were harmed by it, their progress before.
     """
 
     decision_id: str
@@ -177,3 +178,4 @@ class Verdict:
     kept: bool
     at_ns: int
     detail: str
+    beside: Mapping[Uuid, float] = field(default_factory=dict)

@@ -13,11 +13,12 @@ Approach
     contention). What it makes of its entitlement bounds the gain from above, whatever it says. That
     bound has two factors: that it gets less than it is entitled to while it waits for it, which the
     host itself has counted, and that what it gets is worth less than without contention, which may
-    have other causes: without lock waits the second is worth half of itself. Both are worth less
-    with every failure. A verdict replaces guesses: what helped is proven and its cost measured,
-    what did not halves the trust and waits, what could not be told only waits; but not for as long
-    as that where progress has since fallen to half of what it was before the attempt, since then
-    something else is the case than what was tried.
+    have other causes: without lock waits the second is worth half of itself, and of one that was
+    never seen without contention half of its system time is taken to be its own work. Both are
+    worth less with every failure. A verdict replaces guesses: what helped is proven and its cost
+    measured, what did not halves the trust and waits, what could not be told only waits; but not
+    for as long as that where progress has since fallen to half of what it was before the attempt,
+    since then something else is the case than what was tried.
     A signal that is missing moves nothing.
 """
 
@@ -28,6 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
+from vcpud.gains import OVERWHELMING_RATIO
 from vcpud.plan import Outcome
 from vcpud.units import NS_PER_S
 
@@ -64,6 +66,7 @@ class Belief:
         cost_ratio: What contention costs it, from its lock waits or as measured by a verdict.
         calm_wait_ratio: Lock wait when no pCPU is waited for: its own contention.
         calm_worth_ratio: What of its use counts as progress then: what can be made of its share.
+        calm_seen: Whether that was ever seen; else it is only known not to be more than all.
         trust_ratio: How far its hints are believed; halved by each move that did not help.
         proven: A verdict confirmed the cost.
         in_step: It was proven of a domain that does not wait for locks: its threads wait for each
@@ -93,6 +96,7 @@ class Belief:
     cost_ratio: float = 0.0
     calm_wait_ratio: float = 0.0
     calm_worth_ratio: float = 1.0
+    calm_seen: bool = False
     trust_ratio: float = 1.0
     proven: bool = False
     in_step: bool = False
@@ -206,15 +210,17 @@ def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str
 def _progress(
     belief: Belief, domain: DomainDemand, window: Progress, since_ns: int | None
 ) -> dict[str, Any]:
-    worth, seen = belief.calm_worth_ratio, window.worth_ratio
+    worth, seen, calm_seen = belief.calm_worth_ratio, window.worth_ratio, belief.calm_seen
     if seen is not None and since_ns is None and _calm(domain):
-        worth = seen if worth == 1.0 else worth + LEARN_RATIO * (seen - worth)
+        worth = worth + LEARN_RATIO * (seen - worth) if calm_seen else seen
+        calm_seen = True
     short = _shortfall(worth, domain) if _seen_since(domain, since_ns) else None
     return {
         "noise_ratio": _noise(belief, window, since_ns),
         "progress_at_ns": window.ended_at_ns,
         "rate_pcpus": window.rate_pcpus,
         "calm_worth_ratio": worth,
+        "calm_seen": calm_seen,
         "short_windows": belief.short_windows + 1 if short else 0,
     }
 
@@ -285,13 +291,26 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
         return 0.0, False
     locks = min(belief.cost_ratio * belief.trust_ratio, bound)
     hint, unexplained = 0.0, 0.0
-    if belief.short_windows >= HINT_WINDOWS:
+    if belief.short_windows >= _enough_windows(belief, domain, bound):
         trust = 0.5**belief.failures
         short = _short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1
+        if not belief.calm_seen and domain.system_ratio is not None:
+            # Its system time may be contention or its own work, all of it: the middle is taken.
+            unworthy = max((1 + unworthy) * (1 - domain.system_ratio / 2) - 1, 0.0)
         hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
         unexplained = trust * HINT_TRUST_RATIO * bound
     return max(locks, hint), unexplained > locks
+
+
+def _enough_windows(belief: Belief, domain: DomainDemand, bound: float) -> int:
+    """In how many windows a shortfall must be seen to count: half as many show a collapse.
+
+    What its use is worth must have been seen undisturbed, to tell that it has fallen to half.
+    """
+    fallen = (1 + bound) / (1 + _short_of_share(domain, bound))
+    collapsed = belief.calm_seen and fallen >= OVERWHELMING_RATIO
+    return HINT_WINDOWS // 2 if collapsed else HINT_WINDOWS
 
 
 def _short_of_share(domain: DomainDemand, bound: float) -> float:
@@ -361,6 +380,25 @@ def judged(
         failed_at_pcpus=sought.rate_pcpus,
         short_windows=0,
     )
+
+
+def harmed_beside(belief: Belief, *, had_pcpus: float | None, now_ns: int) -> Belief:
+    """Learn from a move of others in the pool that harmed somebody who was not in it.
+
+    It spoke of the pool as much as of those moved, so to try the same with the next one is an attempt
+    that has failed. What was seen meanwhile says nothing of how things are without it.
+
+    Args:
+        belief: So far.
+        had_pcpus: Its progress before.
+        now_ns: Now.
+    """
+    if belief.proven:
+        return belief
+    sought = Sought(rate_pcpus=had_pcpus, cost_ratio=0.0, in_step=False)
+    belief = judged(belief, Outcome.HARMED, sought, shrunk=True, now_ns=now_ns)
+    since_ns = None if belief.contended_since_ns is None else now_ns
+    return replace(belief, contended_since_ns=since_ns)
 
 
 def relieved(belief: Belief, domain: DomainDemand, *, now_ns: int) -> Belief:

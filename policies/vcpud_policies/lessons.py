@@ -2,14 +2,16 @@
 
 A verdict on an exchange teaches nothing: both domains were known before. One on a move made for a
 domain's own sake says what contention costs it, one on a neighbour that lent says whether that
-hurt it, and whether those that went short do so no longer.
+hurt it, and whether those that went short do so no longer. One that harmed who was not moved speaks
+of the whole pool.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from vcpud.demand import HostDemand
+from vcpud.demand import DomainDemand, HostDemand
 from vcpud.model import Uuid
 from vcpud.plan import Outcome, Proof, Resize, Verdict
 from vcpud_policies import belief as beliefs
@@ -24,6 +26,7 @@ def heard(
     known, sought = dict(state.domains), dict(state.sought)
     domains = {domain.uuid: domain for domain in demand.domains} if verdicts else {}
     for verdict in verdicts:
+        known |= _beside(known, domains, verdict, now_ns)
         if verdict.move.proof is Proof.SUM:
             continue
         for resize in verdict.move.resizes:
@@ -52,6 +55,23 @@ def heard(
                 for uuid in pool.keys() & known.keys():
                     known[uuid] = beliefs.relieved(known[uuid], pool[uuid], now_ns=now_ns)
     return known, sought
+
+
+def _beside(
+    known: Mapping[Uuid, Belief],
+    domains: Mapping[Uuid, DomainDemand],
+    verdict: Verdict,
+    now_ns: int,
+) -> dict[Uuid, Belief]:
+    """Of those who share a pool with a move that harmed who was not in it."""
+    moved = {resize.uuid for resize in verdict.move.resizes}
+    pools = {domains[uuid].pool for uuid in moved & domains.keys()}
+    learned: dict[Uuid, Belief] = {}
+    for uuid, domain in domains.items() if verdict.beside else ():
+        if domain.pool in pools and uuid not in moved and (belief := known.get(uuid)) is not None:
+            had_pcpus = verdict.beside.get(uuid, belief.rate_pcpus)
+            learned[uuid] = beliefs.harmed_beside(belief, had_pcpus=had_pcpus, now_ns=now_ns)
+    return learned
 
 
 def _measured(resize: Resize, entitled: float | None, was: Sought, after: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -73,8 +74,9 @@ def test_a_share_that_is_waited_for_is_believed_whole_and_what_use_is_worth_less
 ) -> None:
     """The host itself counts the first; the second may have causes inside the guest."""
 
-    def cost(failures: int = 0, **more: float | None) -> float:
-        belief, seen = Belief(home_vcpus=8, failures=failures), domain(entitled_pcpus=2.0, **more)
+    def cost(failures: int = 0, *, calm_seen: bool = True, **more: float | None) -> float:
+        belief = Belief(home_vcpus=8, failures=failures, calm_seen=calm_seen)
+        seen = domain(entitled_pcpus=2.0, **more)
         for number in range(beliefs.HINT_WINDOWS):
             seen = replace(seen, progress=window(5 * number, 0.5))
             belief = looked(belief, seen, 5 * number + 5, contended=True)
@@ -87,6 +89,48 @@ def test_a_share_that_is_waited_for_is_believed_whole_and_what_use_is_worth_less
     assert cost(run_delay_pcpus=0.0) == pytest.approx(1.5)
     assert cost(run_delay_pcpus=None) == pytest.approx(1.5)
     assert cost(failures=1, run_delay_pcpus=1.0) == pytest.approx(1.0)
+    # Of who was never seen undisturbed half of the system time is taken to be the guest's own work.
+    new = partial(cost, calm_seen=False, run_delay_pcpus=0.0)
+    assert new(system_ratio=0.5) == pytest.approx((4 * 0.75 - 1) / 2)
+    assert new(system_ratio=0.0) == new(system_ratio=None) == pytest.approx(1.5)
+    assert cost(system_ratio=0.5, run_delay_pcpus=0.0) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("worth", "windows"), [(0.9, beliefs.HINT_WINDOWS // 2), (0.7, beliefs.HINT_WINDOWS)]
+)
+def test_what_has_fallen_below_half_of_what_it_was_worth_counts_in_half_the_time(
+    domain: MakeDomain, worth: float, windows: int
+) -> None:
+    """Windows are worth 0.5: rates of 2 pCPUs where 4 times `worth` could be made, less than a half."""
+    seen = domain(progress=window(0, 1.7))
+    known = Belief(home_vcpus=8, calm_worth_ratio=worth, calm_seen=True)
+    for belief, expected in ((known, windows), (replace(known, calm_seen=False), 4)):
+        counted = [
+            beliefs.believed_cost(replace(belief, contended_since_ns=0, short_windows=n), seen)[0]
+            for n in range(1, 5)
+        ]
+        assert [cost > 0 for cost in counted].index(True) + 1 == expected
+
+
+def test_a_move_that_harmed_who_was_not_in_it_is_not_tried_with_the_next_domain(
+    domain: MakeDomain,
+) -> None:
+    mate = Belief(home_vcpus=8, contended_since_ns=0, short_windows=9, rate_pcpus=0.5)
+    after = beliefs.harmed_beside(mate, had_pcpus=2.0, now_ns=100 * S)
+    assert (after.failures, after.short_windows, after.trust_ratio) == (1, 0, 0.5)
+
+    def barred(rate: float, began_s: int) -> bool:
+        return beliefs.barred(after, domain(progress=window(began_s, rate)), (began_s + 5) * S)
+
+    assert barred(0.5, 97), "that was seen while the move was being undone"
+    assert barred(2.0, 101), "it recovers"
+    assert not barred(0.5, 101), "it does not: then that is what it is like"
+    assert not barred(2.0, 701)
+    proven = replace(mate, proven=True)
+    assert beliefs.harmed_beside(proven, had_pcpus=2.0, now_ns=100 * S) == proven
+    calm = replace(mate, contended_since_ns=None)
+    assert beliefs.harmed_beside(calm, had_pcpus=2.0, now_ns=100 * S).contended_since_ns is None
 
 
 def test_noise_is_learned_from_windows_that_follow_each_other_under_contention(

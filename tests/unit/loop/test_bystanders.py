@@ -1,0 +1,121 @@
+"""Who is not in a move may lose by it: what counts as that, and what is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vcpud.demand import DomainDemand, HostDemand, Progress
+from vcpud.judge import Docket, advance, opened, reached
+from vcpud.model import Method, Mode
+from vcpud.plan import Move, Outcome, Proof, Resize, Verdict
+from vcpud.units import NS_PER_S
+
+S = NS_PER_S
+SHRINK = Move(resizes=(Resize(uuid="moved", from_vcpus=2, to_vcpus=1),), reason="falls short")
+NEXT = (100.5, 105.5)
+"""A window of the one beside the move, which is carried out at 103 s."""
+
+
+def seen(  # noqa: PLR0913 - what a domain is seen by
+    uuid: str,
+    span_s: tuple[float, float],
+    rate: float,
+    active: int,
+    delay: float | None = None,
+    *,
+    pool: str = "host",
+    entitled: float = 1.0,
+) -> DomainDemand:
+    progress = Progress(
+        began_at_ns=round(span_s[0] * S),
+        ended_at_ns=round(span_s[1] * S),
+        rate_pcpus=rate,
+        active_vcpus=active,
+        worth_ratio=0.8,
+    )
+    return DomainDemand(
+        uuid=uuid,
+        name=uuid,
+        mode=Mode.ENFORCE,
+        pool=pool,
+        weight=1,
+        active_vcpus=active,
+        min_vcpus=1,
+        max_vcpus=2,
+        method=Method.AGENT,
+        run_delay_pcpus=delay,
+        entitled_pcpus=entitled,
+        progress=progress,
+    )
+
+
+def hear(
+    docket: Docket, now_s: float, *domains: DomainDemand
+) -> tuple[Docket, tuple[Verdict, ...]]:
+    return advance(docket, HostDemand(window_ns=S, pools=(), domains=domains), round(now_s * S))
+
+
+def tried(move: Move, *since: DomainDemand, had: float = 0.8) -> tuple[Verdict, ...]:
+    """Verdicts after each of these sights of the one beside a move made at 103 s."""
+    docket = Docket()
+    for at_s in (90.5, 95.5):
+        beside = seen("beside", (at_s, at_s + 5), had, 2, 0.2)
+        docket, _ = hear(docket, at_s + 5, seen("moved", (at_s, at_s + 5), 0.7, 2, 1.0), beside)
+    docket = reached(opened(docket, "d", move), "d", 103 * S)
+    verdicts: tuple[Verdict, ...] = ()
+    for beside in since:
+        assert beside.progress is not None
+        now_s = beside.progress.ended_at_ns / S
+        moved = seen("moved", (now_s - 0.5, now_s), 0.72, 1, 0.0)
+        docket, found = hear(docket, now_s, moved, beside)
+        verdicts += found
+    return verdicts
+
+
+def test_who_is_thrown_out_of_step_beside_a_move_has_it_undone_at_once() -> None:
+    """A collapse shows in the window in which the move was made, and more is not waited for."""
+    (verdict,) = tried(SHRINK, seen("beside", NEXT, 0.19, 2, 0.9))
+    assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
+    assert verdict.at_ns == round(105.5 * S)
+    assert verdict.beside == {"beside": pytest.approx(0.8)}
+    assert verdict.detail == "beside it, 0.8 -> 0.19 useful pCPUs"
+
+
+def test_a_smaller_loss_beside_a_move_takes_two_windows() -> None:
+    first, second = (seen("beside", (at, at + 5), 0.55, 2, 0.9) for at in (100.5, 105.5))
+    assert tried(SHRINK, first) == ()
+    (verdict,) = tried(SHRINK, first, second)
+    assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        seen("beside", NEXT, 0.19, 2, 0.2),  # it has less to do: it does not wait longer
+        seen("beside", NEXT, 0.19, 2, 0.28),  # 4 % of its vCPUs' time longer
+        seen("beside", NEXT, 0.19, 2, None),  # nobody knows
+        seen("beside", NEXT, 0.19, 1, 0.9),  # it was moved itself
+        seen("beside", NEXT, 0.19, 2, 0.9, pool="elsewhere"),
+        seen("beside", NEXT, 0.19, 2, 0.9, entitled=0.2),  # the rest it had of what others left
+        seen("beside", (97.0, 103.5), 0.19, 2, 0.9),  # mostly before the move
+        seen("beside", NEXT, 0.78, 2, 0.9),
+    ],
+)
+def test_what_is_no_harm_of_who_is_beside_a_move(beside: DomainDemand) -> None:
+    assert tried(SHRINK, beside) == ()
+
+
+@pytest.mark.parametrize(
+    ("move", "harmed"),
+    [
+        (replace(SHRINK, proof=Proof.NO_HARM), True),
+        (replace(SHRINK, proof=Proof.SUM), False),
+        (replace(SHRINK, resizes=(replace(SHRINK.resizes[0], from_vcpus=1, to_vcpus=2),)), False),
+        (replace(SHRINK, comparable_from_ns=101 * S), False),
+    ],
+)
+def test_only_who_takes_vcpus_answers_for_others(move: Move, harmed: object) -> None:
+    verdicts = tried(move, seen("beside", NEXT, 0.19, 2, 0.9))
+    assert any(verdict.outcome is Outcome.HARMED for verdict in verdicts) is harmed
