@@ -62,6 +62,7 @@ class Course:
             one it replaced: nothing read before that says where the domain is.
         failures: Changes that failed in a row.
         held: How many of them are no failures of the domain's: it was not asked at all.
+        dragging: It was asked in vain: it may stay as it is for long, and keeps its share.
         not_before_ns: Next attempt.
     """
 
@@ -81,6 +82,7 @@ class Course:
     touched_at_ns: int | None = None
     failures: int = 0
     held: int = 0
+    dragging: bool = False
     not_before_ns: int = 0
     detail: str = ""
 
@@ -113,13 +115,31 @@ def next_change(course: Course, sample: DomainSample, now_ns: int) -> Change | N
         return None
     if not _read_back(course, sample) and not _overdue(course, now_ns):
         return None
+    weight = _weight_due(course, sample)
+    if weight is not None and weight != sample.weight:
+        return SetWeight(uuid=course.uuid, weight=weight)
     if _there(course, sample):
-        if course.weight is None or _balanced(course, sample):
-            return None
-        return SetWeight(uuid=course.uuid, weight=course.weight)
+        return None
     if course.method in (Method.HOTPLUG, Method.GROW_ONLY, Method.XENSTORE):
         return _live_step(course, sample)
     return _online_step(course, sample)
+
+
+def _weight_due(course: Course, sample: DomainSample) -> int | None:
+    """The weight to be set before any other step, None where it may stay as it is.
+
+    Fewer vCPUs weigh more once they are fewer. More of them weigh less before they are more: vCPUs
+    that each weigh as much as several would take the shares of others, dom0's too, which has all
+    the work of bringing them.
+    """
+    if course.weight is None or _there(course, sample):
+        return course.weight
+    if not course.grows:
+        return None
+    if course.dragging:
+        share = course.weight * course.to_vcpus
+        return min(max(round(share / max(len(sample.active), 1)), 1), MAX_WEIGHT)
+    return course.weight
 
 
 def _overdue(course: Course, now_ns: int) -> bool:
@@ -151,6 +171,7 @@ def failed(course: Course, now_ns: int, detail: str, *, held: bool = False) -> C
         issued_at_ns=None,
         failures=failures,
         held=course.held + held,
+        dragging=course.dragging or not held,
         not_before_ns=now_ns + pause_ns,
         detail=detail,
     )

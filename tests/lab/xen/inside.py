@@ -78,6 +78,8 @@ def _compare(stage: XenStage, name: str, part: Part, found: Found) -> None:
         outcome.verdicts[f"ran: {error}"] = Verdict.FAIL
         stage.keep_logs(name)
         stage.start_over()
+    else:
+        stage.keep_logs(name)
     found.scenarios[name] = {
         **outcome.figures,
         "verdicts": {bound: str(verdict) for bound, verdict in outcome.verdicts.items()},

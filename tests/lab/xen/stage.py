@@ -90,7 +90,7 @@ class XenStage(Stage):
         return CpuBooks(self.xen, functools.partial(beneath.counters, self._kept))
 
     def keep_logs(self, name: str) -> None:
-        """Keep in the shared directory what vcpud and the guests said of a part that failed."""
+        """Keep in the shared directory what vcpud and the guests said up to the end of a part."""
         if self.vcpud is not None:
             shutil.copyfile(self.vcpud.log, self._kept / f"lab-xen-{name}.vcpud.log")
         for guest in self.bench.guests.values():

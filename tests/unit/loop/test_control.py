@@ -12,7 +12,17 @@ from vcpud.control import ControlLoop
 from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
 from vcpud.limits import Limits
-from vcpud.model import EventKind, Method, Mode, Original, Reason, ShareUnit, Terms
+from vcpud.model import (
+    EventKind,
+    Method,
+    Mode,
+    Original,
+    Reason,
+    SetOnline,
+    SetWeight,
+    ShareUnit,
+    Terms,
+)
 from vcpud.plan import Move, Outcome, Plan, Resize, Verdict
 from vcpud.record import Phase, Purpose
 from vcpud.requests import Asked, Hold, LoopSettings, Pause, Release, Resume
@@ -303,6 +313,9 @@ def test_a_domain_whose_share_counts_per_vcpu_keeps_it_by_a_raised_weight() -> N
     assert rig.loop.restore(rig.clock.now_ns() + 10 * NS_PER_S) == ()
     assert [len(domain.online) for domain in pair] == [4, 4]
     assert [domain.weight for domain in pair] == [256, 256]
+    for domain in pair:
+        steps = [type(one) for one in rig.host.begun if one.uuid == domain.uuid]
+        assert steps == [SetOnline, SetWeight, SetWeight, SetOnline], "it never weighs more"
 
 
 def test_a_weight_that_was_left_raised_is_given_back_although_the_count_is() -> None:

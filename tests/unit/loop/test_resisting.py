@@ -11,7 +11,7 @@ from unit.loop.scripted import Wants
 from unit.loop.test_control import ASKED, ENFORCE, Rig
 from vcpud.explain import document, text
 from vcpud.metrics import Metrics
-from vcpud.model import Method, Reason, SetLive, SetOnline
+from vcpud.model import Method, Reason, SetLive, SetOnline, SetWeight, ShareUnit
 from vcpud.record import DomainStatus, Phase, Purpose, Why
 from vcpud.requests import Pause, Release, Request, Restore, Resume
 from vcpud.units import NS_PER_S
@@ -224,3 +224,25 @@ def test_who_refuses_for_good_is_quarantined_as_one_that_fails() -> None:
     one.domain.refuse = None
     one.rig.cycles(2)
     assert one.quarantined()
+
+
+def test_who_does_not_take_back_its_vcpus_keeps_its_share() -> None:
+    """Its weight goes back first, lest what comes online takes from others; nothing came, so it returns."""
+    more = {"share_unit": ShareUnit.VCPU, "weight_adjustable": True, "weight": 256}
+    domain = FakeDomain(name="a", vcpus=4, terms=ENFORCE, method=Method.XENSTORE, **more)  # type: ignore[arg-type]
+    rig = Rig(domain)
+    rig.settings = replace(rig.settings, policy=Wants({domain.uuid: 2}), policy_name="wants")
+    rig.loop = rig.new_loop()
+    rig.cycles(5)
+    assert (len(domain.online), domain.weight) == (2, 512)
+    domain.fail, domain.fail_gifts_only = Reason.FAILED, True
+    rig.host.begun.clear()
+    rig.inbox.pending.append(Pause(asked=ASKED, uuid=None, until_ns=None, restore=True))
+    rig.cycles(60)
+    weights = [one.weight for one in rig.host.begun if isinstance(one, SetWeight)]
+    assert weights == [256, 512], "lowered once, raised once, and not for every attempt"
+    assert sum(isinstance(one, SetLive) for one in rig.host.begun) >= 4
+    domain.fail = None
+    rig.cycles(60)
+    assert (len(domain.online), domain.weight) == (4, 256)
+    assert rig.ledger.outstanding() == ()
