@@ -237,6 +237,60 @@ def test_the_guests_queue_is_its_average_length() -> None:
     assert demand.domains[0].queued_tasks == pytest.approx(3.0)  # type: ignore[attr-defined]
 
 
+def test_waits_that_a_guest_counts_backwards_are_no_evidence() -> None:
+    def at(second: float, wait_s: float) -> HostSample:
+        at_ns, wait_ns = round(second * S), round(wait_s * S)
+        guest = GuestReading(
+            accounting=accounting(second, second, 0),
+            locks=LockWait(taken_at_ns=at_ns, waits=1, wait_ns=wait_ns),
+            run_queue=RunQueue(taken_at_ns=at_ns, cpus=(RunQueueWait(index=0, wait_ns=wait_ns),)),
+        )
+        return host(second, domain(second, second, guest=guest))
+
+    _, before = fold(at(0, 0), at(5, 5))
+    known = before.domains[0]  # type: ignore[attr-defined]
+    assert (known.lock_wait_ratio, known.queued_tasks) == (0.5, 1.0)
+    _, after = fold(at(0, 0), at(5, 5), at(10, 4))
+    lost = after.domains[0]  # type: ignore[attr-defined]
+    assert (lost.lock_wait_ratio, lost.queued_tasks) == (None, None)
+
+
+def test_times_that_a_guest_counts_backwards_are_no_progress() -> None:
+    def at(second: float, user_s: float, system_s: float) -> HostSample:
+        guest = GuestReading(accounting=accounting(second, user_s, system_s))
+        return host(second, domain(second, second, guest=guest))
+
+    for backwards in (at(5, 4, 9), at(5, 9, 4)):
+        _, demand = fold(at(0, 5, 5), backwards)
+        assert demand.domains[0].progress is None  # type: ignore[attr-defined]
+        assert demand.domains[0].system_ratio is None  # type: ignore[attr-defined]
+
+
+def test_progress_over_a_change_of_cpus_is_that_of_no_count() -> None:
+    first = GuestReading(accounting=accounting(0, 0, 0, cpus=2))
+    second = GuestReading(accounting=accounting(5, 1, 0, cpus=1))
+    _, demand = fold(host(0, domain(0, 0, guest=first)), host(5, domain(5, 5, guest=second)))
+    progress = demand.domains[0].progress  # type: ignore[attr-defined]
+    assert progress is not None
+    assert progress.active_vcpus is None
+
+
+def test_a_run_delay_that_runs_backwards_moves_nothing() -> None:
+    tracks, before = fold(host(0, domain(0, 0, 0)), host(1, domain(1, 0.5, 1.0)))
+    _, after = estimate(tracks, host(2, domain(2, 1.0, 0.5)))
+    known = before.domains[0].run_delay_pcpus  # type: ignore[attr-defined]
+    assert after.domains[0].run_delay_pcpus == known == pytest.approx(1.0)
+    assert after.domains[0].hold is None
+
+
+def test_where_weight_counts_per_vcpu_a_domain_weighs_what_all_of_them_do() -> None:
+    two = domain(0, 0, uuid="two", share_unit=ShareUnit.VCPU, weight=100)
+    one = replace(two, uuid="one", online=frozenset({0}))
+    whole = replace(two, uuid="whole", share_unit=ShareUnit.DOMAIN)
+    _, demand = fold(host(0, two, one, whole))
+    assert [d.weight for d in demand.domains] == [200, 100, 100]  # type: ignore[attr-defined]
+
+
 def test_a_new_incarnation_starts_from_nothing() -> None:
     tracks, _ = fold(host(0, domain(0, 5)), host(1, domain(1, 6)))
     _, demand = estimate(tracks, host(2, domain(2, 0.1, incarnation="2@9")))
@@ -248,6 +302,19 @@ def test_what_unmanaged_work_uses_is_taken_from_the_pool() -> None:
     samples = [host(second, domain(second, second), busy_s=second * 1.5) for second in range(20)]
     _, demand = fold(*samples)
     assert demand.pools[0].available_pcpus == pytest.approx(1.5, abs=0.01)  # type: ignore[attr-defined]
+
+
+def test_however_busy_the_rest_a_tenth_of_the_pool_is_taken_to_be_there() -> None:
+    samples = [host(second, domain(second, second), busy_s=second * 9) for second in range(20)]
+    _, demand = fold(*samples)
+    assert demand.pools[0].available_pcpus == pytest.approx(0.2)  # type: ignore[attr-defined]
+
+
+def test_busy_time_that_begins_anew_moves_nothing() -> None:
+    samples = [host(at, domain(at, at), busy_s=at * 1.5) for at in range(20)]
+    tracks, before = fold(*samples)
+    _, after = estimate(tracks, host(20, domain(20, 20), busy_s=0.1))
+    assert after.pools == before.pools  # type: ignore[attr-defined]
 
 
 def test_counters_read_now_and_then_are_no_more_managed_work_than_they_tell() -> None:
