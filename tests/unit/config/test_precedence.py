@@ -15,6 +15,7 @@ from vcpud.commands.serve import effective_text
 from vcpud.errors import ConfigError
 from vcpud.model import Mode
 from vcpud.settings import Settings
+from vcpud.terms import Wishes
 
 
 @pytest.fixture
@@ -60,6 +61,25 @@ def test_a_domain_inherits_what_it_does_not_say(etc: Path) -> None:
     terms = found.terms.terms("u", "db", None)
     assert (terms.mode, terms.min_vcpus, terms.guest_signals) == (Mode.ENFORCE, 2, True)
     assert found.terms.terms("u", "other", None).mode is Mode.OBSERVE
+
+
+@pytest.mark.parametrize(
+    ("wishes", "bounds"),
+    [
+        (Wishes(min_vcpus=1), (2, 4)),
+        (Wishes(min_vcpus=3), (3, 4)),
+        (Wishes(max_vcpus=8), (2, 4)),
+        (Wishes(max_vcpus=3), (2, 3)),
+        (Wishes(max_vcpus=1), (2, 2)),
+        (Wishes(min_vcpus=8), (8, 8)),
+    ],
+)
+def test_who_owns_a_domains_metadata_lowers_no_floor_and_raises_no_ceiling_but_by_a_floor(
+    etc: Path, wishes: Wishes, bounds: tuple[int, int]
+) -> None:
+    book = load(etc, "domains: {db: {mode: enforce, min_vcpus: 2, max_vcpus: 4}}").terms
+    terms = book.terms("uuid", "db", wishes)
+    assert (terms.min_vcpus, terms.max_vcpus) == bounds
 
 
 def test_off_is_a_mode_and_not_a_boolean(etc: Path) -> None:
