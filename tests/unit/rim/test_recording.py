@@ -281,6 +281,25 @@ def test_a_file_is_for_its_owner_and_group(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o007 == 0
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_what_lies_where_a_file_would_begin_is_never_written_into(
+    tmp_path: Path, *, link: bool
+) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "recordings"
+    victim.write_text("as it was")
+    folder.mkdir()
+    place = folder / "19700101T000001.000000Z.vcpud.gz"
+    if link:
+        place.symlink_to(victim)
+    else:
+        place.write_text("as it was")
+    out = writer(folder)
+    out._wall_ns = lambda: NS_PER_S
+    with pytest.raises(OSError, match="File exists"):
+        out.record(cycles(list(crowd(2, 1)))[0])
+    assert victim.read_text() == place.read_text() == "as it was"
+
+
 def test_the_collapse_is_the_same_with_and_without_a_recording(tmp_path: Path) -> None:
     alone = Kept()
     collapse(alone, 20)
