@@ -33,7 +33,6 @@ class Stage:
         slack: Factor on times that judge pace rather than function; large in the short form, so that a noisy machine
             does not block a good change.
         pace: How long to wait.
-        policy: What a new vcpud is configured with, None for its own default.
     """
 
     def __init__(self, bench: Bench, host: HostPart, limit_s: float) -> None:
@@ -47,7 +46,6 @@ class Stage:
         self.vcpud: Vcpud | None = None
         self.slack = 1.0
         self.pace = PACE
-        self.policy: str | None = None
         self._started = 0
 
     @property
@@ -94,7 +92,7 @@ class Stage:
             f"vcpud{self._started}",
             small_disk=small_disk,
             libvirt_options=libvirt_options,
-            policy=policy or self.policy,
+            policy=policy,
         )
         self.vcpud.start()
         return self.vcpud

@@ -79,9 +79,7 @@ class XenStage(Stage):
         if small_disk or libvirt_options:
             raise NotImplementedError
         self.end_vcpud()
-        self.vcpud = XenVcpud(
-            self.commands, ignore_host=self.ignore_host, policy=policy or self.policy
-        )
+        self.vcpud = XenVcpud(self.commands, ignore_host=self.ignore_host, policy=policy)
         self.vcpud.start()
         return self.vcpud
 
