@@ -30,8 +30,6 @@ from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
 from vcpud.gains import OVERWHELMING_RATIO
-from vcpud.plan import Outcome
-from vcpud.units import NS_PER_S
 
 LEARN_RATIO = 0.3
 """Weight of one reading in what is believed: three agree before half is believed."""
@@ -53,8 +51,6 @@ MOST_NOISE_RATIO = 1.0
 """Progress that differs by more is no noise: something else has begun."""
 FALLEN_RATIO = 0.5
 """Progress below this share of what it was before an attempt that failed is another case."""
-RETRY_NS = 600 * NS_PER_S
-RETRY_MAX_NS = 6 * 3600 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +165,9 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     if (home, since_ns, seen) != (belief.home_vcpus, belief.contended_since_ns, belief.seen):
         news = {"home_vcpus": home, "contended_since_ns": since_ns, "seen": seen}
     if contended and domain.active_vcpus < home and now_ns >= belief.crowded_not_before_ns:
-        crowded = _crowded(domain)
-        if crowded != belief.crowded_ratio:
-            news["crowded_ratio"] = crowded
+        ratio = crowded(domain)
+        if ratio != belief.crowded_ratio:
+            news["crowded_ratio"] = ratio
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
         news |= _locks(belief, domain, contended=bool(contended))
     window = domain.progress
@@ -180,7 +176,8 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     return replace(belief, **news) if news else belief
 
 
-def _crowded(domain: DomainDemand) -> float:
+def crowded(domain: DomainDemand) -> float:
+    """What of its entitlement it gets while it waits for more; 1 where that is hardly less than all."""
     used, delay, entitled = domain.used_pcpus, domain.run_delay_pcpus, domain.entitled_pcpus
     if used is None or delay is None or entitled is None:
         return 1.0
@@ -335,84 +332,3 @@ def barred(belief: Belief, domain: DomainDemand, now_ns: int) -> bool:
     if before is None or window is None or not comparable(belief, domain):
         return True
     return window.rate_pcpus >= FALLEN_RATIO * before
-
-
-def judged(
-    belief: Belief, outcome: Outcome, sought: Sought, *, shrunk: bool, now_ns: int
-) -> Belief:
-    """Learn from the verdict on a move that was made for this domain's own sake.
-
-    Args:
-        belief: So far.
-        outcome: Of the move as a whole.
-        sought: What was believed before, with what was measured since.
-        shrunk: It was given fewer vCPUs. More of them say something new only where they harm.
-        now_ns: Now.
-    """
-    if not shrunk and outcome is not Outcome.HARMED:
-        return belief
-    if not shrunk or outcome is Outcome.HELPED:
-        return replace(
-            belief,
-            proven=True,
-            in_step=sought.in_step,
-            failures=0,
-            trust_ratio=1.0,
-            not_before_ns=0,
-            failed_at_pcpus=None,
-            cost_ratio=max(belief.cost_ratio, sought.cost_ratio),
-        )
-    if outcome is Outcome.UNKNOWN:
-        # That nothing could be told is no evidence against what is believed: it only waits.
-        return replace(
-            belief,
-            not_before_ns=now_ns + RETRY_NS,
-            failed_at_pcpus=sought.rate_pcpus,
-            short_windows=0,
-        )
-    pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
-    return replace(
-        belief,
-        proven=False,
-        failures=belief.failures + 1,
-        trust_ratio=belief.trust_ratio / 2,
-        not_before_ns=now_ns + pause_ns,
-        failed_at_pcpus=sought.rate_pcpus,
-        short_windows=0,
-    )
-
-
-def harmed_beside(belief: Belief, *, had_pcpus: float | None, now_ns: int) -> Belief:
-    """Learn from a move of others in the pool that harmed somebody who was not in it.
-
-    It spoke of the pool as much as of those moved, so to try the same with the next one is an attempt
-    that has failed. What was seen meanwhile says nothing of how things are without it.
-
-    Args:
-        belief: So far.
-        had_pcpus: Its progress before.
-        now_ns: Now.
-    """
-    if belief.proven:
-        return belief
-    sought = Sought(rate_pcpus=had_pcpus, cost_ratio=0.0, in_step=False)
-    belief = judged(belief, Outcome.HARMED, sought, shrunk=True, now_ns=now_ns)
-    since_ns = None if belief.contended_since_ns is None else now_ns
-    return replace(belief, contended_since_ns=since_ns)
-
-
-def relieved(belief: Belief, domain: DomainDemand, *, now_ns: int) -> Belief:
-    """Learn from a verdict on neighbours that made room: who still goes short is not crowded."""
-    if belief.crowded_ratio == 1 or _crowded(domain) == 1:
-        return belief
-    return replace(belief, crowded_ratio=1.0, crowded_not_before_ns=now_ns + RETRY_NS)
-
-
-def lent(belief: Belief, *, harmed: bool, now_ns: int) -> Belief:
-    """Learn from a move that brought this domain to its entitlement for the sake of others."""
-    if not harmed:
-        return belief if belief.lent_failures == 0 else replace(belief, lent_failures=0)
-    pause_ns = min(RETRY_NS << min(belief.lent_failures, 10), RETRY_MAX_NS)
-    return replace(
-        belief, lent_failures=belief.lent_failures + 1, lent_not_before_ns=now_ns + pause_ns
-    )

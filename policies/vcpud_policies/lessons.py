@@ -14,9 +14,13 @@ from dataclasses import replace
 from vcpud.demand import DomainDemand, HostDemand
 from vcpud.model import Uuid
 from vcpud.plan import Outcome, Proof, Resize, Verdict
+from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies.belief import Belief, Sought
 from vcpud_policies.memory import Memory
+
+RETRY_NS = 600 * NS_PER_S
+RETRY_MAX_NS = 6 * 3600 * NS_PER_S
 
 
 def heard(
@@ -41,7 +45,7 @@ def heard(
                     after = window.rate_pcpus
                 cost = max(_measured(resize, domain.entitled_pcpus, was, after), was.cost_ratio)
                 if verdict.outcome is not Outcome.UNKNOWN or not verdict.kept:
-                    known[resize.uuid] = beliefs.judged(
+                    known[resize.uuid] = judged(
                         belief,
                         verdict.outcome,
                         replace(was, cost_ratio=cost),
@@ -50,10 +54,10 @@ def heard(
                     )
             elif shrunk:
                 harmed = verdict.outcome is Outcome.HARMED
-                known[resize.uuid] = beliefs.lent(belief, harmed=harmed, now_ns=now_ns)
+                known[resize.uuid] = lent(belief, harmed=harmed, now_ns=now_ns)
                 pool = {d.uuid: d for d in demand.domains if d.pool == domain.pool}
                 for uuid in pool.keys() & known.keys():
-                    known[uuid] = beliefs.relieved(known[uuid], pool[uuid], now_ns=now_ns)
+                    known[uuid] = relieved(known[uuid], pool[uuid], now_ns=now_ns)
     return known, sought
 
 
@@ -70,7 +74,7 @@ def _beside(
     for uuid, domain in domains.items() if verdict.beside else ():
         if domain.pool in pools and uuid not in moved and (belief := known.get(uuid)) is not None:
             had_pcpus = verdict.beside.get(uuid, belief.rate_pcpus)
-            learned[uuid] = beliefs.harmed_beside(belief, had_pcpus=had_pcpus, now_ns=now_ns)
+            learned[uuid] = harmed_beside(belief, had_pcpus=had_pcpus, now_ns=now_ns)
     return learned
 
 
@@ -84,3 +88,84 @@ def _measured(resize: Resize, entitled: float | None, was: Sought, after: float 
     return (
         gained if resize.to_vcpus < resize.from_vcpus else 1 / max(gained, beliefs.LEAST_PCPUS)
     ) - 1
+
+
+def judged(
+    belief: Belief, outcome: Outcome, sought: Sought, *, shrunk: bool, now_ns: int
+) -> Belief:
+    """Learn from the verdict on a move that was made for this domain's own sake.
+
+    Args:
+        belief: So far.
+        outcome: Of the move as a whole.
+        sought: What was believed before, with what was measured since.
+        shrunk: It was given fewer vCPUs. More of them say something new only where they harm.
+        now_ns: Now.
+    """
+    if not shrunk and outcome is not Outcome.HARMED:
+        return belief
+    if not shrunk or outcome is Outcome.HELPED:
+        return replace(
+            belief,
+            proven=True,
+            in_step=sought.in_step,
+            failures=0,
+            trust_ratio=1.0,
+            not_before_ns=0,
+            failed_at_pcpus=None,
+            cost_ratio=max(belief.cost_ratio, sought.cost_ratio),
+        )
+    if outcome is Outcome.UNKNOWN:
+        # That nothing could be told is no evidence against what is believed: it only waits.
+        return replace(
+            belief,
+            not_before_ns=now_ns + RETRY_NS,
+            failed_at_pcpus=sought.rate_pcpus,
+            short_windows=0,
+        )
+    pause_ns = min(RETRY_NS << min(belief.failures, 10), RETRY_MAX_NS)
+    return replace(
+        belief,
+        proven=False,
+        failures=belief.failures + 1,
+        trust_ratio=belief.trust_ratio / 2,
+        not_before_ns=now_ns + pause_ns,
+        failed_at_pcpus=sought.rate_pcpus,
+        short_windows=0,
+    )
+
+
+def harmed_beside(belief: Belief, *, had_pcpus: float | None, now_ns: int) -> Belief:
+    """Learn from a move of others in the pool that harmed somebody who was not in it.
+
+    It spoke of the pool as much as of those moved, so to try the same with the next one is an attempt
+    that has failed. What was seen meanwhile says nothing of how things are without it.
+
+    Args:
+        belief: So far.
+        had_pcpus: Its progress before.
+        now_ns: Now.
+    """
+    if belief.proven:
+        return belief
+    sought = Sought(rate_pcpus=had_pcpus, cost_ratio=0.0, in_step=False)
+    belief = judged(belief, Outcome.HARMED, sought, shrunk=True, now_ns=now_ns)
+    since_ns = None if belief.contended_since_ns is None else now_ns
+    return replace(belief, contended_since_ns=since_ns)
+
+
+def relieved(belief: Belief, domain: DomainDemand, *, now_ns: int) -> Belief:
+    """Learn from a verdict on neighbours that made room: who still goes short is not crowded."""
+    if belief.crowded_ratio == 1 or beliefs.crowded(domain) == 1:
+        return belief
+    return replace(belief, crowded_ratio=1.0, crowded_not_before_ns=now_ns + RETRY_NS)
+
+
+def lent(belief: Belief, *, harmed: bool, now_ns: int) -> Belief:
+    """Learn from a move that brought this domain to its entitlement for the sake of others."""
+    if not harmed:
+        return belief if belief.lent_failures == 0 else replace(belief, lent_failures=0)
+    pause_ns = min(RETRY_NS << min(belief.lent_failures, 10), RETRY_MAX_NS)
+    return replace(
+        belief, lent_failures=belief.lent_failures + 1, lent_not_before_ns=now_ns + pause_ns
+    )

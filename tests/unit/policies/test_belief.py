@@ -12,6 +12,7 @@ from vcpud.demand import DomainDemand, Progress
 from vcpud.plan import Outcome
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
+from vcpud_policies import lessons
 from vcpud_policies.belief import Belief, Sought
 
 S = NS_PER_S
@@ -117,7 +118,7 @@ def test_a_move_that_harmed_who_was_not_in_it_is_not_tried_with_the_next_domain(
     domain: MakeDomain,
 ) -> None:
     mate = Belief(home_vcpus=8, contended_since_ns=0, short_windows=9, rate_pcpus=0.5)
-    after = beliefs.harmed_beside(mate, had_pcpus=2.0, now_ns=100 * S)
+    after = lessons.harmed_beside(mate, had_pcpus=2.0, now_ns=100 * S)
     assert (after.failures, after.short_windows, after.trust_ratio) == (1, 0, 0.5)
 
     def barred(rate: float, began_s: int) -> bool:
@@ -128,9 +129,9 @@ def test_a_move_that_harmed_who_was_not_in_it_is_not_tried_with_the_next_domain(
     assert not barred(0.5, 101), "it does not: then that is what it is like"
     assert not barred(2.0, 701)
     proven = replace(mate, proven=True)
-    assert beliefs.harmed_beside(proven, had_pcpus=2.0, now_ns=100 * S) == proven
+    assert lessons.harmed_beside(proven, had_pcpus=2.0, now_ns=100 * S) == proven
     calm = replace(mate, contended_since_ns=None)
-    assert beliefs.harmed_beside(calm, had_pcpus=2.0, now_ns=100 * S).contended_since_ns is None
+    assert lessons.harmed_beside(calm, had_pcpus=2.0, now_ns=100 * S).contended_since_ns is None
 
 
 def test_noise_is_learned_from_windows_that_follow_each_other_under_contention(
@@ -169,8 +170,8 @@ def test_who_goes_short_though_its_neighbours_made_room_is_limited_by_something_
     short = domain(active_vcpus=1, used_pcpus=0.5, run_delay_pcpus=0.5, entitled_pcpus=1.0)
     better = domain(active_vcpus=1, used_pcpus=1.0, run_delay_pcpus=0.0, entitled_pcpus=1.0)
     belief = looked(Belief(home_vcpus=8), short, 0, contended=True)
-    assert beliefs.relieved(belief, better, now_ns=20 * S) == belief
-    capped = beliefs.relieved(belief, short, now_ns=20 * S)
+    assert lessons.relieved(belief, better, now_ns=20 * S) == belief
+    capped = lessons.relieved(belief, short, now_ns=20 * S)
     assert looked(capped, short, 21, contended=True).crowded_ratio == 1
     assert looked(capped, short, 1000, contended=True).crowded_ratio == 0.5
 
@@ -180,7 +181,7 @@ def test_what_failed_waits_unless_progress_is_now_half_of_what_it_was_then(
 ) -> None:
     sought = Sought(rate_pcpus=2.0, cost_ratio=0.2, in_step=False)
     belief = Belief(home_vcpus=8, contended_since_ns=0)
-    belief = beliefs.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
+    belief = lessons.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
 
     def barred(rate: float, second: int) -> bool:
         return beliefs.barred(belief, domain(progress=window(second - 5, rate)), second * S)
@@ -191,9 +192,9 @@ def test_what_failed_waits_unless_progress_is_now_half_of_what_it_was_then(
     assert beliefs.barred(belief, domain(), 30 * S), "nothing is known of it"
     assert not barred(2.0, 1000), "it has waited"
     again = Sought(rate_pcpus=0.9, cost_ratio=0.2, in_step=False)
-    belief = beliefs.judged(belief, Outcome.NEUTRAL, again, shrunk=True, now_ns=40 * S)
+    belief = lessons.judged(belief, Outcome.NEUTRAL, again, shrunk=True, now_ns=40 * S)
     assert barred(0.9, 1000), "each time it has to fall by half again"
-    belief = beliefs.judged(belief, Outcome.HELPED, again, shrunk=True, now_ns=1100 * S)
+    belief = lessons.judged(belief, Outcome.HELPED, again, shrunk=True, now_ns=1100 * S)
     assert belief.failed_at_pcpus is None
     assert not barred(0.9, 1110)
 
@@ -203,8 +204,8 @@ def test_an_attempt_of_which_nothing_could_be_told_waits_and_leaves_the_trust_as
 ) -> None:
     sought = Sought(rate_pcpus=2.0, cost_ratio=0.2, in_step=False)
     belief = Belief(home_vcpus=8, contended_since_ns=0, trust_ratio=0.5, failures=1)
-    unknown = beliefs.judged(belief, Outcome.UNKNOWN, sought, shrunk=True, now_ns=20 * S)
-    neutral = beliefs.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
+    unknown = lessons.judged(belief, Outcome.UNKNOWN, sought, shrunk=True, now_ns=20 * S)
+    neutral = lessons.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
     assert (unknown.trust_ratio, unknown.failures) == (0.5, 1)
     assert (neutral.trust_ratio, neutral.failures) == (0.25, 2)
     assert 20 * S < unknown.not_before_ns < neutral.not_before_ns
@@ -214,7 +215,7 @@ def test_an_attempt_of_which_nothing_could_be_told_waits_and_leaves_the_trust_as
 
 def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
     sought = Sought(rate_pcpus=1.0, cost_ratio=2.0, in_step=True)
-    belief = beliefs.judged(
+    belief = lessons.judged(
         Belief(home_vcpus=8), Outcome.HELPED, sought, shrunk=True, now_ns=100 * S
     )
     assert beliefs.believed_cost(belief, domain()) == (2.0, True)
@@ -226,10 +227,10 @@ def test_what_harmed_by_coming_back_is_a_proof_of_what_contention_costs(
     """A guest that an earlier vcpud has left on fewer vCPUs: nothing else says what it suffers from."""
     known = Belief(home_vcpus=8)
     sought = Sought(rate_pcpus=1.0, cost_ratio=9.0, in_step=False)
-    harmed = beliefs.judged(known, Outcome.HARMED, sought, shrunk=False, now_ns=100 * S)
+    harmed = lessons.judged(known, Outcome.HARMED, sought, shrunk=False, now_ns=100 * S)
     assert beliefs.believed_cost(harmed, domain()) == (9.0, False)
     for outcome in (Outcome.HELPED, Outcome.NEUTRAL, Outcome.UNKNOWN):
-        assert beliefs.judged(known, outcome, sought, shrunk=False, now_ns=100 * S) == known
+        assert lessons.judged(known, outcome, sought, shrunk=False, now_ns=100 * S) == known
 
 
 def test_what_an_earlier_vcpud_has_left_on_fewer_vcpus_is_believed_to_need_it(
