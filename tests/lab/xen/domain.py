@@ -22,6 +22,8 @@ CONSOLES = Path("/var/log/xen/console")
 REFERENCES_KEY = "data/vcpud-lab-board"
 BOOT_S = 180.0
 _ASK_AGAIN_S = 8.0
+_AWAY_S = 3.0
+"""Within which a busy guest has seen that a CPU is not available: two changes at once are none to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,25 +129,35 @@ class XenGuest(Guest):
         """Make exactly the vCPUs ``wanted`` available, and wait until the board shows the guest has followed.
 
         It is said in xenstore, where every toolstack says it; libvirt and its refusals are not
-        asked. A guest that was too busy to take a CPU offline does not try again by itself.
+        asked. A guest that was too busy does not try again by itself: to take a CPU offline it is told
+        once more; a CPU that is present and could not be brought online is announced anew only after
+        it has been taken away.
 
         Raises:
             BoardTimeoutError: The guest's kernel still has another set online.
         """
         target = frozenset(wanted)
         deadline_s = time.monotonic() + timeout_s
-        while self.board.online != target:
-            states = {
-                f"{self._root}/cpu/{vcpu}/availability": "online" if vcpu in target else "offline"
-                for vcpu in sorted(self.every_cpu)
-            }
-            write_keys(states)
+        asked = False
+        while (online := self.board.online) != target:
+            if asked and target - online:
+                self._make_available(online & target)
+                time.sleep(_AWAY_S)
+            self._make_available(target)
+            asked = True
             again_s = time.monotonic() + _ASK_AGAIN_S
             while self.board.online != target and time.monotonic() < again_s:
                 time.sleep(0.1)
             if self.board.online != target and time.monotonic() > deadline_s:
                 found = sorted(self.board.online)
                 raise BoardTimeoutError(f"{self.name} has {found} online, wanted {sorted(target)}")
+
+    def _make_available(self, vcpus: frozenset[int]) -> None:
+        states = {
+            f"{self._root}/cpu/{vcpu}/availability": "online" if vcpu in vcpus else "offline"
+            for vcpu in sorted(self.every_cpu)
+        }
+        write_keys(states)
 
     def destroy(self) -> None:
         """End the domain and remove its definition; its memory goes with its board."""
