@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from vcpud.hypervisor.xen.report import LINE_LIMIT, parse_report
+from vcpud.hypervisor.xen.report import parse_report
 from vcpud.units import NS_PER_MS
 
 pytestmark = pytest.mark.process
 
+WRITABLE = 2048 - 1 - 24 - 8
+"""What xenstored leaves a guest of its 2,048 bytes for a node: it counts its own record and a permission."""
 SCRIPT = Path(__file__).parents[3] / "deploy/guest/vcpud-xen-report"
 HISTOGRAM = """\
 # event histogram
@@ -112,14 +114,14 @@ def test_a_histogram_that_lost_entries_is_no_signal(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "waits", "status"), [(30, True, 0), (42, False, 0), (90, False, 1)]
+    ("cpus", "waits", "status"), [(30, True, 0), (34, False, 0), (40, False, 0), (90, False, 1)]
 )
 def test_a_line_is_never_longer_than_it_may_be(
     tmp_path: Path, cpus: int, waits: bool, status: int
 ) -> None:
     guest = Guest(tmp_path, cpus)
     long = "".join(
-        f"cpu{n} 1234567890 0 12345678 1234567890 0 0 0 12345678 0 0\n" for n in range(cpus)
+        f"cpu{n} 12345678901 0 12345678 1234567890 0 0 0 12345678 0 0\n" for n in range(cpus)
     )
     guest.write("proc/stat", f"{long}intr 0\n")
     guest.write(
@@ -127,7 +129,7 @@ def test_a_line_is_never_longer_than_it_may_be(
     )
     done = guest.run("show")
     assert done.returncode == status
-    assert len(done.stdout.rstrip(b"\n")) <= LINE_LIMIT
+    assert len(done.stdout.rstrip(b"\n")) <= WRITABLE
     if status == 0:
         reading = parse_report(done.stdout, taken_at_ns=0, max_vcpus=cpus).reading
         assert reading.accounting is not None
