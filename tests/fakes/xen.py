@@ -21,7 +21,6 @@ from vcpud.hypervisor.xen.host import XenFiles, XenHypervisor
 from vcpud.hypervisor.xen.library import XenLink
 from vcpud.hypervisor.xen.options import XenOptions
 from vcpud.hypervisor.xen.roll import Roll
-from vcpud.hypervisor.xen.tools import XlInfo
 from vcpud.model import DomainSample, Mode, Terms
 from vcpud.terms import TermsBook
 from vcpud.units import NS_PER_MS, NS_PER_S
@@ -49,6 +48,8 @@ class XenGuest:
         udev: Added CPUs are brought online.
         busy: vCPUs that always have something to run.
         deaf_to: So many requests it is too busy for.
+        lost: Xen has torn it down, and libvirt has not noticed yet.
+        own_offline: CPUs that somebody in it has taken offline.
     """
 
     uuid: str
@@ -62,6 +63,8 @@ class XenGuest:
     udev: bool = True
     busy: bool = True
     deaf_to: int = 0
+    lost: bool = False
+    own_offline: frozenset[int] = frozenset()
     metadata: str = ""
     report: bytes | None = None
     job: int = 0
@@ -74,7 +77,7 @@ class XenGuest:
     def __post_init__(self) -> None:
         self.count = self.count or self.vcpus
         self.asked = self.count
-        self.online = self.online or set(range(self.count))
+        self.online = self.online or set(range(self.count)) - self.own_offline
         self.run_ns = self.run_ns or [1_000_000_000] * self.vcpus
 
     def xml(self) -> str:
@@ -94,10 +97,9 @@ class XenGuest:
             return
         if self.os_type == "hvm" and count < len(self.online):
             return
-        if (count < len(self.online) and self.follows) or (
-            count > len(self.online) and self.follows and self.udev
-        ):
-            self.online = set(range(count))
+        if self.follows:
+            brought = frozenset(range(count)) - self.own_offline if self.udev else frozenset()
+            self.online = {index for index in self.online if index < count} | brought
 
 
 class XenWorld:
@@ -105,13 +107,14 @@ class XenWorld:
 
     def __init__(self, *guests: XenGuest, pcpus: int = 4, scheduler: str = "credit") -> None:
         self.guests = {guest.uuid: guest for guest in guests}
-        self.pcpus = pcpus
+        self.pcpus = self.most_cpus = pcpus  # online, and those libvirt goes by
         self.scheduler = scheduler
         self.at_ns = 1_000 * NS_PER_S
         self.dom0_ns = 5 * NS_PER_S
         self.xl = True
         self.xl_knows_option = True
         self.xl_calls = 0
+        self.strangers: frozenset[int] = frozenset()
         self.down = False
         self.when_asked: Callable[[], object] = lambda: None
         self.lock = threading.Lock()
@@ -146,7 +149,8 @@ class XenWorld:
     def online(self) -> Mapping[int, frozenset[int]]:
         self._xl()
         found = {guest.number: frozenset(guest.online) for guest in self.guests.values()}
-        return {0: frozenset({0}), **found}
+        strangers = {number: frozenset({0}) for number in self.strangers}
+        return {0: frozenset({0}), **found, **strangers}
 
     def set_vcpus(self, number: int, count: int) -> None:
         self._xl()
@@ -164,9 +168,9 @@ class XenWorld:
     def report(self, number: int) -> bytes | None:
         return next((g.report for g in self.guests.values() if g.number == number), None)
 
-    def info(self) -> XlInfo:
+    def version(self) -> str:
         self._xl()
-        return XlInfo(version="4.17.7", scheduler=self.scheduler, command_line="")
+        return "4.17.7"
 
 
 class FakeDomain:
@@ -197,6 +201,8 @@ class FakeDomain:
 
     def info(self) -> list[int]:
         guest = self._guest
+        if guest.lost:
+            raise refusal(1, f"libxl_domain_info failed for domain '{guest.number}'")
         return [guest.state, 1, 1, guest.count, sum(guest.run_ns)]
 
     def getCPUStats(self, total: bool) -> list[dict[str, int]]:  # noqa: N802
@@ -222,7 +228,7 @@ class FakeDomain:
 
     def setVcpusFlags(self, count: int, flags: int) -> None:  # noqa: N802
         assert flags == libvirt.VIR_DOMAIN_AFFECT_LIVE
-        if count > self._world.pcpus:
+        if count > self._world.most_cpus:
             raise refusal(
                 INVALID_ARGUMENT, "invalid argument: requested vcpus is greater than max"
             )

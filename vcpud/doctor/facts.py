@@ -24,6 +24,7 @@ class XenFacts:
         lightest: The least weight of a guest.
         heaviest: The largest.
         guests_weight: What the weights of all guests' vCPUs come to.
+        version: Xen's, None when not told.
         xl: Why `xl` cannot be used, None when it can.
         ignore_host: The way past libvirt's refusal is configured.
         ignore_host_works: It was tried out, None when it was not.
@@ -35,6 +36,7 @@ class XenFacts:
     lightest: int | None = None
     heaviest: int | None = None
     guests_weight: int | None = None
+    version: str | None = None
     xl: str | None = None
     ignore_host: bool = False
     ignore_host_works: bool | None = None

@@ -56,9 +56,10 @@ class XenLook:
             within: Makes calls.
             missed: Takes what could not be seen.
         """
-        xl = None
+        xl = version = None
         try:
             self.online = within(self.tools.online)
+            version = within(self.tools.version) or None
         except CallFailed as failure:
             xl = failure.message
         works = within(self.tools.can_ignore_host) if self.ignore_host and xl is None else None
@@ -76,6 +77,7 @@ class XenLook:
             lightest=min(weights.values(), default=None),
             heaviest=max(weights.values(), default=None),
             guests_weight=sum(weight * self._active(uuid) for uuid, weight in weights.items()),
+            version=version,
             xl=xl,
             ignore_host=self.ignore_host,
             ignore_host_works=works,

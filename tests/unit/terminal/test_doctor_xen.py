@@ -39,6 +39,7 @@ XEN_HOST = HostFacts(
         lightest=256,
         heaviest=1024,
         guests_weight=4096,
+        version="4.17.7",
     ),
 )
 XEN_DOMAIN = replace(
@@ -62,7 +63,7 @@ def xen_domain(**wrong: Any) -> dict[str, Any]:
 
 
 def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
-    assert codes(examine_host(XEN_HOST)) == {"xen-scheduler"}
+    assert codes(examine_host(XEN_HOST)) == {"xen-host", "xen-scheduler"}
     assert codes(examine_domain(XEN_DOMAIN, XEN_HOST)) == {"xen-kind"}
 
 
@@ -188,6 +189,7 @@ def test_a_xen_host_is_looked_at_and_nothing_is_changed(room: Room) -> None:
     } <= by_domain
     assert guest.requests == silent.requests == []
     assert "credit" in found.text()
+    assert "Xen 4.17.7, libvirt 9.0.0, dom0's vCPUs 1, dom0's weight 256" in found.text()
 
 
 def test_without_xl_the_doctor_says_what_it_could_not_see(room: Room) -> None:

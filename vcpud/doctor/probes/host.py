@@ -49,7 +49,7 @@ def _versions(facts: HostFacts) -> Findings:
         yield on_host(
             "libvirt-old",
             Severity.ERROR,
-            f"libvirt {_dotted(facts.libvirt_version)} does not report how long vCPUs wait for a "
+            f"libvirt {dotted(facts.libvirt_version)} does not report how long vCPUs wait for a "
             "pCPU (`vcpu.N.delay` came with 7.2)",
             "upgrade libvirt; until then contention cannot be seen and nothing is decided",
         )
@@ -60,14 +60,14 @@ def _versions(facts: HostFacts) -> Findings:
         yield on_host(
             "qemu-old",
             Severity.WARNING,
-            f"QEMU {_dotted(version)} reports none of KVM's counters (they came with 7.1)",
+            f"QEMU {dotted(version)} reports none of KVM's counters (they came with 7.1)",
             "upgrade QEMU; preemptions and directed yields are missing until then",
         )
     elif version < CHEAP_COUNTERS_VERSION:
         yield on_host(
             "qemu-slow-counters",
             Severity.NOTE,
-            f"QEMU {_dotted(version)} interrupts every vCPU when KVM's counters are read, so "
+            f"QEMU {dotted(version)} interrupts every vCPU when KVM's counters are read, so "
             "they are read at most every 5 s",
             "QEMU 8.1 or newer reads them without disturbing the guest",
         )
@@ -197,5 +197,6 @@ HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (
 )
 
 
-def _dotted(version: int) -> str:
+def dotted(version: int) -> str:
+    """Spell out a version as libvirt counts it."""
     return f"{version // 1_000_000}.{version // 1_000 % 1_000}.{version % 1_000}"

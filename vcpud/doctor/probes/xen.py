@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Findings, Severity, about, on_host
 from vcpud.doctor.probes.guest import lock_signal_missing
-from vcpud.doctor.probes.host import XEN
+from vcpud.doctor.probes.host import XEN, dotted
 from vcpud.hypervisor.xen.book import FULLY_VIRTUAL, PER_VCPU
 from vcpud.hypervisor.xen.gate import NO_WAY_BACK
 from vcpud.limits import MAX_WEIGHT
@@ -34,6 +34,22 @@ heaviest owes more than that after every turn: from there on it gets as many tur
 vCPU. Turns last longer than they must; half of the ten leaves them twice the time.
 """
 _KINDS: Final = {"linux": "PV", "xen": "PV", "xenpvh": "PVH"}
+
+
+def _versions(facts: HostFacts) -> Findings:
+    xen = facts.xen
+    if xen is None:
+        return
+    version = facts.libvirt_version
+    told = {
+        "Xen": xen.version,
+        "libvirt": None if version is None else dotted(version),
+        "dom0's vCPUs": xen.dom0_vcpus,
+        "dom0's weight": xen.dom0_weight,
+    }
+    words = [f"{what} {value}" for what, value in told.items() if value is not None]
+    if words:
+        yield on_host("xen-host", Severity.NOTE, ", ".join(words), "nothing")
 
 
 def _scheduler(facts: HostFacts) -> Findings:
@@ -147,6 +163,7 @@ def _tools(facts: HostFacts) -> Findings:
 
 
 XEN_HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (
+    _versions,
     _scheduler,
     _dom0,
     _span,

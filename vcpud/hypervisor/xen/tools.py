@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -24,7 +23,7 @@ from vcpud.hypervisor.failures import CallFailed, Meaning
 
 IGNORE_HOST: Final = "--ignore-host"
 REPORT_LIMIT: Final = 2048
-"""Bytes of a guest's report; xenstored's own limit for what a guest writes is the same."""
+"""Bytes of a guest's report; xenstored lets a guest write hardly less."""
 
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT_S: Final = 10.0
@@ -36,22 +35,7 @@ _VCPU_LINE: Final = re.compile(
 )
 """Name, domain id, vCPU, pCPU, state, seconds, affinities; a name may hold anything, so the last match
 on a line counts."""
-_INFO_LINE: Final = re.compile(r"^(\w+)\s*: (.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XlInfo:
-    """What `xl info` says.
-
-    Attributes:
-        version: Xen's, such as 4.17.7.
-        scheduler: credit, credit2, rtds, null, arinc653.
-        command_line: Xen's own.
-    """
-
-    version: str
-    scheduler: str
-    command_line: str
+_VERSION_LINE: Final = re.compile(r"^xen_version\s*: (\S{1,40})", re.MULTILINE)
 
 
 class Toolstack(Protocol):
@@ -72,8 +56,8 @@ class Toolstack(Protocol):
     def report(self, number: int) -> bytes | None:
         """What the guest publishes, None where it publishes nothing."""
 
-    def info(self) -> XlInfo:
-        """What Xen says of itself."""
+    def version(self) -> str:
+        """Xen's, such as 4.17.7; empty where it is not told."""
 
 
 class XenTools:
@@ -109,8 +93,8 @@ class XenTools:
         (found,) = _read_xenstore(f"/local/domain/{number}/data/vcpud")
         return found
 
-    def info(self) -> XlInfo:
-        return parse_info(self._xl("info"))
+    def version(self) -> str:
+        return parse_version(self._xl("info"))
 
     def _xl(self, *arguments: str) -> str:
         program = shutil.which("xl", path=self._path)
@@ -150,14 +134,10 @@ def parse_vcpu_list(text: str) -> dict[int, frozenset[int]]:
     return {number: frozenset(online) for number, online in found.items()}
 
 
-def parse_info(text: str) -> XlInfo:
-    """Read `xl info`; what is missing is empty."""
-    found = dict(_INFO_LINE.findall(text))
-    return XlInfo(
-        version=found.get("xen_version", "").strip(),
-        scheduler=found.get("xen_scheduler", "").strip(),
-        command_line=found.get("xen_commandline", "").strip(),
-    )
+def parse_version(text: str) -> str:
+    """Read Xen's version in `xl info`; empty where it is missing."""
+    found = _VERSION_LINE.search(text)
+    return "" if found is None else found[1]
 
 
 # ------------------------------------------------------------------------------- xenstore
