@@ -231,6 +231,55 @@ def test_schedulers_without_weights_are_named_and_nothing_is_shrunk_there(rig: M
     assert any("never shrunk" in note for note in one.notes())
 
 
+def test_a_domain_that_is_being_torn_down_blinds_nobody(rig: Make) -> None:
+    dying = XenGuest("a", number=1)
+    one = rig(dying, XenGuest("b", number=2))
+    one.seconds(2)
+    busy_ns = one.hypervisor.sample().busy_ns
+    dying.lost = True
+    before = one.domains()[1].taken_at_ns
+    one.seconds(2)
+    sample = one.hypervisor.sample()
+    assert sample.connected
+    held, other = sample.domains
+    assert (held.uuid, held.live_vcpus, tuple(held.vcpus)) == ("a", 4, ())
+    assert other.taken_at_ns > before
+    dying.lost = False
+    one.seconds(1)
+    window_ns = 8 * 4 * NS_PER_S
+    assert busy_ns is not None
+    assert busy_ns < (one.hypervisor.sample().busy_ns or 0) < busy_ns + window_ns
+    kinds = {event.kind for event in one.hypervisor.events()}
+    assert EventKind.GONE not in kinds, "nor is what it is owed forgotten"
+
+
+def test_tools_that_do_not_come_back_are_not_waited_for_by_whoever_polls_next(rig: Make) -> None:
+    one = rig(XenGuest("a"))
+    one.seconds(1)
+    one.roll.silent_until_ns = one.world.at_ns + 60 * NS_PER_S  # as a poll leaves it that hangs
+    one.roll.doubt(1)
+    asked = one.world.xl_calls
+    one.seconds(2)
+    assert one.hypervisor.sample().connected
+    assert one.world.xl_calls == asked
+    one.seconds(60)
+    assert one.world.xl_calls > asked, "but tried again in the end"
+
+
+def test_a_domain_in_a_cpu_pool_whose_scheduler_has_no_weights_is_never_shrunk(rig: Make) -> None:
+    one = rig(XenGuest("a", weight=2**32 - 1), scheduler="credit2")
+    domain = only(one)
+    assert domain.share_unit is ShareUnit.UNKNOWN
+    assert not domain.weight_adjustable
+    assert domain.weight < 2**16
+
+
+def test_domains_that_libvirt_does_not_list_are_named(rig: Make) -> None:
+    one = rig(XenGuest("a"))
+    one.world.strangers = frozenset({7, 5})
+    assert any(note.endswith("by id: 5, 7") for note in one.notes())
+
+
 # ------------------------------------------------------------------------------- refusing
 
 

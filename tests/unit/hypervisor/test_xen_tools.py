@@ -169,6 +169,23 @@ def test_busy_time_never_falls_when_a_domain_ends() -> None:
     assert made.pcpus == 4
 
 
+def test_a_domain_that_could_not_be_asked_in_between_has_not_run_all_its_life_at_once() -> None:
+    made = roll()
+    made.host(4, {0: 10, 1: 100})
+    made.host(4, {0: 20})
+    made.host(4, {0: 30, 1: 105})
+    assert made.busy_ns == 110 + 20 + 5
+
+
+def test_a_domain_that_libvirt_does_not_list_is_a_stranger_until_it_does() -> None:
+    made = roll()
+    made.told({0: frozenset({0}), 1: frozenset({0}), 7: frozenset({0})}, AT_NS)
+    assert made.strangers == {7}
+    made.counted(7, [1], 1, AT_NS)
+    made.told({0: frozenset({0}), 1: frozenset({0}), 7: frozenset({0})}, AT_NS)
+    assert made.strangers == frozenset()
+
+
 def test_domains_that_have_gone_leave_nothing() -> None:
     made = roll()
     made.weighed("a", 1, Weighing(scheduler="credit", weight=256))

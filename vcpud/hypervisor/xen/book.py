@@ -120,11 +120,21 @@ class XenBook(Book):
         return route.needs_xl(self.live_vcpus, self.libvirt_count) and not route.by_xl
 
     @property
+    def gap(self) -> frozenset[int]:
+        """Below its highest vCPU online, those that are not: a number cannot say which.
+
+        Who asks for fewer would have the wrong ones taken, and could not ask for these back.
+        """
+        online = self._roll.online(self.number)
+        return frozenset(range(max(online, default=0))) - online
+
+    @property
     def share_unit(self) -> ShareUnit:
         """What its weight counts."""
         weighing = self._roll.weighing(self.number)
-        per_vcpu = weighing is not None and weighing.scheduler in PER_VCPU
-        return ShareUnit.VCPU if per_vcpu else ShareUnit.UNKNOWN
+        if weighing is None or weighing.weight is None or weighing.scheduler not in PER_VCPU:
+            return ShareUnit.UNKNOWN
+        return ShareUnit.VCPU
 
     def method(self, now_ns: int) -> Method:  # noqa: ARG002  no agent that may come late
         """The best rung of the ladder."""

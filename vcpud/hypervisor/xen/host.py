@@ -125,10 +125,11 @@ class XenHypervisor(LibvirtHost[XenBook]):
         counts = [book.live_vcpus, book.libvirt_count]
         if isinstance(change, SetLive):
             counts.append(change.count)
+        route = self._route()
         undertaking = XenChange(
             change,
             book.number,
-            by_xl=self._route().needs_xl(*counts),
+            by_xl=route.by_xl and route.needs_xl(*counts),
             roll=self._roll,
             tools=self._tools,
             patience=self._patience,
@@ -151,7 +152,10 @@ class XenHypervisor(LibvirtHost[XenBook]):
 
     def _remarks(self) -> tuple[str, ...]:
         return remarks(
-            self._books.values(), xl_missing=self._xl_missing, why_hung=self._crew.hung_because
+            self._books.values(),
+            xl_missing=self._xl_missing,
+            strangers=self._roll.strangers,
+            why_hung=self._crew.hung_because,
         )
 
     def _tend(self, book: XenBook) -> None:

@@ -17,7 +17,8 @@ import libvirt
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, ControlState, Row
-from vcpud.hypervisor.xen.roll import Weighing
+from vcpud.hypervisor.xen.roll import DOM0, Weighing
+from vcpud.limits import MAX_WEIGHT
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 TAKEN_AT: Final = "taken_at_ns"
 """When a row's counters were read: domains are asked one after the other."""
-_DOM0: Final = 0
 _PCPUS: Final = 2
 _TOOLS_REST_NS: Final = 60 * NS_PER_S
 _PERCENT: Final = 100
@@ -70,19 +70,27 @@ class XenLink(LibvirtLink):
         ran_ns: dict[int, int] = {}
         for domain in self._ask(lambda: self._connection.listAllDomains(active)):
             number = int(domain.ID())
-            if number < _DOM0:
+            if number < DOM0:
                 continue
+            raw: dict[str, Any] = {}
             try:
-                self._ask_one(domain, number, rows, ran_ns, counters=counters)
+                self._ask_one(domain, number, raw, ran_ns, counters=counters)
             except CallFailed as failure:
-                if failure.meaning is not Meaning.GONE:
+                if failure.meaning is Meaning.GONE:
+                    continue
+                if failure.meaning is not Meaning.FAILED:
                     raise
+                raw.clear()  # one that is being torn down: it is there, and nothing is known of it
+            if number != DOM0:
+                rows.append(Row(str(domain.UUIDString()), number, raw))
         self._roll.keep(frozenset(row.number for row in rows))
         self._roll.host(int(self._ask(self._connection.getInfo)[_PCPUS]), ran_ns)
         if counters:
             self._call_roll([row.number for row in rows])
         for row in rows:
-            row.raw["vcpu.current"] = self._roll.live(row.number, self._now_ns())
+            live = self._roll.live(row.number, self._now_ns())
+            if live:
+                row.raw["vcpu.current"] = live
         return rows
 
     def scheduler(self, uuid: Uuid) -> dict[str, Any]:
@@ -90,9 +98,12 @@ class XenLink(LibvirtLink):
         domain = self._ask(lambda: self._connection.lookupByUUIDString(uuid))
         name = str(self._ask(domain.schedulerType)[0])
         found: dict[str, Any] = {}
-        with contextlib.suppress(CallFailed):  # schedulers without weights
+        try:
             found = cast("dict[str, Any]", self._ask(domain.schedulerParameters))
-        weight, cap = found.get("weight"), found.get("cap")
+        except CallFailed as failure:
+            if failure.meaning not in {Meaning.FAILED, Meaning.UNSUPPORTED}:
+                raise  # the others are of schedulers without weights
+        weight, cap = _weight(found.get("weight")), found.get("cap")
         weighing = Weighing(scheduler=name, weight=weight, cap_pcpus=_pcpus(cap))
         self._roll.weighed(uuid, int(domain.ID()), weighing)
         told = {"cpu_shares": weight, "global_quota": cap, "global_period": _PERCENT}
@@ -109,7 +120,7 @@ class XenLink(LibvirtLink):
         self,
         domain: libvirt.virDomain,
         number: int,
-        rows: list[Row],
+        raw: dict[str, Any],
         ran_ns: dict[int, int],
         *,
         counters: bool,
@@ -117,9 +128,9 @@ class XenLink(LibvirtLink):
         told: Any = self._ask(domain.info)
         state, _, _, count, total_ns = told
         ran_ns[number] = int(total_ns)
-        if number == _DOM0:
+        if number == DOM0:
             return
-        raw: dict[str, Any] = {"state.state": int(state)}
+        raw["state.state"] = int(state)
         if counters:
             asked_ns = self._now_ns()
             found: Any = self._ask(lambda: domain.getCPUStats(False))
@@ -128,13 +139,14 @@ class XenLink(LibvirtLink):
             raw |= {f"vcpu.{index}.time": time_ns for index, time_ns in enumerate(times)}
             raw["vcpu.maximum"] = len(times)
             self._roll.counted(number, times, int(count), at_ns)
-        rows.append(Row(str(domain.UUIDString()), number, raw))
 
     def _call_roll(self, numbers: list[int]) -> None:
         """Ask Xen who is online, where there is doubt; where it cannot be asked, rarely try."""
         now_ns = self._now_ns()
-        if not self._roll.doubtful(now_ns):
+        if not self._roll.doubtful(now_ns) or now_ns < self._roll.silent_until_ns:
             return
+        # A xenstored that is silent may keep this thread: whoever polls instead is not to ask it, too.
+        self._roll.silent_until_ns = now_ns + _TOOLS_REST_NS
         if self._rests_until_ns is None or now_ns >= self._rests_until_ns:
             try:
                 self._roll.told(self._tools.online(), now_ns)
@@ -144,6 +156,15 @@ class XenLink(LibvirtLink):
             for number in numbers:
                 leaving = self._tools.leaving(number, self._roll.size(number))
                 self._roll.asked_to_go(number, leaving, now_ns)
+        self._roll.silent_until_ns = 0
+
+
+def _weight(told: object) -> int | None:
+    """A weight that Xen can have.
+
+    Of a domain in a CPU pool whose scheduler has none libvirt tells -1, unsigned.
+    """
+    return told if type(told) is int and 0 < told <= MAX_WEIGHT else None
 
 
 def _pcpus(cap: object) -> float | None:

@@ -22,20 +22,31 @@ HOST_SIGNALS_ONLY: Final = (
     "its guest reports nothing, so it is decided by the host's signals alone: a change that has to prove "
     "itself cannot, and is undone (/usr/share/vcpud/guest/README.md)"
 )
+NOT_LISTED: Final = (
+    "what domains use that libvirt does not list, made by xl perhaps, counts for nobody, so the others "
+    "seem entitled to more than there is; these run, by id"
+)
 NO_SHARE: Final = "its scheduler has no weight that is known to count per vCPU: it is never shrunk"
 
 
 def remarks(
-    books: Collection[XenBook], *, xl_missing: bool, why_hung: Callable[[Uuid], str]
+    books: Collection[XenBook],
+    *,
+    xl_missing: bool,
+    strangers: Collection[int],
+    why_hung: Callable[[Uuid], str],
 ) -> tuple[str, ...]:
     """All of them.
 
     Args:
         books: Domains.
         xl_missing: The way past libvirt's refusal is configured and does not work.
+        strangers: Domains that libvirt does not list, by id.
         why_hung: Why calls for a domain are held back.
     """
     notes = [NO_XL] if xl_missing else []
+    if strangers:
+        notes.append(f"{NOT_LISTED}: {', '.join(map(str, sorted(strangers)))}")
     for book in books:
         name = book.facts.name
         notes.extend(on_any(book, why_hung))

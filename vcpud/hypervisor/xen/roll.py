@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FROZEN_NS: Final = 10 * NS_PER_S
 """A vCPU of a Linux guest runs more often than this while it is online, however idle."""
 RECHECK_NS: Final = 60 * NS_PER_S
+DOM0: Final = 0
+"""dom0's id."""
 IGNORED_NS: Final = 60 * NS_PER_S
 """A guest that has not taken a vCPU offline by then will not."""
 
@@ -64,6 +66,10 @@ class Roll:
         self._entries: dict[int, _Entry] = {}
         self._numbers: dict[Uuid, int] = {}
         self.pcpus = 1
+        self.strangers: frozenset[int] = frozenset()
+        """Domains that Xen has and libvirt does not list."""
+        self.silent_until_ns = 0
+        """Xen's tools are not asked before: whoever asked last has not come back yet."""
         self._busy_ns: int | None = None
         self._ran_ns: dict[int, int] = {}
 
@@ -106,6 +112,7 @@ class Roll:
     def told(self, online: Mapping[int, frozenset[int]], at_ns: int) -> None:
         """Xen's own word on all domains."""
         with self._lock:
+            self.strangers = frozenset(online) - self._entries.keys() - {DOM0}
             for number, entry in self._entries.items():
                 if number in online:
                     entry.online = online[number]
@@ -140,7 +147,8 @@ class Roll:
     def host(self, pcpus: int, ran_ns: Mapping[int, int]) -> None:
         """The host's pCPUs, and what each domain, dom0 among them, has run so far.
 
-        Their sum must not fall when a domain ends, so differences are added up.
+        Their sum must not fall when a domain ends, so differences are added up; nor may it leap by all
+        that a domain has ever run, because it could not be asked in between.
         """
         self.pcpus = max(pcpus, 1)
         busy_ns = self._busy_ns
@@ -149,7 +157,8 @@ class Roll:
         else:
             grown = [now - self._ran_ns.get(number, 0) for number, now in ran_ns.items()]
             self._busy_ns = busy_ns + sum(max(one, 0) for one in grown)
-        self._ran_ns = dict(ran_ns)
+        known = {n: ran for n, ran in self._ran_ns.items() if n == DOM0 or n in self._entries}
+        self._ran_ns = known | dict(ran_ns)
 
     def keep(self, numbers: frozenset[int]) -> None:
         """Forget all domains but these."""
