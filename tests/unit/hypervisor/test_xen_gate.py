@@ -28,6 +28,7 @@ class Page:
     libvirt_count: int
     max_vcpus: int
     can_shrink: bool = True
+    gap: frozenset[int] = frozenset()
     running: bool = True
     job: str | None = None
     in_flight: None = None
@@ -55,7 +56,8 @@ def test_what_is_let_through_can_be_undone(page: Page, route: Route, count: int)
     if refusal is None:
         assert 1 <= count <= page.max_vcpus
         most = max(page.live_vcpus, page.libvirt_count, count)
-        assert route.by_xl or most <= route.pcpus, "libvirt would refuse the way back"
+        grows = count >= page.live_vcpus
+        assert grows or route.by_xl or most <= route.pcpus, "libvirt would refuse the way back"
         assert page.can_shrink or count >= page.live_vcpus
     else:
         assert refusal.reason in {Reason.OUT_OF_BOUNDS, Reason.UNSUPPORTED}
@@ -74,6 +76,25 @@ def test_giving_back_is_let_through_wherever_taking_was(pcpus: int, had: int, by
         said = had if route.needs_xl(had) else fewer
         parked = cast("XenBook", Page(fewer, said, had))
         assert refuse(parked, SetLive(uuid="a", count=had), OPEN, route) is None
+
+
+@given(COUNTS, COUNTS, COUNTS, st.booleans())
+def test_giving_back_is_let_through_though_pcpus_have_gone_meanwhile(
+    pcpus: int, fewer: int, parked: int, by_xl: bool
+) -> None:
+    page = cast("XenBook", Page(fewer, fewer, fewer + parked))
+    route = Route(pcpus=pcpus, by_xl=by_xl)
+    assert refuse(page, SetLive(uuid="a", count=fewer + parked), OPEN, route) is None
+
+
+def test_a_guest_that_has_taken_a_cpu_offline_itself_is_not_shrunk_but_given_back() -> None:
+    page = cast("XenBook", Page(3, 4, 4, gap=frozenset({1})))
+    route = Route(pcpus=8, by_xl=False)
+    refusal = refuse(page, SetLive(uuid="a", count=2), OPEN, route)
+    assert refusal is not None
+    assert refusal.reason is Reason.UNSUPPORTED
+    assert "[1]" in refusal.detail
+    assert refuse(page, SetLive(uuid="a", count=4), OPEN, route) is None
 
 
 def test_a_vcpu_that_stands_still_is_offline_in_the_end_but_vcpu_0_never() -> None:

@@ -431,6 +431,26 @@ def test_where_xen_cannot_be_asked_run_times_that_stand_still_are_the_witness(ri
     assert event.reason is Reason.FAILED
 
 
+def test_what_was_taken_is_given_back_though_pcpus_have_gone_meanwhile(rig: Make) -> None:
+    guest = XenGuest("a")
+    one = rig(guest)
+    assert carry_out(one, SetLive(uuid="a", count=2)).reason is None
+    one.world.pcpus = 2  # taken offline; libvirt goes by how many there could be
+    assert carry_out(one, SetLive(uuid="a", count=4)).reason is None
+    assert guest.requests == [("libvirt", 2), ("libvirt", 4)]
+
+
+def test_a_guest_that_has_taken_a_cpu_offline_itself_loses_no_other(rig: Make) -> None:
+    guest = XenGuest("a")
+    one = rig(guest)
+    assert carry_out(one, SetLive(uuid="a", count=3)).reason is None
+    guest.own_offline = frozenset({1})
+    guest.online = {0, 2}
+    assert carry_out(one, SetLive(uuid="a", count=4)).reason is Reason.FAILED
+    assert guest.online == {0, 2, 3}, "what the guest took back is not asked for again"
+    assert "offline itself" in refused(one, SetLive(uuid="a", count=2)).detail
+
+
 # ------------------------------------------------------------------------------- opening
 
 

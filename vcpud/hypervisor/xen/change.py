@@ -108,7 +108,7 @@ class XenChange(Undertaking):
         online = self._ask_for(hand, wanted)
         detail = f"{len(online)} vCPUs online, wanted {change.count}"
         if online != wanted:
-            self._request(hand, max(len(online), 1))
+            self._request(hand, max(online, default=0) + 1)
             if online == before:
                 detail += f": {UDEV_MISSING if change.count > len(online) else IGNORED}"
         return self._outcome(None if online == wanted else Reason.FAILED, detail)

@@ -2,7 +2,8 @@
 
 libvirt refuses to give a domain more vCPUs than the host has pCPUs, also when it would only restore
 what the domain was created with. Whoever finds out after shrinking has lost vCPUs for good; so here it
-is the shrinking that is refused, unless there is another way back that was tried out.
+is the shrinking that is refused, unless there is another way back that was tried out. Giving back is
+never refused on such a guess: pCPUs may have gone meanwhile that libvirt still counts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ NO_WAY_BACK: Final = (
     "libvirt would not give it back more vCPUs than the host has pCPUs; `xen: {ignore_host: true}` "
     "lets xl do it"
 )
+NOT_WHICH: Final = "Xen sets how many vCPUs are online, not which"
 _WEIGHTS: Final = range(1, 65_536)
 
 
@@ -50,7 +52,7 @@ def refuse(book: XenBook, change: Change, stance: Stance, route: Route) -> Refus
             return Refused(Reason.OUT_OF_BOUNDS, f"a weight of {change.weight}")
         return None
     if not isinstance(change, SetLive):
-        return Refused(Reason.NO_ACTUATOR, "Xen sets how many vCPUs are online, not which")
+        return Refused(Reason.NO_ACTUATOR, NOT_WHICH)
     shrinking = change.count < book.live_vcpus
     beyond = route.needs_xl(change.count, book.live_vcpus, book.libvirt_count)
     obstacles = (
@@ -64,7 +66,12 @@ def refuse(book: XenBook, change: Change, stance: Stance, route: Route) -> Refus
             Reason.UNSUPPORTED,
             "a Linux HVM guest does not follow xenstore, so it can grow but not be shrunk",
         ),
-        (beyond and not route.by_xl, Reason.UNSUPPORTED, NO_WAY_BACK),
+        (shrinking and beyond and not route.by_xl, Reason.UNSUPPORTED, NO_WAY_BACK),
+        (
+            shrinking and bool(book.gap),
+            Reason.UNSUPPORTED,
+            f"{NOT_WHICH}, and its guest has taken {sorted(book.gap)} offline itself",
+        ),
         (not book.running, Reason.UNSUPPORTED, "it is paused"),
     )
     return next((Refused(reason, why) for is_so, reason, why in obstacles if is_so), None)
