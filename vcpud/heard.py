@@ -66,19 +66,8 @@ def hear(
     """
     if guest is None:
         return replace(heard, lock_wait_ratio=None, queued_tasks=None)
+    heard = _locks(heard, guest, active_vcpus)
     heard = _accounting(heard, guest.accounting, points, perf)
-    now = guest.locks
-    if now is None:
-        heard = replace(heard, lock_wait_ratio=None)
-    elif now != heard.locks:
-        ratio = heard.lock_wait_ratio
-        if heard.locks is not None and now.taken_at_ns > heard.locks.taken_at_ns:
-            wait_ns = now.wait_ns - heard.locks.wait_ns
-            vcpu_ns = (now.taken_at_ns - heard.locks.taken_at_ns) * _counted(
-                heard, guest, active_vcpus
-            )
-            ratio = min(wait_ns / vcpu_ns, 1.0) if wait_ns >= 0 and vcpu_ns > 0 else None
-        heard = _with_locks(heard, now, ratio)
     queue = guest.run_queue
     if queue is None:
         return replace(heard, queued_tasks=None)
@@ -91,6 +80,21 @@ def hear(
             queued = sum(grown) / window_ns if grown and min(grown) >= 0 else None
         heard = _with_queue(heard, queue, queued)
     return heard
+
+
+def _locks(heard: Heard, guest: GuestReading, active_vcpus: int) -> Heard:
+    """Time waited for spinlocks per second of an active vCPU."""
+    last, now = heard.locks, guest.locks
+    if now is None:
+        return replace(heard, lock_wait_ratio=None)
+    if now == last:
+        return heard
+    ratio = heard.lock_wait_ratio
+    if last is not None and now.taken_at_ns > last.taken_at_ns:
+        wait_ns = now.wait_ns - last.wait_ns
+        vcpu_ns = (now.taken_at_ns - last.taken_at_ns) * _counted(heard, guest, active_vcpus)
+        ratio = min(wait_ns / vcpu_ns, 1.0) if wait_ns >= 0 and vcpu_ns > 0 else None
+    return _with_locks(heard, now, ratio)
 
 
 def _accounting(
@@ -123,10 +127,11 @@ def _accounting(
     ]
     steal_ns = max(sum(steals), 0)
     all_ns = busy_ns + max(idle_ns, 0) + steal_ns
+    system_ratio = system_ns / busy_ns if busy_ns else 0.0
     worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(heard.perf, perf)
     heard = _with_shares(
         _with_accounting(heard, now, perf),
-        system_ns / busy_ns if busy_ns else 0.0,
+        system_ratio,
         steal_ns / all_ns if steals and all_ns else None,
     )
     began = _run_at(points, last.taken_at_ns)
@@ -134,15 +139,48 @@ def _accounting(
     if began is None or ended is None:
         return heard
     window_ns = now.taken_at_ns - last.taken_at_ns
+    ran_ns = max(ended - began, 0.0)
+    idle_ratio = max(idle_ns, 0) / all_ns if all_ns else 0.0
+    worth *= 1.0 - _hidden(heard.lock_wait_ratio, idle_ratio, system_ratio, busy_ns, ran_ns)
     online = now.online
     progress = _make_progress(
         began_at_ns=last.taken_at_ns,
         ended_at_ns=now.taken_at_ns,
-        rate_pcpus=max(ended - began, 0.0) / window_ns * worth,
+        rate_pcpus=ran_ns / window_ns * worth,
         active_vcpus=len(online) if online == last.online else None,
         worth_ratio=worth,
     )
     return _with_progress(heard, progress)
+
+
+def _hidden(
+    lock_wait_ratio: float | None,
+    idle_ratio: float,
+    system_ratio: float,
+    busy_ns: int,
+    ran_ns: float,
+) -> float:
+    """The part of its run time that a guest spun with interrupts off, unseen by its own accounts.
+
+    A kernel that accounts by ticks misses those it takes no interrupt for: vCPUs that queue for a
+    lock in their timer interrupts, its holder preempted, account for next to nothing, and what
+    little they do account for is what they were at before. So the host saw them run, the guest
+    accounts the time to nobody, and it waited for locks for longer than it was idle or, as far as
+    it knows, in its kernel. Each may have other reasons; what they agree on is taken for spinning,
+    a vCPU that waits being run no less than one that works.
+
+    Args:
+        lock_wait_ratio: Time waited for spinlocks per second of an active vCPU.
+        idle_ratio: Idle time as a share of all that the guest accounts for, steal included.
+        system_ratio: Kernel time as a share of busy time.
+        busy_ns: Busy time it accounts for.
+        ran_ns: Run time that the host saw.
+    """
+    if not lock_wait_ratio or max(idle_ratio, system_ratio) >= 1.0 or ran_ns <= 0:
+        return 0.0
+    waited = (lock_wait_ratio - idle_ratio) / (1.0 - idle_ratio)
+    unseen = (waited - system_ratio) / (1.0 - system_ratio)
+    return max(min(unseen, 1.0 - busy_ns / ran_ns), 0.0)
 
 
 def _per_cycle(before: tuple[int, int] | None, now: tuple[int, int] | None) -> float:

@@ -165,6 +165,49 @@ def test_progress_is_the_hosts_run_time_times_the_guests_user_share() -> None:
 
 
 @pytest.mark.parametrize(
+    ("accounted_s", "waited_s", "rate"),
+    [
+        ((0.3, 0.1), 7.5, 0.25),  # seen on Xen: a quarter of the work, at the full run time
+        ((0.3, 0.1), 0.0, 0.75),  # time that is lost in other ways
+        ((3.75, 1.25), 7.5, 0.75),  # all of the run time is accounted for, whatever it waits
+        ((3.75, 0.0), 7.5, 0.75),  # no more than what is not accounted for
+        ((0.04, 0.36), 7.5, 0.1),  # the spinning that the guest knows of itself
+    ],
+)
+def test_spinning_that_the_guest_does_not_account_for_is_no_progress(
+    accounted_s: tuple[float, float], waited_s: float, rate: float
+) -> None:
+    def at(second: float, share: float) -> HostSample:
+        user_s, system_s = accounted_s
+        guest = GuestReading(
+            accounting=accounting(second, user_s * share, system_s * share),
+            locks=LockWait(
+                taken_at_ns=round(second * S), waits=1, wait_ns=round(waited_s * share * S)
+            ),
+        )
+        return host(second, domain(second, second, guest=guest))
+
+    _, demand = fold(at(0, 0), at(5, 1))
+    assert demand.domains[0].progress.rate_pcpus == pytest.approx(rate)  # type: ignore[attr-defined]
+
+
+def test_waiting_for_locks_in_idleness_is_no_spinning() -> None:
+    def at(second: float, share: float) -> HostSample:
+        idle = tuple(
+            replace(cpu, idle_ns=round(share * 4 * S))
+            for cpu in accounting(second, 0.3 * share, 0.0).cpus
+        )
+        guest = GuestReading(
+            accounting=replace(accounting(second, 0, 0), cpus=idle),
+            locks=LockWait(taken_at_ns=round(second * S), waits=1, wait_ns=round(7.5 * share * S)),
+        )
+        return host(second, domain(second, second, guest=guest))
+
+    _, demand = fold(at(0, 0), at(5, 1))
+    assert demand.domains[0].progress.rate_pcpus == 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("instructions", "rate"),
     [(10**10, 0.8), (10**9, 0.08), (2 * 10**10, 1.6), (-1, 0.8), (10**13, 0.8), (None, 0.8)],
 )
