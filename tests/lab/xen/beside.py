@@ -1,6 +1,6 @@
 """A domain of independent work beside one that contends on a kernel lock: neither may lose its share.
 
-On credit the latter has the floor that `vcpud doctor` advises there, half of its vCPUs; what it keeps of its share
+On credit both have the floor that `vcpud doctor` advises there, half of their vCPUs; what the latter keeps of its share
 without, on one, is measured and stated, not judged.
 
 The emulator is a process like others. A block in which it had clearly less processor time than in most, or threw away
@@ -167,16 +167,18 @@ def floor_on(scheduler: str, vcpus: int) -> int:
 
 @contextlib.contextmanager
 def _floor(stage: XenStage, floor: int) -> Iterator[None]:
-    """Have the lock-bound domain under a floor, as an operator sets it."""
+    """Have both domains under a floor, as an operator sets it."""
     if floor == 1:
         yield
         return
     vcpud = stage.paused_vcpud(stage.guests("mixed"))
-    vcpud.told("set", LOCKED, "--min", str(floor))
+    for name in ORDERS:
+        vcpud.told("set", name, "--min", str(floor))
     try:
         yield
     finally:
-        vcpud.told("set", LOCKED, "--reset")
+        for name in ORDERS:
+            vcpud.told("set", name, "--reset")
 
 
 def _on_one(stage: XenStage, scheduler: str) -> Comparison:
