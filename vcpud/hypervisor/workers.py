@@ -187,6 +187,11 @@ class Crew:
         """Why it is, for people."""
         return self._quarantine.why(uuid)
 
+    def held_back(self, uuid: Uuid) -> bool:
+        """Whether no call for this domain would be made now, not even to try it."""
+        with self._lock:
+            return self._held_back(uuid)
+
     def quarantined(self) -> frozenset[Uuid]:
         """All domains that are."""
         return self._quarantine.everybody()
@@ -319,9 +324,9 @@ class Crew:
     # ------------------------------------------------------------------ with the lock held
 
     def _enqueue(self, errand: Errand) -> None:
-        held_until_ns = self._quarantine.until_ns(errand.uuid)
-        if held_until_ns is not None and not self._may_probe(errand.uuid, held_until_ns):
-            self._postpone(errand, max(held_until_ns, self._now_ns() + NS_PER_S))
+        if self._held_back(errand.uuid):
+            until_ns = self._quarantine.until_ns(errand.uuid) or 0
+            self._postpone(errand, max(until_ns, self._now_ns() + NS_PER_S))
             return
         self._backlog.add(errand)
         if self._idle:
@@ -379,11 +384,13 @@ class Crew:
             self._start_thread()
         return [errand, *displaced]
 
-    def _may_probe(self, uuid: Uuid, held_until_ns: int) -> bool:
-        """One try after the spell, unless an earlier one is still waiting for its answer."""
-        waiting = self._waits_for(uuid)
+    def _held_back(self, uuid: Uuid) -> bool:
+        """Not for the one try after the spell, unless an earlier one is still waiting for its answer."""
+        until_ns = self._quarantine.until_ns(uuid)
+        if until_ns is None:
+            return False
         full = self.losses.count >= self.losses.limit
-        return not waiting and not full and self._now_ns() >= held_until_ns
+        return full or self._waits_for(uuid) or self._now_ns() < until_ns
 
     def _waits_for(self, uuid: Uuid) -> bool:
         return any(hand.errand and hand.errand.uuid == uuid for hand in self._lost)

@@ -7,6 +7,7 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from fakes.xen import FakeXenLibrary, XenGuest, XenWorld
 from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.link import Link, VcpuState
 from vcpud.hypervisor.workers import Losses
 from vcpud.hypervisor.xen.ration import Ration
 from vcpud.hypervisor.xen.roll import FROZEN_NS, IGNORED_NS, RECHECK_NS, Roll, Weighing
@@ -218,14 +220,34 @@ def test_questions_become_rarer_as_they_cost_more_and_never_too_rare() -> None:
     assert idle.spacing_ns == 5
 
 
+class Stuck(FakeXenLibrary):
+    """What libvirt is asked of one domain it answers when it pleases."""
+
+    def __init__(self, answer: threading.Event | None, *what: Any, **more: Any) -> None:
+        super().__init__(*what, **more)
+        self._answer = answer
+
+    def open(self, *, writable: bool) -> Link:
+        link = super().open(writable=writable)
+        ask = link.states
+
+        def states(uuid: str, most: int) -> tuple[VcpuState, ...]:
+            if uuid == "a" and self._answer is not None:
+                self._answer.wait(30)
+            return ask(uuid, most)
+
+        vars(link)["states"] = states
+        return link
+
+
 class Looking:
     """A sampler over two domains, each look costing the clock 10 ms."""
 
-    def __init__(self, *, ratio: float = 0.01) -> None:
+    def __init__(self, *, ratio: float = 0.01, answer: threading.Event | None = None) -> None:
         self.world = XenWorld(XenGuest("a", number=1), XenGuest("b", number=2, busy=False))
         self.done = threading.Event()
         self.sampler = Sampler(
-            FakeXenLibrary(self.world, Roll(), cost_ns=10 * NS_PER_MS, told=self.done.set),
+            Stuck(answer, self.world, Roll(), cost_ns=10 * NS_PER_MS, told=self.done.set),
             ratio=ratio,
             period_ns=100 * NS_PER_MS,
             deadline_s=2.0,
@@ -272,6 +294,18 @@ def test_a_domain_that_has_gone_does_not_end_the_looks_at_others() -> None:
         assert {uuid for uuid, _ in looking.until(3)} == {"b"}
     finally:
         looking.sampler.close(1.0)
+
+
+def test_a_domain_that_libvirt_hangs_on_does_not_end_the_looks_at_others() -> None:
+    answer = threading.Event()
+    looking = Looking(ratio=1.0, answer=answer)
+    try:
+        found = looking.until(12)
+    finally:
+        answer.set()
+        looking.sampler.close(1.0)
+    assert {uuid for uuid, _ in found} == {"b"}
+    assert max(late - early for (_, early), (_, late) in pairwise(found)) < 3 * NS_PER_S
 
 
 def test_nobody_to_look_at_is_nothing_to_do() -> None:

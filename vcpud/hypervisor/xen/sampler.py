@@ -110,12 +110,13 @@ class Sampler:
         self._crew.submit(errand, slot_ns + round(self._random.random() * spacing_ns))
 
     def _choose(self) -> tuple[Uuid, int]:
-        """Who is looked at next."""
+        """Who is looked at next: nobody who is held back, as long as there is anybody else."""
         self._turn += 1
+        free = [one for one in self._watched if not self._crew.held_back(one[0])] or self._watched
         taken = self._taken
         self._taken = {uuid: taken.get(uuid, 0) for uuid, _ in self._watched}
-        chosen = self._watched[self._turn % len(self._watched)]
-        unknown = [one for one in self._watched if self._taken[one[0]] <= READY_SAMPLES]
+        chosen = free[self._turn % len(free)]
+        unknown = [one for one in free if self._taken[one[0]] <= READY_SAMPLES]
         if unknown and chosen not in unknown:
             chosen = unknown[self._turn % len(unknown)]
         self._taken[chosen[0]] += 1
