@@ -94,6 +94,7 @@ class Book:
         self._actuation = world.scenario.actuation
         self._period_ns = world.scenario.signals.agent_period_ns
         self._by_domain = world.lab.host.scheduler.weight_per_domain
+        self._sets_weights = world.platform.sets_weights
         self._incarnation = f"{resident.number}:{resident.inhabitant.started_ns}"
         up_ns = UP_FOR_NS if resident.inhabitant.started_ns <= NS_PER_S else 0
         self._booted_at_ns = resident.inhabitant.started_ns - up_ns
@@ -224,7 +225,7 @@ class Book:
             weight=self._kernel.domain.weight,
             cap_pcpus=self._kernel.domain.cap_pcpus,
             share_unit=ShareUnit.DOMAIN if self._by_domain else ShareUnit.VCPU,
-            weight_adjustable=True,
+            weight_adjustable=self._sets_weights and not self._by_domain,
             online=self._online if knows_online else None,
             online_taken_at_ns=self._online_taken_at_ns if knows_online else None,
             unpluggable=self._unpluggable,
@@ -316,6 +317,8 @@ class Book:
                     can = count >= len(self._kernel.online_cpus)
             case SetWeight(weight=weight):
                 can, within = True, weight in WEIGHTS
+                if not (self._by_domain or self._sets_weights):
+                    return Refused(Reason.UNSUPPORTED, "it has no cgroup of its own to weigh")
             case _:
                 assert_never(change)
         if not can:

@@ -49,6 +49,8 @@ class Platform:
         signals: What can be read.
         method: The best rung of the actuator ladder.
         directed_yield: Whether a PAUSE exit yields to a sibling (KVM) or to nobody (Xen).
+        sets_weights: Whether a weight can be set where it counts per vCPU, so that fewer vCPUs keep
+            their share: Xen's tools do; a QEMU without a cgroup of its own has none to be set.
         guest: Fields of `GuestConfig` that differ there.
         note: What `status` says of it.
     """
@@ -56,6 +58,7 @@ class Platform:
     signals: frozenset[Signal]
     method: Method
     directed_yield: bool
+    sets_weights: bool = False
     guest: Mapping[str, Any] = field(default_factory=dict)
     note: str
 
@@ -90,12 +93,14 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
         signals=_HOST,
         method=Method.XENSTORE,
         directed_yield=False,
+        sets_weights=True,
         note="stands for Xen without a guest reporter: host signals only",
     ),
     "xen-reporter": Platform(
         signals=_HOST | _GUEST,
         method=Method.XENSTORE,
         directed_yield=False,
+        sets_weights=True,
         note="stands for Xen with a guest reporter in xenstore",
     ),
     "tcg": Platform(

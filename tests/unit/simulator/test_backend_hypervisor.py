@@ -370,6 +370,29 @@ def test_a_weight_is_set_at_once_and_shifts_shares() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scheduler", "platform", "unit", "adjustable"),
+    [
+        ("credit2", "xen", ShareUnit.VCPU, True),
+        ("credit_xen32", "xen-reporter", ShareUnit.DOMAIN, False),
+        ("cfs", "kvm", ShareUnit.VCPU, False),
+        ("eevdf", "kvm-perf", ShareUnit.VCPU, False),
+        ("cfs_groups", "tcg", ShareUnit.DOMAIN, False),
+    ],
+)
+def test_only_xen_can_make_up_for_a_share_that_counts_per_vcpu(
+    scheduler: str, platform: str, unit: ShareUnit, *, adjustable: bool
+) -> None:
+    rig = Rig(plan(GobmkLike()), scheduler=scheduler, platform=platform)
+    assert (rig.look().share_unit, rig.look().weight_adjustable) == (unit, adjustable)
+    effect = rig.begin(SetWeight(uuid=rig.look().uuid, weight=768))
+    if unit is ShareUnit.VCPU and not adjustable:
+        assert isinstance(effect, Refused)
+        assert effect.reason is Reason.UNSUPPORTED
+    else:
+        assert effect == Accepted()
+
+
+@pytest.mark.parametrize(
     ("change", "method", "reason"),
     [
         (SetOnline(uuid="", online=frozenset({1})), Method.AGENT, Reason.OUT_OF_BOUNDS),

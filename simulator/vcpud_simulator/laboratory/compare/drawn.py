@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from vcpud.units import NS_PER_MS, NS_PER_S, NS_PER_US
 from vcpud_simulator.catalogue import SCHEDULERS
-from vcpud_simulator.platform import Signal
+from vcpud_simulator.platform import PLATFORMS, Signal
 from vcpud_simulator.rng import Chance, Stream
 from vcpud_simulator.scenario import (
     ActuationPlan,
@@ -61,6 +61,8 @@ def draw(seed: int, number: int) -> Scenario:
         tags.add("blind")
     if any(plan.lies for plan in domains):
         tags.add("liar")
+    if not (PLATFORMS[platform].sets_weights or SCHEDULERS[scheduler]().weight_per_domain):
+        tags.add("stuck")  # to shrink anybody would cost it share, so it is refused
     actuation = ActuationPlan()
     if _once_in(chance, 6):
         actuation = ActuationPlan(latency_ns=chance.below(5) * NS_PER_S, failure_ratio=0.2)

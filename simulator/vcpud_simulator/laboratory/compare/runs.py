@@ -21,6 +21,7 @@ from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.scripted import UNBOUND, HeldBack, Scripted
+from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import Scenario
 
 Counts = tuple[tuple[str, int], ...]
@@ -171,9 +172,12 @@ def _policy(task: Task) -> tuple[Any, Limits | None]:
 
 
 def compensated(scenario: Scenario, counts: Mapping[str, int]) -> Scenario:
-    """Weights such that fewer vCPUs are no smaller share, where a weight counts per vCPU."""
+    """Weights such that fewer vCPUs are no smaller share, where a weight counts per vCPU.
+
+    Where nobody can set one nothing makes up for what a domain loses of its share.
+    """
     scheduler = SCHEDULERS[scenario.scheduler](**scenario.scheduler_options)
-    if scheduler.weight_per_domain:
+    if scheduler.weight_per_domain or not PLATFORMS[scenario.platform].sets_weights:
         return scenario
     domains = tuple(
         replace(

@@ -286,11 +286,13 @@ def test_the_oracle_takes_turns_where_whole_vcpus_do_not_divide_evenly(tmp_path:
     ]  # fmt: skip
 
 
-def test_weights_are_compensated_only_where_they_count_per_vcpu() -> None:
+def test_weights_are_compensated_only_where_they_count_per_vcpu_and_can_be_set() -> None:
     scenario = read_scenario("demo")
     counts = {"mail": 1, "build": 4}
     assert runs.compensated(scenario, counts) is scenario
-    per_vcpu = dataclasses.replace(scenario, scheduler="cfs")
+    unheard = dataclasses.replace(scenario, scheduler="cfs")
+    assert runs.compensated(unheard, counts) is unheard
+    per_vcpu = dataclasses.replace(scenario, scheduler="credit2", platform="xen")
     weights = [one.weight for one in runs.compensated(per_vcpu, counts).domains]
     assert weights == [4 * 256, 256]
 
