@@ -185,6 +185,18 @@ def test_with_the_way_past_it_a_guest_larger_than_the_host_is_shrunk_and_given_b
     assert guest.count == 4, "and libvirt never knew another number"
 
 
+def test_an_xl_that_failed_when_vcpud_started_is_tried_again(host: Make) -> None:
+    guest = XenGuest("a")
+    one = host(guest, pcpus=2, ignore_host=True, xl_knows_option=False)
+    one.policy.wanted = {"a": 1}
+    one.cycles(40)
+    assert guest.requests == []
+    one.world.xl_knows_option = True
+    one.cycles(40)
+    assert guest.online == {0}
+    assert {by for by, _ in guest.requests} == {"xl"}
+
+
 def test_a_guest_that_ignores_the_request_is_left_alone_with_the_reason(host: Make) -> None:
     guest, other = pair()
     guest.follows = False

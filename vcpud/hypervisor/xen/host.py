@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.proc import ProcFiles
@@ -19,7 +19,7 @@ from vcpud.hypervisor.xen.reports import Listening
 from vcpud.hypervisor.xen.sampler import Sampler
 from vcpud.model import Change, Mode, Refused, SetLive, SetWeight
 from vcpud.ports import RESTORE_NS
-from vcpud.units import seconds
+from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
     from vcpud.backend import BackendOptions
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from vcpud.hypervisor.link import Library
     from vcpud.hypervisor.poller import Poll
     from vcpud.hypervisor.proc import Process
+    from vcpud.hypervisor.workers import Hand
     from vcpud.hypervisor.xen.options import XenOptions
     from vcpud.hypervisor.xen.roll import Roll
     from vcpud.hypervisor.xen.tools import Toolstack
     from vcpud.model import Uuid
+
+XL_AGAIN_NS: Final = 30 * NS_PER_S
+"""After xl has failed: no more than a process or two, and within what a restore waits."""
 
 
 class XenFiles(ProcFiles):
@@ -91,7 +95,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
         self._pause = pause
         self._roll = files.roll
         self._xl_works = options.ignore_host and tools.can_ignore_host()
-        self._xl_missing = options.ignore_host and not self._xl_works
+        self._xl_wanted = options.ignore_host
         self._sampler = Sampler(
             library,
             ratio=options.sampling_cost_ratio,
@@ -101,6 +105,8 @@ class XenHypervisor(LibvirtHost[XenBook]):
             losses=self._losses,
             supervised=supervised,
         )
+        if self._xl_wanted and not self._xl_works:
+            self._try_xl_later()
 
     def supervise(self) -> None:
         super().supervise()
@@ -112,6 +118,16 @@ class XenHypervisor(LibvirtHost[XenBook]):
 
     def _route(self) -> Route:
         return Route(pcpus=self._roll.pcpus, by_xl=self._xl_works)
+
+    def _try_xl_later(self) -> None:
+        """A host that was too busy for it may not be for ever, and domains may be owed what only xl gives."""
+        again = Errand(uuid="", run=self._try_xl, given_up=self._try_xl_later)
+        self._crew.submit(again, self._now_ns() + XL_AGAIN_NS)
+
+    def _try_xl(self, _: Hand) -> None:
+        self._xl_works = self._tools.can_ignore_host()
+        if not self._xl_works:
+            self._try_xl_later()
 
     # ------------------------------------------------------------------ what a platform says
 
@@ -153,7 +169,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
     def _remarks(self) -> tuple[str, ...]:
         return remarks(
             self._books.values(),
-            xl_missing=self._xl_missing,
+            xl_missing=self._xl_wanted and not self._xl_works,
             strangers=self._roll.strangers,
             why_hung=self._crew.hung_because,
         )
