@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.conversation import BUSY
+from vcpud.hypervisor.errands import Errand
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.hypervisor.workers import Errand
 from vcpud.hypervisor.xml import format_note
 from vcpud.model import Change, Reason, SetLive, SetOnline, SetWeight
 from vcpud.units import NS_PER_S
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from vcpud.hypervisor.book import Book
     from vcpud.hypervisor.conversation import Conversation, Patience
-    from vcpud.hypervisor.workers import Hand
+    from vcpud.hypervisor.errands import Hand
     from vcpud.model import Uuid
 
 FRESH_NS: Final = 15 * NS_PER_S

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from vcpud.hypervisor.workers import Errand
+    from vcpud.hypervisor.errands import Errand
     from vcpud.model import Uuid
 
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud.guest import CpuAccounting, GuestReading
 from vcpud.hypervisor import agent
+from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control
 from vcpud.hypervisor.reader import Pace, Reader
-from vcpud.hypervisor.workers import Crew, Errand, Hand
+from vcpud.hypervisor.workers import Crew
 from vcpud.model import Trouble
 from vcpud.units import NS_PER_S
 

@@ -17,9 +17,9 @@ from vcpud.model import ShareUnit
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from vcpud.hypervisor.errands import Hand
     from vcpud.hypervisor.link import Link, Row
     from vcpud.hypervisor.proc import Process, ProcFiles
-    from vcpud.hypervisor.workers import Hand
     from vcpud.model import Uuid
 
 DEFAULT_WEIGHT: Final = 1024

@@ -34,10 +34,10 @@ from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
     from vcpud.backend import BackendOptions
+    from vcpud.hypervisor.errands import Errand
     from vcpud.hypervisor.link import Library
     from vcpud.hypervisor.options import LibvirtOptions
     from vcpud.hypervisor.proc import ProcFiles
-    from vcpud.hypervisor.workers import Errand
     from vcpud.model import Uuid
     from vcpud.terms import TermsBook
 

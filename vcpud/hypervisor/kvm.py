@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from vcpud.hypervisor.actuator import Actuation, Outcome, Situation, note_removal
 from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.conversation import Conversation
+from vcpud.hypervisor.errands import Errand
 from vcpud.hypervisor.gate import Stance, refuse
 from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.link import Happening
 from vcpud.hypervisor.reader import Pace
 from vcpud.hypervisor.remarks import remarks
-from vcpud.hypervisor.workers import Errand
 from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Change, Mode, Refused, SetLive, SetOnline
 

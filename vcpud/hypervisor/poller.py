@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vcpud.hypervisor.describer import Describer
+from vcpud.hypervisor.errands import AbandonedError, Errand, Hand
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent, Row
-from vcpud.hypervisor.workers import AbandonedError, Crew, Errand, Hand, Losses
+from vcpud.hypervisor.workers import Crew, Losses
 from vcpud.units import NS_PER_MS, NS_PER_S, ns, seconds
 
 if TYPE_CHECKING:

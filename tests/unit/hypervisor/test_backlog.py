@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vcpud.hypervisor.backlog import Backlog
+from vcpud.hypervisor.errands import Errand
 from vcpud.hypervisor.quarantine import FIRST_SPELL_NS, LONGEST_SPELL_NS, Quarantine
-from vcpud.hypervisor.workers import Errand
 
 
 def errand(uuid: str, *, urgent: bool = False) -> Errand:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from unit.hypervisor.stand_in import HandClock, StandIn
+from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.hypervisor.workers import Crew, Errand, Hand, Losses
+from vcpud.hypervisor.workers import Crew, Losses
 from vcpud.units import NS_PER_S
 
 WAIT_S = 20.0

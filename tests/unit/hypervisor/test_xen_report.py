@@ -19,7 +19,8 @@ from vcpud.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from vcpud.hypervisor.conversation import View
-    from vcpud.hypervisor.workers import Crew, Errand, Hand
+    from vcpud.hypervisor.errands import Errand, Hand
+    from vcpud.hypervisor.workers import Crew
     from vcpud.hypervisor.xen.tools import Toolstack
 
 GOOD = b"vcpud1 up=12345 hz=100 run=3 lock=17,42 c0=100,20,5000,7,900 c1=90,10,5100,-,- end"

@@ -22,7 +22,7 @@ from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
     from vcpud.hypervisor.conversation import Patience
-    from vcpud.hypervisor.workers import Hand
+    from vcpud.hypervisor.errands import Hand
     from vcpud.hypervisor.xen.roll import Roll
     from vcpud.hypervisor.xen.tools import Toolstack
     from vcpud.model import SetOnline

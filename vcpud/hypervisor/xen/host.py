@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from vcpud.hypervisor.errands import Errand
 from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.proc import ProcFiles
-from vcpud.hypervisor.workers import Errand
 from vcpud.hypervisor.xen.book import XenBook
 from vcpud.hypervisor.xen.change import GUEST_NS, XenChange
 from vcpud.hypervisor.xen.gate import Route, refuse

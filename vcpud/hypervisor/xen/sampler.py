@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed
-from vcpud.hypervisor.workers import Crew, Errand, Hand, Losses
+from vcpud.hypervisor.workers import Crew, Losses
 from vcpud.hypervisor.xen.estimate import READY_SAMPLES
 from vcpud.hypervisor.xen.ration import Ration
 from vcpud.units import NS_PER_S
