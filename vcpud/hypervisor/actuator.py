@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vcpud.hypervisor.book import Book
-    from vcpud.hypervisor.conversation import Conversation, Patience
+    from vcpud.hypervisor.conversation import Conversation
     from vcpud.hypervisor.errands import Hand
+    from vcpud.hypervisor.patience import Patience
     from vcpud.model import Uuid
 
 FRESH_NS: Final = 15 * NS_PER_S

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.counters import NO_COUNTERS
-from vcpud.hypervisor.conversation import Conversation, View
+from vcpud.hypervisor.conversation import Conversation
 from vcpud.hypervisor.stats import Counters, RunState, parse_counters
+from vcpud.hypervisor.view import NO_VIEW, View
 from vcpud.hypervisor.xml import AgentPort, Note
 from vcpud.model import (
     UNKNOWN_START,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from vcpud.model import Uuid
     from vcpud.terms import TermsBook
 
-NO_VIEW: Final = View()
 UNPLUG_PENDING_NS: Final = 60 * NS_PER_S
 """An unplug the guest has not carried out by then will not come any more."""
 ONE_RESET_NS: Final = 3 * NS_PER_S

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vcpud.guest import CpuAccounting, GuestReading
+from vcpud.guest import GuestReading
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control
+from vcpud.hypervisor.patience import Patience
 from vcpud.hypervisor.reader import Pace, Reader
+from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.model import Trouble
 from vcpud.units import NS_PER_S
@@ -29,69 +30,11 @@ if TYPE_CHECKING:
 
     from vcpud.model import Uuid
 
-SYNC_S: Final = 5.0
-"""libvirt first synchronises with the agent and waits so long for it, whatever the timeout."""
-_JOB_QUEUE_S: Final = 6.0
-"""Somebody else's unplug keeps a domain's job for 5 s: that is busy, not hung."""
 JOB_LOOK_NS: Final = 5 * NS_PER_S
 """While vCPUs are parked a job must be noticed, however rarely the agent may be asked."""
 _RETRY_NS: Final = 5 * NS_PER_S
 _MS_PER_S: Final = 1000
 BUSY: Final = "another client's change"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long calls may take.
-
-    Attributes:
-        call_s: A call that no guest has a part in.
-        agent_s: The agent's answer to one command.
-    """
-
-    call_s: float
-    agent_s: float
-
-    @property
-    def agent_timeout_s(self) -> int:
-        """What libvirt is told: whole seconds, at least one."""
-        return max(1, math.ceil(self.agent_s))
-
-    def agent_deadline_s(self, timeout_s: int) -> float:
-        """When an agent call is overdue even by libvirt's own reckoning."""
-        return SYNC_S + timeout_s + self.call_s
-
-    @property
-    def job_deadline_s(self) -> float:
-        """A question that queues behind another client's job."""
-        return self.call_s + _JOB_QUEUE_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What is known through the agent and about the domain's jobs, at one moment.
-
-    Attributes:
-        reading: The guest's own word.
-        online: Guest CPUs online.
-        online_taken_at_ns: When that was read.
-        first_of_kernel: What a kernel said first that had begun anew unheard.
-        disabled: Commands that the agent refuses.
-        troubles: What is missing or wrong.
-        absurdities: What was absurd, for people.
-        job: A job in progress.
-        note_failure: Why no hand-over note could be left, empty when one could.
-    """
-
-    reading: GuestReading | None = None
-    online: frozenset[int] | None = None
-    online_taken_at_ns: int | None = None
-    first_of_kernel: CpuAccounting | None = None
-    disabled: frozenset[str] = frozenset()
-    troubles: frozenset[Trouble] = frozenset()
-    absurdities: tuple[str, ...] = ()
-    job: str | None = None
-    note_failure: str = ""
 
 
 @dataclass(slots=True)

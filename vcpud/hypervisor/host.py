@@ -14,9 +14,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from vcpud.hypervisor.bookkeeping import Bookkeeping, BookT
-from vcpud.hypervisor.conversation import Patience
 from vcpud.hypervisor.gate import Stance
 from vcpud.hypervisor.options import hypervisor_name
+from vcpud.hypervisor.patience import Patience
 from vcpud.hypervisor.pools import Division, divide
 from vcpud.model import (
     Accepted,

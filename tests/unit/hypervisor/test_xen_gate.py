@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpud.hypervisor.conversation import View
 from vcpud.hypervisor.gate import Stance
+from vcpud.hypervisor.view import View
 from vcpud.hypervisor.xen.change import STILL_NS, _Witness
 from vcpud.hypervisor.xen.gate import Route, refuse
 from vcpud.model import Reason, SetLive

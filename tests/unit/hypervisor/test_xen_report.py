@@ -18,8 +18,8 @@ from vcpud.model import Trouble
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
-    from vcpud.hypervisor.conversation import View
     from vcpud.hypervisor.errands import Errand, Hand
+    from vcpud.hypervisor.view import View
     from vcpud.hypervisor.workers import Crew
     from vcpud.hypervisor.xen.tools import Toolstack
 

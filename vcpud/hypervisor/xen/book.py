@@ -6,8 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.counters import VcpuCounters
-from vcpud.hypervisor.book import NO_VIEW, Book
+from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.link import VcpuWord
+from vcpud.hypervisor.view import NO_VIEW
 from vcpud.hypervisor.xen.estimate import Wait, counted, sampled, told_at
 from vcpud.hypervisor.xen.library import TAKEN_AT
 from vcpud.hypervisor.xml import AgentPort
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vcpud.counters import VcpuSample
-    from vcpud.hypervisor.conversation import View
     from vcpud.hypervisor.describer import Facts
     from vcpud.hypervisor.link import VcpuState
+    from vcpud.hypervisor.view import View
     from vcpud.hypervisor.xen.gate import Route
     from vcpud.hypervisor.xen.reports import Listening
     from vcpud.hypervisor.xen.roll import Roll

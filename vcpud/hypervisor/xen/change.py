@@ -21,8 +21,8 @@ from vcpud.model import Change, Reason, SetLive, SetWeight
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from vcpud.hypervisor.conversation import Patience
     from vcpud.hypervisor.errands import Hand
+    from vcpud.hypervisor.patience import Patience
     from vcpud.hypervisor.xen.roll import Roll
     from vcpud.hypervisor.xen.tools import Toolstack
     from vcpud.model import SetOnline

@@ -11,10 +11,10 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from vcpud.hypervisor.agent import AbsurdError
-from vcpud.hypervisor.conversation import View
 from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed
 from vcpud.hypervisor.plausible import check_accounting, check_locks, check_run_queue
+from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.hypervisor.xen.report import Report, parse_report, parse_up
 from vcpud.model import Trouble
