@@ -1,4 +1,4 @@
-"""What the loop's thread knows of one run of a domain, and the sample it makes of it."""
+"""What the loop's thread knows of one run of a domain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.counters import NO_COUNTERS
 from vcpud.hypervisor.conversation import Conversation
+from vcpud.hypervisor.sample import sample_of
 from vcpud.hypervisor.stats import Counters, RunState, parse_counters
 from vcpud.hypervisor.view import NO_VIEW, View
 from vcpud.hypervisor.xml import AgentPort, Note
@@ -17,9 +18,7 @@ from vcpud.model import (
     Method,
     Mode,
     Original,
-    ShareUnit,
     Terms,
-    Trouble,
 )
 from vcpud.units import NS_PER_S
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 UNPLUG_PENDING_NS: Final = 60 * NS_PER_S
 """An unplug the guest has not carried out by then will not come any more."""
 ONE_RESET_NS: Final = 3 * NS_PER_S
-STALE_NS: Final = 30 * NS_PER_S
-"""Three of the longest periods: counters older than that say nothing of a guest that runs."""
 AGENT_EXPECTED_NS: Final = 60 * NS_PER_S
 """A guest that has a channel for its agent starts it within so long after booting."""
 
@@ -313,68 +310,8 @@ class Book:
 
     def make_sample(self, now_ns: int, boot_grace_ns: int, boot_id: str = "") -> DomainSample:
         """The domain as the loop sees it."""
-        view = self.view
-        method = self.method(now_ns)
-        booted_for_ns = None if self.booted_at_ns is None else max(0, now_ns - self.booted_at_ns)
-        facts, description = self.facts, self.facts.description
-        self.sample = DomainSample(
-            uuid=self.uuid,
-            name=facts.name,
-            incarnation=self.incarnation,
-            taken_at_ns=self.taken_at_ns,
-            terms=self.terms,
-            live_vcpus=self.live_vcpus,
-            max_vcpus=self.max_vcpus,
-            boots=self.boots,
-            pool=self.membership.pool if self.membership is not None else "host",
-            weight=facts.scheduling.weight,
-            share_unit=facts.share_unit or ShareUnit.UNKNOWN,
-            quota_pcpus_per_vcpu=facts.scheduling.quota_pcpus_per_vcpu,
-            cap_pcpus=facts.scheduling.cap_pcpus,
-            online=view.online,
-            online_taken_at_ns=view.online_taken_at_ns,
-            unpluggable=description.unpluggable if description is not None else frozenset(),
-            method=method,
-            job=self.job or view.job,
-            in_flight=self.in_flight,
-            booted_for_ns=booted_for_ns,
-            vcpus=self.vcpus,
-            guest=view.reading,
-            troubles=self._troubles(view, method, booted_for_ns, boot_grace_ns)
-            | self._staleness(now_ns),
-            handed_over=self.handed_over(boot_id),
-            own_note=self.own_note(boot_id),
-        )
+        self.sample = sample_of(self, now_ns, boot_grace_ns, boot_id)
         return self.sample
-
-    def _troubles(
-        self, view: View, method: Method, booted_for_ns: int | None, boot_grace_ns: int
-    ) -> frozenset[Trouble]:
-        found = set(view.troubles)
-        if self.counters is not None:
-            found |= self.counters.troubles
-        if self.membership is not None and self.membership.trouble is not None:
-            found.add(self.membership.trouble)
-        description = self.facts.description
-        conditions = {
-            Trouble.PAUSED: not self.running,
-            Trouble.JOB: bool(self.job or view.job),
-            Trouble.BOOTING: booted_for_ns is not None and booted_for_ns < boot_grace_ns,
-            Trouble.ONE_VCPU: self.max_vcpus == 1,
-            Trouble.NO_ACTUATOR: method is Method.NONE,
-            Trouble.AGENT_MISSING: self.agent is not AgentPort.CONNECTED,
-            Trouble.METADATA_INVALID: self.terms_error is not None,
-            Trouble.REALTIME: description is not None and description.realtime,
-            Trouble.HUNG: self.hung,
-            Trouble.SLOW_COUNTERS: self.slow and description is not None and description.kvm,
-        }
-        found.update(trouble for trouble, present in conditions.items() if present)
-        return frozenset(found)
-
-    def _staleness(self, now_ns: int) -> frozenset[Trouble]:
-        """Polls may stop coming although nothing says that libvirt is gone."""
-        stale = self.running and now_ns - self.taken_at_ns > STALE_NS
-        return frozenset({Trouble.STALE}) if stale else frozenset()
 
 
 def _started_at_ns(facts: Facts) -> int | None:
