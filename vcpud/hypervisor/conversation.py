@@ -19,7 +19,8 @@ from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control
 from vcpud.hypervisor.patience import Patience
-from vcpud.hypervisor.reader import Pace, Reader
+from vcpud.hypervisor.reader import Reader
+from vcpud.hypervisor.timetable import Pace
 from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.model import Trouble

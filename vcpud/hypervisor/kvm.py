@@ -11,8 +11,8 @@ from vcpud.hypervisor.errands import Errand
 from vcpud.hypervisor.gate import Stance, refuse
 from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.link import Happening
-from vcpud.hypervisor.reader import Pace
 from vcpud.hypervisor.remarks import remarks
+from vcpud.hypervisor.timetable import Pace
 from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Change, Mode, Refused, SetLive, SetOnline
 

@@ -11,7 +11,7 @@ from unit.hypervisor.stand_in import Guest, HandClock, StandIn
 from vcpud.hypervisor import conversation
 from vcpud.hypervisor.conversation import Conversation
 from vcpud.hypervisor.patience import Patience
-from vcpud.hypervisor.reader import Pace
+from vcpud.hypervisor.timetable import Pace
 from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.units import NS_PER_S

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from vcpud.hypervisor.agent import AbsurdError, parse_stat
 from vcpud.hypervisor.budget import Budget
 from vcpud.hypervisor.failures import Meaning
-from vcpud.hypervisor.reader import Pace, Reader
+from vcpud.hypervisor.reader import Reader
+from vcpud.hypervisor.timetable import Pace
 from vcpud.model import Trouble
 from vcpud.units import NS_PER_MS, NS_PER_S
 
