@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from vcpud.backend import BackendOptions
     from vcpud.hypervisor.actuator import Outcome
     from vcpud.hypervisor.describer import Facts
+    from vcpud.hypervisor.errands import Hand
     from vcpud.hypervisor.gate import Stance
     from vcpud.hypervisor.link import Library
     from vcpud.hypervisor.poller import Poll
     from vcpud.hypervisor.proc import Process
-    from vcpud.hypervisor.workers import Hand
     from vcpud.hypervisor.xen.options import XenOptions
     from vcpud.hypervisor.xen.roll import Roll
     from vcpud.hypervisor.xen.tools import Toolstack
