@@ -1,4 +1,4 @@
-"""Hosts as a policy is told of them."""
+"""Hosts and their domains as a policy is told of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from vcpud.demand import DomainDemand, HostDemand, PoolDemand
+from vcpud.demand import DomainDemand, HostDemand, PoolDemand, Progress
 from vcpud.model import Method, Mode
 from vcpud.plan import Plan
 from vcpud.policy import Policy
@@ -17,6 +17,17 @@ from vcpud.units import NS_PER_S
 MakeDomain: TypeAlias = Callable[..., DomainDemand]
 MakeHost: TypeAlias = Callable[..., HostDemand]
 Decide: TypeAlias = Callable[..., Plan]
+
+
+def window(second: int, rate: float = 1.0) -> Progress:
+    """What a domain of eight vCPUs made of five seconds, of which half was worth something."""
+    return Progress(
+        began_at_ns=second * NS_PER_S,
+        ended_at_ns=(second + 5) * NS_PER_S,
+        rate_pcpus=rate,
+        active_vcpus=8,
+        worth_ratio=0.5,
+    )
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
-"""What `adaptive` learns from a verdict of those who were not in the move."""
+"""What `adaptive` learns from verdicts, and when it tries again what did not help."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
-from vcpud.demand import DomainDemand, HostDemand
 from vcpud.plan import Move, Outcome, Resize, Verdict
 from vcpud.units import NS_PER_S
+from vcpud_policies import belief as beliefs
 from vcpud_policies import lessons
-from vcpud_policies.belief import Belief
+from vcpud_policies.belief import Belief, Sought
 from vcpud_policies.memory import Memory
+
+from .conftest import MakeDomain, MakeHost, window
 
 S = NS_PER_S
 
@@ -28,7 +30,7 @@ def verdict(**beside: float) -> Verdict:
 
 
 def test_harm_beside_a_move_speaks_of_its_pool_and_harm_to_who_was_moved_of_that_one_alone(
-    domain: Callable[..., DomainDemand], host: Callable[..., HostDemand]
+    domain: MakeDomain, host: MakeHost
 ) -> None:
     demand = host(
         *(domain(uuid=uuid) for uuid in ("moved", "harmed", "mate")),
@@ -44,3 +46,96 @@ def test_harm_beside_a_move_speaks_of_its_pool_and_harm_to_who_was_moved_of_that
 
     known, _ = lessons.heard(state, demand, (verdict(),), 100 * S)
     assert known["harmed"] == known["mate"] == one
+
+
+def test_a_move_that_harmed_who_was_not_in_it_is_not_tried_with_the_next_domain(
+    domain: MakeDomain,
+) -> None:
+    mate = Belief(home_vcpus=8, contended_since_ns=0, short_windows=9, rate_pcpus=0.5)
+    after = lessons.harmed_beside(mate, had_pcpus=2.0, now_ns=100 * S)
+    assert (after.failures, after.short_windows, after.trust_ratio) == (1, 0, 0.5)
+
+    def barred(rate: float, began_s: int) -> bool:
+        return beliefs.barred(after, domain(progress=window(began_s, rate)), (began_s + 5) * S)
+
+    assert barred(0.5, 97), "that was seen while the move was being undone"
+    assert barred(2.0, 101), "it recovers"
+    assert not barred(0.5, 101), "it does not: then that is what it is like"
+    assert not barred(2.0, 701)
+    proven = replace(mate, proven=True)
+    assert lessons.harmed_beside(proven, had_pcpus=2.0, now_ns=100 * S) == proven
+    calm = replace(mate, contended_since_ns=None)
+    assert lessons.harmed_beside(calm, had_pcpus=2.0, now_ns=100 * S).contended_since_ns is None
+
+
+def test_who_goes_short_though_its_neighbours_made_room_is_limited_by_something_else(
+    domain: MakeDomain,
+) -> None:
+    short = domain(active_vcpus=1, used_pcpus=0.5, run_delay_pcpus=0.5, entitled_pcpus=1.0)
+    better = domain(active_vcpus=1, used_pcpus=1.0, run_delay_pcpus=0.0, entitled_pcpus=1.0)
+
+    def looked(known: Belief, second: int) -> Belief:
+        return beliefs.look(known, short, contended=True, now_ns=second * S)
+
+    belief = looked(Belief(home_vcpus=8), 0)
+    assert lessons.relieved(belief, better, now_ns=20 * S) == belief
+    capped = lessons.relieved(belief, short, now_ns=20 * S)
+    assert looked(capped, 21).crowded_ratio == 1
+    assert looked(capped, 1000).crowded_ratio == 0.5
+
+
+def test_what_failed_waits_unless_progress_is_now_half_of_what_it_was_then(
+    domain: MakeDomain,
+) -> None:
+    sought = Sought(rate_pcpus=2.0, cost_ratio=0.2, in_step=False)
+    belief = Belief(home_vcpus=8, contended_since_ns=0)
+    belief = lessons.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
+
+    def barred(rate: float, second: int) -> bool:
+        return beliefs.barred(belief, domain(progress=window(second - 5, rate)), second * S)
+
+    assert barred(2.0, 30)
+    assert barred(1.1, 30)
+    assert not barred(0.9, 30), "it goes worse than when it was tried"
+    assert beliefs.barred(belief, domain(), 30 * S), "nothing is known of it"
+    assert not barred(2.0, 1000), "it has waited"
+    again = Sought(rate_pcpus=0.9, cost_ratio=0.2, in_step=False)
+    belief = lessons.judged(belief, Outcome.NEUTRAL, again, shrunk=True, now_ns=40 * S)
+    assert barred(0.9, 1000), "each time it has to fall by half again"
+    belief = lessons.judged(belief, Outcome.HELPED, again, shrunk=True, now_ns=1100 * S)
+    assert belief.failed_at_pcpus is None
+    assert not barred(0.9, 1110)
+
+
+def test_an_attempt_of_which_nothing_could_be_told_waits_and_leaves_the_trust_as_it_was(
+    domain: MakeDomain,
+) -> None:
+    sought = Sought(rate_pcpus=2.0, cost_ratio=0.2, in_step=False)
+    belief = Belief(home_vcpus=8, contended_since_ns=0, trust_ratio=0.5, failures=1)
+    unknown = lessons.judged(belief, Outcome.UNKNOWN, sought, shrunk=True, now_ns=20 * S)
+    neutral = lessons.judged(belief, Outcome.NEUTRAL, sought, shrunk=True, now_ns=20 * S)
+    assert (unknown.trust_ratio, unknown.failures) == (0.5, 1)
+    assert (neutral.trust_ratio, neutral.failures) == (0.25, 2)
+    assert 20 * S < unknown.not_before_ns < neutral.not_before_ns
+    steady = domain(progress=window(25, 2.0))
+    assert beliefs.barred(unknown, steady, 30 * S)
+
+
+def test_how_it_was_believed_is_remembered_with_the_proof(domain: MakeDomain) -> None:
+    sought = Sought(rate_pcpus=1.0, cost_ratio=2.0, in_step=True)
+    belief = lessons.judged(
+        Belief(home_vcpus=8), Outcome.HELPED, sought, shrunk=True, now_ns=100 * S
+    )
+    assert beliefs.believed_cost(belief, domain()) == (2.0, True)
+
+
+def test_what_harmed_by_coming_back_is_a_proof_of_what_contention_costs(
+    domain: MakeDomain,
+) -> None:
+    """A guest that an earlier vcpud has left on fewer vCPUs: nothing else says what it suffers from."""
+    known = Belief(home_vcpus=8)
+    sought = Sought(rate_pcpus=1.0, cost_ratio=9.0, in_step=False)
+    harmed = lessons.judged(known, Outcome.HARMED, sought, shrunk=False, now_ns=100 * S)
+    assert beliefs.believed_cost(harmed, domain()) == (9.0, False)
+    for outcome in (Outcome.HELPED, Outcome.NEUTRAL, Outcome.UNKNOWN):
+        assert lessons.judged(known, outcome, sought, shrunk=False, now_ns=100 * S) == known
