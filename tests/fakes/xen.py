@@ -50,6 +50,7 @@ class XenGuest:
         deaf_to: So many requests it is too busy for.
         lost: Xen has torn it down, and libvirt has not noticed yet.
         own_offline: CPUs that somebody in it has taken offline.
+        stuck: CPUs it could not bring online; it tries anew once they have been taken away.
     """
 
     uuid: str
@@ -65,6 +66,8 @@ class XenGuest:
     deaf_to: int = 0
     lost: bool = False
     own_offline: frozenset[int] = frozenset()
+    stuck: set[int] = field(default_factory=set)
+    withheld: set[int] = field(default_factory=set)
     metadata: str = ""
     report: bytes | None = None
     job: int = 0
@@ -92,14 +95,30 @@ class XenGuest:
         """xenstore says how many CPUs are available; the guest does what it does."""
         self.requests.append((by, count))
         self.asked = count
+        self.withheld.clear()
         self.deaf_to -= 1
         if self.deaf_to >= 0:
             return
         if self.os_type == "hvm" and count < len(self.online):
             return
         if self.follows:
-            brought = frozenset(range(count)) - self.own_offline if self.udev else frozenset()
+            self.stuck -= set(range(count, self.vcpus))
+            hindered = self.own_offline | self.stuck
+            brought = frozenset(range(count)) - hindered if self.udev else frozenset()
             self.online = {index for index in self.online if index < count} | brought
+
+    def set_available(self, index: int, *, available: bool) -> None:
+        """xenstore says it of one CPU."""
+        if not self.follows:
+            return
+        if not available:
+            self.withheld.add(index)
+            self.stuck.discard(index)
+            self.online.discard(index)
+            return
+        self.withheld.discard(index)
+        if self.udev and index not in self.own_offline | self.stuck:
+            self.online.add(index)
 
 
 class XenWorld:
@@ -163,7 +182,14 @@ class XenWorld:
 
     def leaving(self, number: int, most: int) -> frozenset[int]:
         guest = next((g for g in self.guests.values() if g.number == number), None)
-        return frozenset() if guest is None else frozenset(range(guest.asked, most))
+        if guest is None:
+            return frozenset()
+        return frozenset(range(guest.asked, most)) | guest.withheld
+
+    def set_available(self, number: int, index: int, *, available: bool) -> None:
+        for guest in self.guests.values():
+            if guest.number == number:
+                guest.set_available(index, available=available)
 
     def report(self, number: int) -> bytes | None:
         return next((g.report for g in self.guests.values() if g.number == number), None)

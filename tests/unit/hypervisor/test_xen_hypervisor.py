@@ -383,6 +383,14 @@ def test_a_guest_that_was_too_busy_is_asked_again(rig: Make) -> None:
     assert guest.requests == [("libvirt", 2), ("libvirt", 2)]
 
 
+def test_a_vcpu_that_a_busy_guest_could_not_bring_online_is_announced_anew(rig: Make) -> None:
+    guest = XenGuest("a", count=4, online={0, 1, 3}, stuck={2})
+    one = rig(guest)
+    assert carry_out(one, SetLive(uuid="a", count=4)).reason is None
+    assert guest.online == {0, 1, 2, 3}
+    assert guest.requests == [("libvirt", 4)] * 3, "a guest that is merely slow is given time"
+
+
 def test_a_guest_without_the_udev_rule_is_named_as_one(rig: Make) -> None:
     guest = XenGuest("a", count=2, udev=False)
     one = rig(guest)

@@ -3,14 +3,17 @@
 Lowering is the guest's kernel's own doing. Raising only makes the CPU present: something in the guest,
 a udev rule, must bring it online. In both cases the call succeeds whatever the guest does, so success
 is what Xen's own online flag says; where Xen cannot be asked, the run times, which stand still for a
-vCPU that is offline. A request that the guest does not follow is taken back, so that it does not
-follow it later, when nobody expects it any more.
+vCPU that is offline. A CPU is announced to the guest once: one that a busy guest could not bring online
+stays present and offline, whatever is asked, until it has been taken away and is announced anew. A
+request that the guest does not follow is taken back, so that it does not follow it later, when nobody
+expects it any more.
 References: Linux drivers/xen/cpu_hotplug.c; Xen tools/libs/light/libxl_domain.c
 (libxl_set_vcpuonline).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 
 GUEST_NS: Final = 15 * NS_PER_S
 """A guest that has done nothing by then will not: a busy one needs five seconds under emulation."""
-ASK_AGAIN_NS: Final = 6 * NS_PER_S
+ASK_AGAIN_NS: Final = 5 * NS_PER_S
+PATIENT_ASKS: Final = 2
+"""Before vCPUs are taken away to be announced anew: a guest that is merely slow must not begin again."""
+AWAY_S: Final = 2.0
+"""Within which a busy guest has seen that a vCPU was taken away: two changes at once are none to it."""
 FIRST_LOOK_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 1.6
 STILL_NS: Final = 3 * NS_PER_S
@@ -123,19 +130,32 @@ class XenChange(Undertaking):
             self._patience.job_deadline_s, lambda link: link.set_live_vcpus(self._uuid, count)
         )
 
+    def _take_away(self, missing: frozenset[int]) -> None:
+        """Have those announced anew by the next request."""
+        # Where it cannot be said in xenstore they are asked for as before.
+        with contextlib.suppress(CallFailed):
+            for index in sorted(missing):
+                self._tools.set_available(self._number, index, available=False)
+        self._pause(AWAY_S)
+
     # ------------------------------------------------------------------ what came of it
 
     def _ask_for(self, hand: Hand, wanted: frozenset[int]) -> frozenset[int]:
         """Ask, and look until the guest has done it or will not.
 
-        A guest that was too busy to take a CPU offline does not try again by itself.
+        A guest that was too busy to take a CPU offline, or to bring one online, does not try again
+        by itself.
         """
         again_ns = self._now_ns()
         until_ns = again_ns + GUEST_NS
         witness = _Witness()
         pause_s = FIRST_LOOK_S
+        online, asked = wanted, 0
         while True:
             if self._now_ns() >= again_ns:
+                if asked >= PATIENT_ASKS and (missing := wanted - online):
+                    self._take_away(missing)
+                asked += 1
                 self._request(hand, len(wanted))
                 again_ns = self._now_ns() + ASK_AGAIN_NS
             online = self._look_again(hand, witness)

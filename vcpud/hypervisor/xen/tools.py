@@ -1,21 +1,23 @@
 """Xen's own tools: what libvirt's Xen driver does not tell or do. The only module that starts them.
 
 `xl` says which vCPUs are really online, where libvirt repeats what it has asked for, and it can give
-back more vCPUs than the host has pCPUs, which libvirt refuses. What guests publish in xenstore is
-read through libxenstore, by ctypes: the client library that libvirt's Xen driver itself depends on, so it
-is there wherever this backend can work. A process for each reading (`xenstore-read`) would cost dom0
-some ten times as much, and Python's pyxs has had no release since 2016.
+back more vCPUs than the host has pCPUs, which libvirt refuses. xenstore, where guests publish and are
+told which vCPUs are available, is reached through libxenstore, by ctypes: the client library that
+libvirt's Xen driver itself depends on, so it is there wherever this backend can work. A process for each
+reading (`xenstore-read`) would cost dom0 some ten times as much, and Python's pyxs has had no release
+since 2016.
 References: Xen tools/xl/xl_vcpu.c, xl_info.c, tools/include/xenstore.h.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -53,6 +55,9 @@ class Toolstack(Protocol):
     def leaving(self, number: int, most: int) -> frozenset[int]:
         """Of its first so many vCPUs, those the guest has been asked to take offline."""
 
+    def set_available(self, number: int, index: int, *, available: bool) -> None:
+        """Ask a domain to have one vCPU online or not, whatever it is asked of the others."""
+
     def report(self, number: int) -> bytes | None:
         """What the guest publishes, None where it publishes nothing."""
 
@@ -88,6 +93,10 @@ class XenTools:
         place = f"/local/domain/{number}/cpu"
         found = _read_xenstore(*(f"{place}/{index}/availability" for index in range(most)))
         return frozenset(index for index, word in enumerate(found) if word == b"offline")
+
+    def set_available(self, number: int, index: int, *, available: bool) -> None:
+        word = b"online" if available else b"offline"
+        _write_xenstore(f"/local/domain/{number}/cpu/{index}/availability", word)
 
     def report(self, number: int) -> bytes | None:
         (found,) = _read_xenstore(f"/local/domain/{number}/data/vcpud")
@@ -166,6 +175,14 @@ def _xenstore() -> Any:
             ctypes.POINTER(ctypes.c_uint),
         )
         library.xs_read.restype = ctypes.c_void_p
+        library.xs_write.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_uint,
+        )
+        library.xs_write.restype = ctypes.c_bool
         return library
     raise CallFailed(Meaning.UNSUPPORTED, "there is no libxenstore here")
 
@@ -178,10 +195,9 @@ def _libc() -> Any:
     return library
 
 
-def _read_xenstore(*paths: str) -> list[bytes | None]:
-    """Keys, None for each that is not there.
-
-    A connection for each time, so that none is left of a xenstored that was restarted.
+@contextlib.contextmanager
+def _opened() -> Iterator[tuple[Any, int]]:
+    """The library and a connection, one for each time, so that none is left of a xenstored that was restarted.
 
     Raises:
         CallFailed: There is no xenstore that would answer.
@@ -191,9 +207,22 @@ def _read_xenstore(*paths: str) -> list[bytes | None]:
     if not handle:
         raise CallFailed(Meaning.DENIED, f"xenstore: {os.strerror(ctypes.get_errno())}")
     try:
-        return [_read_key(library, handle, path.encode()) for path in paths]
+        yield library, handle
     finally:
         library.xs_close(handle)
+
+
+def _read_xenstore(*paths: str) -> list[bytes | None]:
+    """Keys, None for each that is not there."""
+    with _opened() as (library, handle):
+        return [_read_key(library, handle, path.encode()) for path in paths]
+
+
+def _write_xenstore(path: str, word: bytes) -> None:
+    with _opened() as (library, handle):
+        if not library.xs_write(handle, 0, path.encode(), word, len(word)):
+            reason = os.strerror(ctypes.get_errno())
+            raise CallFailed(Meaning.FAILED, f"xenstore: {path}: {reason}")
 
 
 def _read_key(library: Any, handle: int, path: bytes) -> bytes | None:
