@@ -33,7 +33,7 @@ INSTALL_PYTHON ?= /usr/bin/python3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help bootstrap demo lint types imports unit test report-check test-root prometheus-test study study-quick soak lab lab-quick lab-xen \
-	lab-xen-quick literature bench format lock deb man install install-files \
+	lab-xen-quick literature stability bench format lock deb man install install-files \
 	uninstall clean
 
 help: ## print this list
@@ -94,6 +94,10 @@ prometheus-test: $(VENV)/.project ## rules, alerts and dashboard under Debian's 
 study: $(COMPILED)/.built ## the seed study and the comparison of all policies, hours of both: build/study, build/compare
 	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud study --out build/study
 	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud compare --out build/compare
+	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud compare --stability --out build/compare
+
+stability: $(COMPILED)/.built ## how steady vcpud's own policy is, minutes: build/compare/stability.json
+	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud compare --stability --out build/compare
 
 $(STUDY): | $(COMPILED)/.built
 	PYTHONPATH="$(CURDIR)/$(COMPILED)" $(BIN)/vcpud study --out build/study

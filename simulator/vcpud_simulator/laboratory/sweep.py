@@ -27,10 +27,9 @@ from vcpud.errors import UnreachableError, UsageError, VcpudError
 from vcpud_simulator.laboratory.compare import scores, suite
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.runs import Outcome, Task, digest
+from vcpud_simulator.laboratory.compare.scores import FLOOR
 from vcpud_simulator.rng import Chance
 
-FLOOR: Final = 0.97
-"""Share of its floor below which a domain lowers a combination's score."""
 FACTORS: Final = (0.5, 1.0, 2.0)
 """Multiples of a default that are tried where no values are given."""
 CONNECT_S: Final = 10
@@ -185,7 +184,7 @@ def run(plan: Plan, execute: Execute) -> list[Result]:
             ),
             over_unmanaged=scores.geometric(gains[options, cell] for cell in cells),
             worst_domain_over_floor=min(lowest[options, cell] for cell in cells),
-            changes=fmean(len(done[managed[options, cell]].changed_at_ns) for cell in cells),
+            changes=fmean(len(done[managed[options, cell]].changes) for cell in cells),
         )
         for options in plan.combinations
     ]

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.claims import OWN
-from vcpud_simulator.laboratory.compare.entry import AS_THEY_ARE, Contestant, Entry, Plan
+from vcpud_simulator.laboratory.compare.entry import AS_THEY_ARE, Entry
 from vcpud_simulator.laboratory.compare.oracle import Found, search
+from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.compare.scores import Card
 
@@ -135,7 +136,7 @@ class Campaign:
         harm: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
         for (entry, one, seed, decision), task in tasks.items():
             factual = entry.managed_runs[one.label][seed]
-            harm[entry.key, one.label].append(entry.harmful(decision, factual, done[task]))
+            harm[entry.key, one.label].append(entry.harmful(seed, decision, factual, done[task]))
         found = {}
         for entry in self._entries:
             for one in self.plan.contestants:
@@ -158,10 +159,8 @@ class Campaign:
             policies[one.label] = scores.score(
                 seeds=[entry.seeded(seed, outcome) for seed, outcome in outcomes.items()],
                 weights=entry.weights,
-                changes=sum(map(entry.changes, outcomes.values())) / len(outcomes),
                 harmed=harm,
                 examined=examined,
-                responses_ns=outcomes[entry.seeds[0]].responses_ns,
             )
         scenario = entry.scenario
         return Card(
@@ -172,6 +171,8 @@ class Campaign:
             policies=policies,
             oracle=entry.oracle_text,
             exhaustive=all(found.exhaustive for found in entry.found.values()),
+            constant=entry.constant,
+            responses_ns=entry.responses_ns(policies),
         )
 
 

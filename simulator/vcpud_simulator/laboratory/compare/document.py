@@ -9,12 +9,15 @@ from typing import Any
 
 from vcpud.status import columns
 from vcpud.text import printable
-from vcpud.units import NS_PER_S
-from vcpud_simulator.laboratory.compare.claims import OWN, Claim, claims
-from vcpud_simulator.laboratory.compare.scores import Card, Score, Summary, summary
+from vcpud.units import NS_PER_MS, NS_PER_S
+from vcpud_simulator.laboratory.compare import worst
+from vcpud_simulator.laboratory.compare.claims import OWN, Claim, Extent, claims
+from vcpud_simulator.laboratory.compare.scores import Card, Responses, Score, Summary, summary
+from vcpud_simulator.laboratory.compare.verdict import Verdict
 from vcpud_simulator.laboratory.statistics import Interval
 
-_WORST = 10
+_TAIL = 99
+"""The percentile of response times that a table has room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class Comparison:
         commit: Of the code.
         wall_s: How long it took.
         spared: Decisions whose counterfactual was not run.
-        drawn: Whether the scenarios were drawn at random.
+        extent: How much was compared.
     """
 
     cards: Sequence[Card]
@@ -37,12 +40,22 @@ class Comparison:
     commit: str
     wall_s: float
     spared: int = 0
-    drawn: bool = False
+    extent: Extent = Extent.WHOLE
 
     @property
     def claims(self) -> list[Claim]:
         """What vcpud claims of its own policy, and whether it holds here."""
-        return claims(self.cards, self.policies, drawn=self.drawn)
+        return claims(self.cards, self.policies, self.extent)
+
+    @property
+    def failed(self) -> list[Claim]:
+        """Those that do not hold."""
+        return [one for one in self.claims if one.verdict is Verdict.FAILS]
+
+    @property
+    def told(self) -> str:
+        """Whose worst results are told: vcpud's own policy, or the last one."""
+        return OWN if OWN in self.policies else self.policies[-1]
 
     @property
     def too_weak(self) -> list[tuple[Card, str]]:
@@ -83,12 +96,23 @@ def document(comparison: Comparison) -> dict[str, Any]:
                 {
                     "id": one.key,
                     "text": f"{OWN}: {one.text}",
-                    "verdict": "holds" if one.holds else "fails",
+                    "verdict": str(one.verdict),
                     "measured": _round(one.measured),
                     "bound": _round(one.bound),
+                    "bound_is": "most" if one.most else "least",
                 }
                 for one in comparison.claims
             ],
+            "worst": {
+                "policy": comparison.told,
+                "over_oracle": [
+                    _bad(one)
+                    for one in worst.furthest_from_oracle(comparison.cards, comparison.told)
+                ],
+                "over_floor": [
+                    _bad(one) for one in worst.lowest_floors(comparison.cards, comparison.told)
+                ],
+            },
             "scenarios": {card.name: _details(card) for card in comparison.cards},
         },
     }
@@ -127,18 +151,42 @@ def _details(card: Card) -> dict[str, Any]:
                 "raw_over_oracle_interval": _ends(one.raw_over_oracle),
                 "over_unmanaged_interval": _ends(one.over_unmanaged),
                 "worst_domain": one.worst_domain,
+                "worst_domain_over_floor_interval": _ends(one.floor_interval),
+                "changes_of_a_domain_in_ten_minutes": one.changes_in_ten_minutes,
                 "decisions_examined": one.examined,
                 "domains": {
-                    name: {"over_oracle": _round(oracle), "over_unmanaged": _round(unmanaged)}
-                    for name, (oracle, unmanaged) in one.by_domain.items()
-                },
-                "responses_s": {
-                    name: {str(percent): at_ns / NS_PER_S for percent, at_ns in times.items()}
-                    for name, times in one.responses_ns.items()
+                    name: {
+                        "over_oracle": _round(domain.over_oracle),
+                        "over_unmanaged": _round(domain.over_unmanaged),
+                        "over_floor": None
+                        if domain.over_floor is None
+                        else _round(domain.over_floor),
+                        "changes_in_ten_minutes": domain.changes,
+                        "final_vcpus": domain.final_vcpus,
+                    }
+                    for name, domain in one.by_domain.items()
                 },
             }
             for label, one in card.policies.items()
         },
+        "constant_load": card.constant,
+        "responses_s": {who: _seconds(found) for who, found in card.responses_ns.items()},
+    }
+
+
+def _seconds(responses: Responses) -> dict[str, dict[str, float]]:
+    return {
+        name: {str(percent): _round(at_ns / NS_PER_S) for percent, at_ns in times.items()}
+        for name, times in responses.items()
+    }
+
+
+def _bad(one: worst.Bad) -> dict[str, Any]:
+    return {
+        "share": _round(one.share),
+        "scenario": one.scenario,
+        "domain": one.domain,
+        "cause": one.cause,
     }
 
 
@@ -165,11 +213,17 @@ def text(comparison: Comparison) -> str:
         "",
         *columns(_summary_rows(comparison)),
         "",
-        *_worst(comparison),
+        *_response_lines(comparison.cards),
+        f"Where {comparison.told} is furthest from the oracle:",
+        *worst.lines(
+            worst.furthest_from_oracle(comparison.cards, comparison.told), comparison.cards
+        ),
+        f"Where {comparison.told} leaves somebody nearest to the floor, or below:",
+        *worst.lines(worst.lowest_floors(comparison.cards, comparison.told), comparison.cards),
         "",
         *(
-            f"{'holds' if one.holds else 'FAILS'}  {OWN}: {one.text}: "
-            f"{one.measured:.3f}, at least {one.bound:.3f}"
+            f"{one.verdict.shown}  {OWN}: {one.text}: {one.measured:.3f}, "
+            f"at {'most' if one.most else 'least'} {one.bound:.3f}"
             for one in comparison.claims
         ),
     ]
@@ -222,18 +276,21 @@ def _summary_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     return rows
 
 
-def _worst(comparison: Comparison) -> list[str]:
-    """Where vcpud's own policy, or the last one, is furthest from the oracle, and why."""
-    label = OWN if OWN in comparison.policies else comparison.policies[-1]
-    cards = sorted(comparison.cards, key=lambda card: card.policies[label].over_oracle)
-    lines = [f"Where {label} is furthest from the oracle:"]
-    for card in cards[:_WORST]:
-        one = card.policies[label]
-        lost = min(one.by_domain, key=lambda name: one.by_domain[name][0], default="")
-        lines.append(
-            f"  {one.over_oracle:.2f} {printable(card.name)} ({card.scheduler}, "
-            f"{', '.join(card.tags) or 'no tags'}): the oracle has {printable(card.oracle, 200)}; "
-            f"most is lost by {printable(lost)}; {one.changes:.0f} changes, "
-            f"{one.harmed:.1f} harmed; over unmanaged {one.over_unmanaged.value:.2f}"
+def _response_lines(cards: Sequence[Card]) -> list[str]:
+    """Who is waited for how long, where requests come whether they are answered or not."""
+    answering = [card for card in cards if any(card.responses_ns.values())]
+    rows = [
+        (
+            f"{printable(card.name.removeprefix('compare_'), 40)}: {printable(name, 40)}",
+            *(_ms(found.get(name, {}).get(_TAIL)) for found in card.responses_ns.values()),
         )
-    return lines
+        for card in answering
+        for name in dict.fromkeys(name for found in card.responses_ns.values() for name in found)
+    ]
+    if not rows:
+        return []
+    return [*columns([(f"{_TAIL} % ANSWERED WITHIN", *answering[0].responses_ns), *rows]), ""]
+
+
+def _ms(at_ns: float | None) -> str:
+    return "-" if at_ns is None else f"{at_ns / NS_PER_MS:.3g} ms"

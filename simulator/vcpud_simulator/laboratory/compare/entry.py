@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vcpud.model import Method, Mode
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.compare import scores, states, suite
+from vcpud_simulator.laboratory.compare.changes import most_in_ten_minutes
 from vcpud_simulator.laboratory.compare.claims import OWN
 from vcpud_simulator.laboratory.compare.oracle import (
     Assignment,
@@ -18,6 +19,7 @@ from vcpud_simulator.laboratory.compare.oracle import (
     merit,
     uneven,
 )
+from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant, Plan, lasting, open_loop
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.runs import (
     Counts,
@@ -28,7 +30,7 @@ from vcpud_simulator.laboratory.compare.runs import (
     Task,
     digest,
 )
-from vcpud_simulator.laboratory.compare.scores import Seeded
+from vcpud_simulator.laboratory.compare.scores import Responses, Seeded
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import DomainPlan, Scenario
 
@@ -36,51 +38,8 @@ HORIZON_NS: Final = 60 * NS_PER_S
 """How long after a decision its harm is looked for."""
 TURN_NS: Final = 120 * NS_PER_S
 """How long the oracle leaves those who take turns where they are, at least: as long as policies."""
-LASTING_NS: Final = 600 * NS_PER_S
-"""Over how long no domain may fall below its floor."""
 AS_THEY_ARE: Final = 0
 """The candidate that needs no run of its own: it is the unmanaged host."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
-    """A policy as it enters.
-
-    Attributes:
-        label: Its name in results.
-        policy: Its entry point.
-        options: Its options.
-    """
-
-    label: str
-    policy: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is compared.
-
-    Attributes:
-        keys: Scenarios.
-        contestants: Policies.
-        seeds: Runs of each.
-        duration_ns: What is measured of each run; None for the scenario's own.
-        lasting_ns: How long the unmanaged host and vcpud's own policy are run at least: whether
-            some domain falls below its floor shows late, too.
-        probe_ns: How long the oracle's search looks at an assignment.
-        finalists: Assignments of a search that are run as long as the policies are.
-        examined: Most decisions of a run whose counterfactual is run; 0 for none.
-    """
-
-    keys: tuple[str, ...]
-    contestants: tuple[Contestant, ...]
-    seeds: int = 2
-    duration_ns: int | None = None
-    lasting_ns: int = LASTING_NS
-    probe_ns: int = 8 * NS_PER_S
-    finalists: int = 2
-    examined: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +56,7 @@ class Entry:
 
     def __init__(self, key: str, plan: Plan) -> None:
         self.key = key
-        scenario = suite.load(key)
-        if plan.duration_ns is not None:
-            scenario = replace(scenario, duration_ns=plan.duration_ns)
+        scenario = lasting(suite.load(key), plan)
         self.scenario: Scenario = scenario
         self.plans: tuple[DomainPlan, ...] = tuple(scenario.each())
         self.seeds = tuple(scenario.seed + number for number in range(plan.seeds))
@@ -139,6 +96,8 @@ class Entry:
         return self.task(seed, duration_ns=self._lasting_ns)
 
     def managed(self, seed: int, one: Contestant) -> Task:
+        if one.policy == IDLE:
+            return self.unmanaged_task(seed)
         span_ns = self._lasting_ns if one.policy == OWN else self.scenario.duration_ns
         return self.task(seed, policy=one.policy, options=one.options, duration_ns=span_ns)
 
@@ -175,7 +134,7 @@ class Entry:
         for plan, number in zip(self.plans, state, strict=True):
             if number is None:
                 continue
-            most = plan.online or plan.vcpus
+            most = in_use(plan)
             fixed = (
                 plan.mode is not Mode.ENFORCE
                 or plan.steers
@@ -193,9 +152,9 @@ class Entry:
             )
         names = [one.name for one in contenders]
         starts = []
-        for outcomes in () if self._divided else self.managed_runs.values():
+        for outcomes in self.managed_runs.values():
             for outcome in outcomes.values():
-                final = dict(outcome.final)
+                final = dict(dict(outcome.finals).get(state, ()))
                 if all(name in final for name in names):
                     starts.append(tuple(final[name] for name in names))
         self.problems[state] = Problem(
@@ -233,7 +192,7 @@ class Entry:
         made += [
             Candidate(counts=counts, text=_text(counts))
             for counts in found
-            if any(dict(counts)[plan.name] != plan.vcpus for plan in self.plans)
+            if any(dict(counts)[plan.name] != in_use(plan) for plan in self.plans)
         ]
         if self._divided:
             script = tuple(
@@ -268,7 +227,7 @@ class Entry:
         """An assignment of those who are there, the others as they are."""
         names = (one.name for one in self.problems[state].contenders)
         given = dict(zip(names, assignment, strict=True))
-        return tuple((plan.name, given.get(plan.name, plan.vcpus)) for plan in self.plans)
+        return tuple((plan.name, given.get(plan.name, in_use(plan))) for plan in self.plans)
 
     def choose(self, runs: Mapping[int, Mapping[int, Outcome]]) -> None:
         """Take the best of the finals: allowed first, then by log progress over all seeds."""
@@ -336,15 +295,38 @@ class Entry:
             over_floor={
                 name: made / floors[name] for name, made in whole.items() if floors.get(name)
             },
+            changes=sum(change.at_ns < self.window_ns[1] for change in outcome.changes),
+            busiest=most_in_ten_minutes(outcome.changes),
+            final=dict(outcome.finals[-1][1]) if outcome.finals else {},
         )
 
-    def changes(self, outcome: Outcome) -> int:
-        return sum(at_ns < self.window_ns[1] for at_ns in outcome.changed_at_ns)
+    def responses_ns(self, policies: Iterable[str]) -> dict[str, Responses]:
+        """Response times of domains in an open loop, means over seeds, by who managed the host."""
+        runs = {"unmanaged": self.unmanaged, "oracle": self._oracle}
+        runs |= {label: self.managed_runs[label] for label in policies}
+        names = [plan.name for plan in self.plans if open_loop(plan.workload)]
+        return {
+            who: {
+                name: {
+                    percent: scores.geometric(one.responses_ns[name][percent] for one in outcomes)
+                    for percent in outcomes[0].responses_ns[name]
+                }
+                for name in names
+                if all(name in one.responses_ns for one in outcomes)
+            }
+            for who, by_seed in runs.items()
+            for outcomes in [list(by_seed.values())]
+        }
+
+    @property
+    def constant(self) -> bool:
+        """Whether the load never changes by itself."""
+        return not self._divided and not states.cycle_ns(self.scenario)
 
     def decisions(self, outcome: Outcome) -> tuple[Decision, ...]:
         return tuple(one for one in outcome.decisions if one.at_ns < self.window_ns[1])
 
-    def harmful(self, decision: Decision, factual: Outcome, without: Outcome) -> bool:
+    def harmful(self, seed: int, decision: Decision, factual: Outcome, without: Outcome) -> bool:
         """Whether a decision made the next minute worse."""
         from_ns, until_ns = decision.at_ns, self._until_ns(decision)
         both = [
@@ -354,11 +336,22 @@ class Entry:
         span_s = (until_ns - from_ns) / NS_PER_S
         names = [name for name in both[0] if name in both[1]]
         with_it, other = ({name: one[name] for name in names} for one in both)
-        return bool(names) and scores.harms(with_it, other, self.weights, span_s)
+        return bool(names) and scores.harms(
+            with_it=with_it,
+            without=other,
+            floors=self.floors(seed, (from_ns, until_ns)),
+            weights=self.weights,
+            span_s=span_s,
+        )
 
     def _until_ns(self, decision: Decision) -> int:
         begin_ns, end_ns = self.window_ns
         return max(begin_ns + NS_PER_S, min(end_ns, decision.at_ns + HORIZON_NS))
+
+
+def in_use(plan: DomainPlan) -> int:
+    """vCPUs that a domain has from the start."""
+    return plan.online or plan.vcpus
 
 
 def _text(counts: Counts) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vcpud.errors import VcpudError
 from vcpud.text import printable
+from vcpud_simulator.laboratory.compare.scores import FLOOR
 
 if TYPE_CHECKING:
     from vcpud_simulator.laboratory.compare.document import Comparison
@@ -35,7 +36,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     for row, card in enumerate(cards):
         for column, label in enumerate(labels):
             one = card.policies[label]
-            harmed = "" if one.worst_domain_over_floor >= 0.97 else " !"  # noqa: PLR2004 - the bound
+            harmed = "" if one.worst_domain_over_floor >= FLOOR else " !"
             axes.text(
                 column,
                 row,
@@ -51,7 +52,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     ]
     axes.set_yticks(range(len(cards)), names, fontsize=7)
     axes.set_title(
-        "Share of the oracle's progress; ! = a domain below 0.97 of its floor", fontsize=9
+        f"Share of the oracle's progress; ! = a domain below {FLOOR} of its floor", fontsize=9
     )
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
     figure.tight_layout()

@@ -20,6 +20,7 @@ from vcpud.record import Purpose
 from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import states, suite
+from vcpud_simulator.laboratory.compare.changes import Change
 from vcpud_simulator.laboratory.compare.scripted import UNBOUND, HeldBack, Scripted
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import Scenario
@@ -86,8 +87,8 @@ class Outcome:
         entitled_pcpus: What each was entitled to.
         responses_ns: Response times by percentile, of domains that have any.
         decisions: What the policy decided and had begun.
-        changed_at_ns: When changes were begun, for whatever reason.
-        final: Active vCPUs at the end, by domain.
+        changes: Changes of vCPUs that were begun, for whatever reason.
+        finals: For each state of the host the active vCPUs at the end of its last stretch, in order.
     """
 
     window_ns: tuple[int, int]
@@ -96,8 +97,8 @@ class Outcome:
     entitled_pcpus: Mapping[str, float]
     responses_ns: Mapping[str, Mapping[int, int]]
     decisions: tuple[Decision, ...]
-    changed_at_ns: tuple[int, ...]
-    final: Counts
+    changes: tuple[Change, ...]
+    finals: tuple[tuple[states.State, Counts], ...]
 
 
 def digest(scenario: Scenario) -> str:
@@ -182,9 +183,10 @@ def compensated(scenario: Scenario, counts: Mapping[str, int]) -> Scenario:
     domains = tuple(
         replace(
             plan,
-            weight=max(1, round(plan.weight * plan.vcpus / counts.get(plan.name, plan.vcpus))),
+            weight=max(1, round(plan.weight * in_use / counts.get(plan.name, in_use))),
         )
         for plan in scenario.each()
+        for in_use in [plan.online or plan.vcpus]
     )
     return replace(scenario, domains=domains)
 
@@ -215,10 +217,40 @@ def _outcome(scenario: Scenario, result: runner.RunResult) -> Outcome:
         decisions=tuple(
             Decision(at_ns=at_ns, names=tuple(names)) for at_ns, names in decided.values()
         ),
-        changed_at_ns=tuple(change.at_ns for change in result.changes if change.accepted),
-        final=tuple(
-            (plan.name, result.timeline[plan.name][-1].active_vcpus)
-            for plan in scenario.each()
-            if plan.name in result.timeline
+        changes=tuple(
+            Change(
+                at_ns=change.at_ns,
+                domain=change.record.name,
+                decision_id=change.record.decision_id,
+                from_vcpus=change.record.from_vcpus,
+                to_vcpus=change.record.to_vcpus,
+                undoes=change.record.purpose is not Purpose.DECIDE,
+            )
+            for change in result.changes
+            if change.accepted and change.record.from_vcpus != change.record.to_vcpus
         ),
+        finals=_finals(scenario, result),
     )
+
+
+def _finals(
+    scenario: Scenario, result: runner.RunResult
+) -> tuple[tuple[states.State, Counts], ...]:
+    """Where each state was left last."""
+    begin_ns, end_ns = result.window_ns
+    found: dict[states.State, Counts] = {}
+    for stretch in states.stretches(replace(scenario, duration_ns=end_ns - begin_ns)):
+        found.pop(stretch.state, None)
+        found[stretch.state] = tuple(
+            (plan.name, there[-1].active_vcpus)
+            for plan, number in zip(scenario.each(), stretch.state, strict=True)
+            if number is not None
+            and (
+                there := [
+                    point
+                    for point in result.timeline.get(plan.name, ())
+                    if stretch.from_ns < point.t_ns <= stretch.until_ns
+                ]
+            )
+        )
+    return tuple(found.items())

@@ -19,9 +19,13 @@ TOO_WEAK: Final = 1.03
 HARM: Final = 0.98
 """A change after which the host's progress is below this share of what it would have been, beyond
 what the counts' own chance explains, has harmed."""
+FLOOR: Final = 0.97
+"""What no domain may be left below, as a share of its floor."""
 TAGGED: Final = ("blind", "stuck")
 
 ByDomain = Mapping[str, float]
+Responses = Mapping[str, Mapping[int, float]]
+"""Nanoseconds by percentile, by domain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +37,37 @@ class Seeded:
         oracle: The oracle's.
         unmanaged: That of the host that nobody manages.
         over_floor: Progress of the whole run over the floor, of domains that have one.
+        changes: Changes begun in the window in which all are compared.
+        busiest: Changes of each domain in its busiest ten minutes of the whole run, rotations apart.
+        final: Active vCPUs at the end, by domain.
     """
 
     progress: ByDomain
     oracle: ByDomain
     unmanaged: ByDomain
     over_floor: ByDomain
+    changes: int = 0
+    busiest: Mapping[str, int] = field(default_factory=dict)
+    final: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainScore:
+    """One domain under one policy.
+
+    Attributes:
+        over_oracle: Its progress over the oracle's.
+        over_unmanaged: And over the unmanaged one's.
+        over_floor: Over its floor, the least of all seeds; None for one that has no floor.
+        changes: In its busiest ten minutes, rotations apart, the most of all seeds.
+        final_vcpus: What it ended on under the first seed; None for one that has left.
+    """
+
+    over_oracle: float
+    over_unmanaged: float
+    over_floor: float | None = None
+    changes: int = 0
+    final_vcpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +77,27 @@ class Score:
     Attributes:
         raw_over_oracle: Weighted geometric mean of progress over the oracle's, with its interval.
         over_unmanaged: The same over the unmanaged host's.
-        worst_domain_over_floor: Of the domain that comes off worst, over seeds.
+        worst_domain_over_floor: Of the domain that comes off worst under any seed: what one run
+            loses another does not make good.
         worst_domain: Which that is.
+        floor_interval: Of that domain's share of its floor, over seeds.
         changes: Changes begun, per run.
+        changes_in_ten_minutes: Of one domain, rotations apart, at most.
         harmed: Decisions that harmed, per run.
         examined: Decisions whose counterfactual was run, of all runs together.
-        by_domain: Each domain's progress over the oracle's and the unmanaged one's.
-        responses_ns: Response times by percentile, by domain, of the first seed.
+        by_domain: Each domain.
     """
 
     raw_over_oracle: Interval
     over_unmanaged: Interval
     worst_domain_over_floor: float
     worst_domain: str
+    floor_interval: Interval
     changes: float
+    changes_in_ten_minutes: int
     harmed: float
     examined: int
-    by_domain: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    responses_ns: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    by_domain: Mapping[str, DomainScore] = field(default_factory=dict)
 
     @property
     def over_oracle(self) -> float:
@@ -99,22 +131,24 @@ def weighted(progress: ByDomain, other: ByDomain, weights: ByDomain) -> float:
     return math.exp(logs / total)
 
 
-def score(  # noqa: PLR0913 - all by name
-    *,
-    seeds: Sequence[Seeded],
-    weights: ByDomain,
-    changes: float,
-    harmed: float,
-    examined: int,
-    responses_ns: Mapping[str, Mapping[int, int]],
-) -> Score:
+def score(*, seeds: Sequence[Seeded], weights: ByDomain, harmed: float, examined: int) -> Score:
     """Put the seeds together."""
     shares = {
-        name: geometric(one.over_floor[name] for one in seeds)
+        name: found
         for name in seeds[0].progress
-        if all(name in one.over_floor for one in seeds)
+        if (found := [one.over_floor[name] for one in seeds if name in one.over_floor])
     }
-    worst = min(shares, key=lambda name: shares[name], default="")
+    worst = min(shares, key=lambda name: min(shares[name]), default="")
+    by_domain = {
+        name: DomainScore(
+            over_oracle=geometric(one.progress[name] / one.oracle[name] for one in seeds),
+            over_unmanaged=geometric(one.progress[name] / one.unmanaged[name] for one in seeds),
+            over_floor=min(shares.get(name, ()), default=None),
+            changes=max(one.busiest.get(name, 0) for one in seeds),
+            final_vcpus=seeds[0].final.get(name),
+        )
+        for name in seeds[0].progress
+    }
     return Score(
         raw_over_oracle=ratio(
             [(weighted(one.progress, one.oracle, weights), 1.0) for one in seeds]
@@ -122,19 +156,14 @@ def score(  # noqa: PLR0913 - all by name
         over_unmanaged=ratio(
             [(weighted(one.progress, one.unmanaged, weights), 1.0) for one in seeds]
         ),
-        worst_domain_over_floor=shares.get(worst, 1.0),
+        worst_domain_over_floor=min(shares.get(worst, (1.0,))),
         worst_domain=worst,
-        changes=changes,
+        floor_interval=ratio([(share, 1.0) for share in shares.get(worst, (1.0,))]),
+        changes=sum(one.changes for one in seeds) / len(seeds),
+        changes_in_ten_minutes=max((one.changes for one in by_domain.values()), default=0),
         harmed=harmed,
         examined=examined,
-        by_domain={
-            name: (
-                geometric(one.progress[name] / one.oracle[name] for one in seeds),
-                geometric(one.progress[name] / one.unmanaged[name] for one in seeds),
-            )
-            for name in seeds[0].progress
-        },
-        responses_ns=responses_ns,
+        by_domain=by_domain,
     )
 
 
@@ -144,19 +173,48 @@ def geometric(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else 1.0
 
 
-def harms(with_it: ByDomain, without: ByDomain, weights: ByDomain, span_s: float) -> bool:
-    """Whether a change made the host worse than it would have been without.
+def harms(
+    *, with_it: ByDomain, without: ByDomain, floors: ByDomain, weights: ByDomain, span_s: float
+) -> bool:
+    """Whether a decision made the host worse than it would have been without.
+
+    All of it, or whoever is furthest below its floor: what the others gain does not make good that
+    one domain was ruined. A turn that one gives and another takes leaves the worst as it was.
 
     Args:
-        with_it: Units of work a second after the change.
-        without: The same seed, the same time, without the change.
+        with_it: Units of work a second after the decision.
+        without: The same seed, the same time, without the decision.
+        floors: What each may not fall below in that time.
         weights: How much each domain counts.
         span_s: How long that was.
     """
+    total = sum(weights[name] for name in with_it)
+    variance = sum(
+        (weights[name] / total) ** 2 * (_variance(one, span_s) + _variance(without[name], span_s))
+        for name, one in with_it.items()
+    )
     share = weighted(with_it, without, weights)
-    fewest = min((min(with_it[name], without[name]) for name in with_it), default=0.0) * span_s
-    chance = 2.0 * math.sqrt(2.0 / max(fewest, 1.0))
-    return share < min(HARM, math.exp(-chance))
+    if share < HARM and _beyond_chance(share, variance):
+        return True
+    floored = [name for name in with_it if floors.get(name)]
+    if not floored:
+        return False
+    now = min(floored, key=lambda name: with_it[name] / floors[name])
+    else_ = min(floored, key=lambda name: without[name] / floors[name])
+    left = with_it[now] / floors[now]
+    loss = left / (without[else_] / floors[else_])
+    variance = _variance(with_it[now], span_s) + _variance(without[else_], span_s)
+    return left < FLOOR and loss < HARM and _beyond_chance(loss, variance)
+
+
+def _variance(rate: float, span_s: float) -> float:
+    """Of the logarithm of a rate that so many units were counted of."""
+    return 1.0 / max(rate * span_s, 0.5)
+
+
+def _beyond_chance(share: float, variance: float) -> bool:
+    """Whether a share is below one by more than two standard deviations of its logarithm."""
+    return math.log(share) < -2.0 * math.sqrt(variance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +229,9 @@ class Card:
         policies: Scores by policy.
         oracle: What the oracle did, for people.
         exhaustive: Whether the oracle tried everything.
+        constant: Whether the load never changes by itself.
+        responses_ns: Response times by percentile, by domain, by policy, of the unmanaged host and of
+            the oracle, for domains whose requests come whether they are answered or not.
     """
 
     name: str
@@ -180,6 +241,8 @@ class Card:
     policies: Mapping[str, Score]
     oracle: str
     exhaustive: bool
+    constant: bool = True
+    responses_ns: Mapping[str, Responses] = field(default_factory=dict)
 
     @property
     def plain(self) -> bool:
@@ -194,9 +257,9 @@ class Summary:
     Attributes:
         oracle_geomean: Geometric mean of `over_oracle`, scenarios tagged blind or stuck left out.
         oracle_min: Its least, over the same.
-        oracle_p5: Its 5th percentile, over all.
+        oracle_p5: Its 5th percentile, over the same.
         worst_domain_over_floor: The least of all scenarios, tagged ones too.
-        floor_p1: Its 1st percentile.
+        floor_p1: Its 1st percentile, over all.
         by_class: Geometric mean of `over_oracle` by class, tagged ones left out.
         changes: Changes a run, on average.
         harmed: Decisions that harmed, of a run, on average.
@@ -221,7 +284,7 @@ def summary(cards: Sequence[Card], policy: str) -> Summary:
     return Summary(
         oracle_geomean=geometric(shares),
         oracle_min=min(shares),
-        oracle_p5=percentile([one.over_oracle for _, one in every], 0.05),
+        oracle_p5=percentile(shares, 0.05),
         worst_domain_over_floor=min(one.worst_domain_over_floor for _, one in every),
         floor_p1=percentile([one.worst_domain_over_floor for _, one in every], 0.01),
         by_class={

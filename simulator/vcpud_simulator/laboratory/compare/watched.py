@@ -22,6 +22,7 @@ from vcpud.model import Accepted, Uuid
 from vcpud.record import CycleRecord, Purpose
 from vcpud_simulator import runner
 from vcpud_simulator.laboratory.compare import states, suite
+from vcpud_simulator.laboratory.compare.changes import Change
 from vcpud_simulator.laboratory.compare.runs import digest
 from vcpud_simulator.laboratory.reading import scenario_names
 from vcpud_simulator.meter import Point
@@ -53,29 +54,6 @@ class Watch:
     duration_ns: int | None
     policy: str
     options: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A change of one domain that was begun.
-
-    Attributes:
-        at_ns: When.
-        domain: Of whom.
-        decision_id: What it belongs to.
-        from_vcpus: Active vCPUs before.
-        to_vcpus: Active vCPUs wanted.
-        entitled_pcpus: Of that domain, then.
-        undoes: It takes something back.
-    """
-
-    at_ns: int
-    domain: str
-    decision_id: str
-    from_vcpus: int
-    to_vcpus: int
-    entitled_pcpus: float | None
-    undoes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

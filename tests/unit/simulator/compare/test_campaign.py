@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from vcpud import cli
+from vcpud.errors import UsageError
 from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory import parallel
 from vcpud_simulator.laboratory.commands.compare import contestant, default_contestants
-from vcpud_simulator.laboratory.compare import document, runs, suite
+from vcpud_simulator.laboratory.compare import campaign, document, runs, suite
 from vcpud_simulator.laboratory.compare.campaign import Campaign, spread
-from vcpud_simulator.laboratory.compare.entry import Contestant, Plan
+from vcpud_simulator.laboratory.compare.changes import Change
+from vcpud_simulator.laboratory.compare.claims import Extent
+from vcpud_simulator.laboratory.compare.entry import Entry
+from vcpud_simulator.laboratory.compare.plan import Contestant, Plan, lasting
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.reading import read_scenario
 
@@ -40,6 +45,12 @@ def key(tmp_path: Path) -> str:
     return str(path)
 
 
+def changed(at_ns: int, domain: str) -> Change:
+    return Change(
+        at_ns=at_ns, domain=domain, decision_id=f"{at_ns}", from_vcpus=4, to_vcpus=2
+    )  # fmt: skip
+
+
 def steady(
     task: Task, rates: Mapping[str, float], decisions: tuple[Decision, ...] = ()
 ) -> Outcome:
@@ -54,8 +65,8 @@ def steady(
         entitled_pcpus=dict.fromkeys(rates, 1.0),
         responses_ns={},
         decisions=decisions,
-        changed_at_ns=tuple(one.at_ns for one in decisions),
-        final=tuple((name, 2) for name in rates),
+        changes=tuple(changed(one.at_ns, name) for one in decisions for name in one.names),
+        finals=(((0,) * len(rates), tuple((name, 2) for name in rates)),),
     )
 
 
@@ -150,7 +161,7 @@ def test_whether_vcpuds_own_policy_harms_anybody_is_looked_for_ten_minutes_long(
             made,
             work={**made.work, "db": tuple(rows)},
             decisions=(late,),
-            changed_at_ns=(5 * S, 300 * S),
+            changes=(changed(5 * S, "db"), changed(300 * S, "db")),
         )
 
     executor = Executor(late)
@@ -160,8 +171,9 @@ def test_whether_vcpuds_own_policy_harms_anybody_is_looked_for_ten_minutes_long(
     own = card.policies["adaptive"]
     assert own.worst_domain_over_floor == pytest.approx(0.91, abs=0.002)
     assert own.worst_domain == "db"
-    assert own.by_domain["db"] == pytest.approx((0.25, 1.0)), "of the window all share"
-    assert (own.changes, own.examined) == (1, 0)
+    assert own.by_domain["db"].over_oracle == pytest.approx(0.25), "of the window all share"
+    assert own.by_domain["db"].over_unmanaged == pytest.approx(1.0)
+    assert (own.changes, own.changes_in_ten_minutes, own.examined) == (1, 2, 0)
     long = {task.policy for task in executor.tasks if task.duration_ns == 600 * S}
     assert long == {"", "adaptive"}
 
@@ -173,22 +185,32 @@ def test_the_unmanaged_host_is_run_once(key: str) -> None:
     assert len(plain) == len({*plain}) == 2 + 1, "a seed each, and one to begin the search with"
 
 
+def test_the_policy_that_does_nothing_is_the_unmanaged_host(key: str) -> None:
+    executor = Executor(world)
+    [card] = Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=2), executor).run()
+    assert "static" not in {task.policy for task in executor.tasks}
+    static = card.policies["static"]
+    assert static.over_unmanaged.value == 1
+    assert (static.changes, static.examined) == (0, 0)
+
+
 def test_what_says_most_is_run_first_the_unmanaged_host_and_then_vcpuds_own_policy(
     key: str,
 ) -> None:
-    contestants = [Contestant(label=name, policy=name) for name in ("static", "adaptive")]
+    contestants = [Contestant(label=name, policy=name) for name in ("folding", "adaptive")]
     executor = Executor(world)
     Campaign(Plan(keys=(key,), contestants=tuple(contestants), seeds=2), executor).run()
     assert [task.policy for task in executor.tasks[:6]] == [
-        *["", ""], *["adaptive", "adaptive"], *["static", "static"]
+        *["", ""], *["adaptive", "adaptive"], *["folding", "folding"]
     ]  # fmt: skip
 
 
 def test_a_run_is_made_by_the_module_of_its_policy(key: str) -> None:
     executor = Executor(world)
-    Campaign(Plan(keys=(key,), contestants=CONTESTANTS, seeds=1), executor).run()
-    [static] = {runs.modules(task) for task in executor.tasks if task.policy == "static"}
-    assert static == ("vcpud_policies.static",)
+    contestants = (Contestant(label="f", policy="folding"),)
+    Campaign(Plan(keys=(key,), contestants=contestants, seeds=1), executor).run()
+    [folding] = {runs.modules(task) for task in executor.tasks if task.policy == "folding"}
+    assert folding == ("vcpud_policies.folding",)
     assert {runs.modules(task) for task in executor.tasks if not task.policy} == {()}
 
 
@@ -203,6 +225,41 @@ def test_an_oracle_that_a_policy_beats_is_too_weak(key: str) -> None:
     assert [(card.name, label) for card, label in comparison.too_weak] == [("pair", "good")]
     assert "ORACLE TOO WEAK: pair: good" in document.text(comparison)
     assert cards[0].policies["good"].over_oracle == 1.0
+
+
+OPEN_LOOP = """\
+  web: {vcpus: 4, workload: web}
+"""
+
+
+def test_response_times_are_told_of_everybody_over_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "web.yaml"
+    path.write_text(SCENARIO + OPEN_LOOP)
+
+    def answering(task: Task) -> Outcome:
+        made = steady(task, dict.fromkeys(("db", "mail", "web"), 100.0))
+        late_ns = {"good": 2, "": 8}.get(task.policy, 50) * 10**6 * task.seed**2
+        return dataclasses.replace(
+            made, responses_ns={name: {99: late_ns} for name in ("web", "db")}
+        )
+
+    executor = Executor(answering)
+    plan = Plan(keys=(str(path),), contestants=CONTESTANTS, seeds=2)
+    cards = Campaign(plan, executor).run()
+    found = cards[0].responses_ns
+    assert list(found) == ["unmanaged", "oracle", "good", "bad", "static"]
+    assert {name for one in found.values() for name in one} == {"web"}, (
+        "db's clients wait for their answers before they ask again"
+    )
+    assert cards[0].responses_ns["good"]["web"][99] == pytest.approx(4e6), "of both seeds"
+    assert {task.duration_ns for task in executor.tasks if task.policy == "bad"} == {600 * S}
+    comparison = document.Comparison(
+        cards=cards, policies=["good", "bad", "static"], seeds=2, commit="c", wall_s=1.0
+    )
+    [row] = [line for line in document.text(comparison).splitlines() if ": web " in line]
+    assert row.split()[2:6] == ["16", "ms", "16", "ms"], "unmanaged, and the oracle as they are"
+    [details] = document.document(comparison)["details"]["scenarios"].values()
+    assert details["responses_s"]["good"] == {"web": {"99": pytest.approx(0.004)}}
 
 
 def test_the_document_has_the_agreed_shape(key: str) -> None:
@@ -260,6 +317,28 @@ def test_phases_are_searched_one_by_one_and_followed_by_a_script(tmp_path: Path)
     assert [(at_ns // S, dict(counts)["db"]) for at_ns, counts in script] == [(0, 1), (30, 4)]
 
 
+def test_an_ascent_begins_where_policies_were_left_in_the_same_state(tmp_path: Path) -> None:
+    path = tmp_path / "comes.yaml"
+    path.write_text(
+        SCENARIO.replace("mail: {vcpus: 4,", "mail: {vcpus: 4, departs: 30s,").replace(
+            "pcpus: 2", "pcpus: 2\nperiod: 1s"
+        )
+    )
+    both, alone = (0, 0), (0, None)
+
+    def ends(task: Task) -> Outcome:
+        made = steady(task, {"db": 1.0, "mail": 1.0})
+        finals = ((both, (("db", 2), ("mail", 3))), (alone, (("db", 1),)))
+        return dataclasses.replace(made, finals=finals if task.policy else ())
+
+    entry = Entry(str(path), Plan(keys=(), contestants=CONTESTANTS[:1], seeds=1))
+    unmanaged = ends(entry.unmanaged_task(1))
+    entry.managed_runs = {"good": {1: ends(entry.managed(1, CONTESTANTS[0]))}}
+    for state, starts in ((both, ((2, 3),)), (alone, ((1,),))):
+        entry.problem(state, unmanaged)
+        assert entry.problems[state].starts == starts
+
+
 def test_the_oracle_takes_turns_where_whole_vcpus_do_not_divide_evenly(tmp_path: Path) -> None:
     path = tmp_path / "thirds.yaml"
     path.write_text(
@@ -311,8 +390,8 @@ def test_a_held_back_decision_leaves_the_domain_as_it_was() -> None:
     hold = runs.Hold(names=decision.names, from_ns=decision.at_ns, until_ns=10 * S)
     held = runs.perform(dataclasses.replace(task, hold=hold))
     whose = decision.names[0]
-    assert dict(held.final)[whose] == 4
-    assert dict(free.final)[whose] < 4
+    assert dict(held.finals[-1][1])[whose] == 4
+    assert dict(free.finals[-1][1])[whose] < 4
     before = decision.at_ns // S
     assert held.work[whose][: before - 1] == free.work[whose][: before - 1], "the same until then"
 
@@ -326,7 +405,9 @@ def test_a_script_is_followed_and_pays_for_it() -> None:
         script=((0, (("mail", 1), ("build", 1))), (8 * S, (("mail", 1), ("build", 3)))),
     )
     outcome = runs.perform(task)
-    assert dict(outcome.final) == {"mail": 1, "build": 3}, "every step of it, not the first alone"
+    assert dict(outcome.finals[-1][1]) == {"mail": 1, "build": 3}, (
+        "every step of it, not the first alone"
+    )
     assert outcome.work["mail"][0][2] < outcome.work["mail"][6][2] / 2
 
 
@@ -352,6 +433,68 @@ def test_the_command_writes_its_results_and_can_be_resumed(
     assert {
         file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "cache").iterdir()
     } == kept, "nothing was run again"
+
+
+def test_a_policy_that_ruins_somebody_fails_the_comparison(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ruinous(task: Task) -> Outcome:
+        return steady(task, {"db": 100.0, "mail": 90.0 if task.policy else 100.0})
+
+    monkeypatch.setattr(
+        parallel,
+        "run_all",
+        lambda _function, tasks, **_how: {task: ruinous(task) for task in tasks},
+    )
+    words = ["compare", key, "--out", str(tmp_path), "--policy"]
+    assert cli.main([*words, "adaptive"]) == 1
+    said = capsys.readouterr()
+    assert "what is claimed of adaptive does not hold: floor" in said.err
+    assert "0.900 pair (cfs_groups), mail: nothing was changed" in said.out
+    found = json.loads((tmp_path / "compare.json").read_text())
+    verdicts = {one["id"]: one["verdict"] for one in found["details"]["claims"]}
+    assert verdicts == {
+        "mean": "not judged", "least": "holds", "floor": "fails", "steady": "holds",
+    }  # fmt: skip
+    assert found["details"]["worst"]["over_floor"][0]["share"] == pytest.approx(0.9)
+    assert cli.main([*words, "adaptive", "--duration", "60s"]) == 0, "too short to judge floors"
+    assert cli.main([*words, "folding"]) == 0, "nothing is claimed of others"
+
+
+@pytest.mark.parametrize(
+    ("words", "extent", "seconds"),
+    [
+        ([], Extent.WHOLE, None),
+        (["lock_pair"], Extent.PART, None),
+        (["--quick"], Extent.QUICK, 60),
+        (["--quick", "lock_pair"], Extent.CUT, 60),
+        (["--quick", "--seeds", "3"], Extent.CUT, 60),
+        (["--duration", "90s"], Extent.CUT, 90),
+        (["--random", "3"], Extent.DRAWN, None),
+        (["--random", "3", "--quick"], Extent.CUT, 60),
+    ],
+)
+def test_how_much_is_compared_decides_what_is_claimed(
+    words: list[str], extent: Extent, seconds: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Plan] = []
+
+    def noted(plan: Plan, *_: object) -> None:
+        asked.append(plan)
+        raise UsageError("seen enough")
+
+    monkeypatch.setattr(campaign, "Campaign", noted)
+    assert cli.main(["compare", *words]) == 2
+    [plan] = asked
+    assert plan.extent is extent
+    assert plan.duration_ns == (None if seconds is None else seconds * S)
+
+
+def test_the_short_form_sees_every_phase() -> None:
+    phases = suite.load("compare_dynamic_phases")
+    plan = Plan(keys=(), contestants=(), duration_ns=60 * S, changing_ns=150 * S)
+    assert lasting(phases, plan).duration_ns == 150 * S
+    assert lasting(suite.load("compare_kernel_lock_pair"), plan).duration_ns == 60 * S
 
 
 @pytest.mark.parametrize(
@@ -396,7 +539,7 @@ def test_policies_enter_with_the_parameters_of_their_sources_and_vcpuds_own_last
     every = default_contestants()
     labels = [one.label for one in every]
     assert labels[-1] == "adaptive"
-    assert "static" not in labels
+    assert labels[0] == "static", "who does nothing is a rival too"
     governor = next(one for one in every if one.label == "steal_governor")
     assert dict(governor.options)["judged"] is False
 

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 
+from unit.simulator.compare.made_up import card, made
 from vcpud_simulator.laboratory.compare import scores
-from vcpud_simulator.laboratory.compare.claims import claims
-from vcpud_simulator.laboratory.compare.scores import Card, Score, Seeded
-from vcpud_simulator.laboratory.statistics import Interval
-
-
-def exact(value: float) -> Interval:
-    return Interval(value=value, low=value, high=value)
-
-
-def made(over_oracle: float, floor: float = 1.0) -> Score:
-    return Score(
-        raw_over_oracle=exact(over_oracle),
-        over_unmanaged=exact(1.0),
-        worst_domain_over_floor=floor,
-        worst_domain="a",
-        changes=2.0,
-        harmed=0.5,
-        examined=4,
-    )
-
-
-def card(
-    name: str,
-    over_oracle: float,
-    *,
-    kind: str = "dynamic",
-    tags: tuple[str, ...] = (),
-    floor: float = 1.0,
-) -> Card:
-    return Card(
-        name=name,
-        kind=kind,
-        tags=tags,
-        scheduler="cfs",
-        policies={"p": made(over_oracle, floor)},
-        oracle="a 1",
-        exhaustive=True,
-    )
+from vcpud_simulator.laboratory.compare.scores import Seeded
 
 
 def test_a_floor_is_what_a_domain_had_or_its_entitlements_share_of_it() -> None:
@@ -62,28 +25,44 @@ def test_shares_are_weighted_geometric_means() -> None:
     assert share == pytest.approx(math.exp((3 * math.log(2) + math.log(0.5)) / 4))
 
 
-def test_the_worst_domain_is_found_over_all_seeds() -> None:
-    seeds = [
-        Seeded(
-            progress={"a": 1.0, "b": factor},
-            oracle={"a": 1.0, "b": 1.0},
-            unmanaged={"a": 1.0, "b": 1.0},
-            over_floor={"a": 1.0, "b": factor},
-        )
-        for factor in (0.5, 0.5)
-    ]
+def seeded(progress: float, *, floor: float = 1.0, changes: int = 0) -> Seeded:
+    return Seeded(
+        progress={"a": 1.0, "b": progress},
+        oracle={"a": 1.0, "b": 1.0},
+        unmanaged={"a": 1.0, "b": 1.0},
+        over_floor={"a": 1.0, "b": floor},
+        changes=changes,
+        busiest={"b": changes},
+        final={"b": 2},
+    )
+
+
+def test_domains_and_seeds_are_put_together() -> None:
     found = scores.score(
-        seeds=seeds,
+        seeds=[seeded(0.5, floor=0.5, changes=1), seeded(0.5, floor=0.5, changes=4)],
         weights={"a": 1.0, "b": 1.0},
-        changes=1,
         harmed=0,
         examined=0,
-        responses_ns={},
+    )
+    assert found.over_oracle == pytest.approx(math.sqrt(0.5))
+    assert (found.changes, found.changes_in_ten_minutes) == (2.5, 4)
+    one = found.by_domain["b"]
+    assert (one.over_oracle, one.over_unmanaged) == pytest.approx((0.5, 0.5))
+    assert (one.changes, one.final_vcpus) == (4, 2)
+    assert found.by_domain["a"].final_vcpus is None
+
+
+def test_what_a_domain_loses_under_one_seed_another_does_not_make_good() -> None:
+    found = scores.score(
+        seeds=[seeded(1.0, floor=0.93), seeded(1.0, floor=1.02)],
+        weights={"a": 1.0, "b": 1.0},
+        harmed=0,
+        examined=0,
     )
     assert found.worst_domain == "b"
-    assert found.worst_domain_over_floor == pytest.approx(0.5)
-    assert found.over_oracle == pytest.approx(math.sqrt(0.5))
-    assert found.by_domain["b"] == pytest.approx((0.5, 0.5))
+    assert found.worst_domain_over_floor == 0.93
+    assert found.by_domain["b"].over_floor == 0.93
+    assert found.floor_interval.low < 0.93 < found.floor_interval.value < found.floor_interval.high
 
 
 def test_a_share_is_capped_at_one_and_one_far_above_accuses_the_oracle() -> None:
@@ -92,12 +71,44 @@ def test_a_share_is_capped_at_one_and_one_far_above_accuses_the_oracle() -> None
     assert made(1.04).oracle_too_weak
 
 
+def harms(
+    with_it: dict[str, float],
+    without: dict[str, float],
+    *,
+    floors: dict[str, float] | None = None,
+    span_s: float = 60,
+) -> bool:
+    return scores.harms(
+        with_it=with_it,
+        without=without,
+        floors=floors or {},
+        weights=dict.fromkeys(with_it, 1.0),
+        span_s=span_s,
+    )
+
+
 def test_harm_must_be_larger_than_chance_explains() -> None:
-    weights = {"a": 1.0}
-    assert scores.harms({"a": 90.0}, {"a": 100.0}, weights, 60)
-    assert not scores.harms({"a": 99.0}, {"a": 100.0}, weights, 60)
-    assert not scores.harms({"a": 0.9}, {"a": 1.0}, weights, 10), "nine units, or ten"
-    assert not scores.harms({"a": 110.0}, {"a": 100.0}, weights, 60)
+    assert harms({"a": 90.0}, {"a": 100.0})
+    assert not harms({"a": 99.0}, {"a": 100.0})
+    assert not harms({"a": 0.9}, {"a": 1.0}, span_s=10), "nine units, or ten"
+    assert not harms({"a": 110.0}, {"a": 100.0})
+
+
+def test_the_more_is_lost_the_less_can_be_chance() -> None:
+    assert harms({"a": 2 / 60, "b": 20 / 60}, {"a": 20 / 60, "b": 20 / 60}), "two units, or twenty"
+    assert not harms({"a": 14 / 60, "b": 20 / 60}, {"a": 20 / 60, "b": 20 / 60})
+
+
+def test_what_others_gain_does_not_make_good_that_one_was_ruined() -> None:
+    before, after = {"a": 100.0, "b": 10.0}, {"a": 50.0, "b": 1_000.0}
+    assert not harms(after, before)
+    assert harms(after, before, floors={"a": 100.0, "b": 1.0})
+    assert not harms(after, before, floors={"a": 50.0, "b": 1.0}), "it had more than its share"
+
+
+def test_a_turn_that_one_gives_and_another_takes_is_no_harm() -> None:
+    floors = {"a": 130.0, "b": 130.0}
+    assert not harms({"a": 100.0, "b": 200.0}, {"a": 200.0, "b": 100.0}, floors=floors)
 
 
 def test_the_summary_leaves_out_what_nobody_can_see_but_not_from_the_floors() -> None:
@@ -111,7 +122,8 @@ def test_the_summary_leaves_out_what_nobody_can_see_but_not_from_the_floors() ->
     assert found.oracle_min == 0.9
     assert found.worst_domain_over_floor == 0.5
     assert found.by_class == {"dynamic": pytest.approx(0.9), "insensitive": 1.0}
-    assert found.oracle_p5 == 0.4
+    assert found.oracle_p5 == 0.9
+    assert found.floor_p1 == 0.5
 
 
 def test_percentiles_are_of_values_that_there_are() -> None:
@@ -119,44 +131,3 @@ def test_percentiles_are_of_values_that_there_are() -> None:
     assert scores.percentile(values, 0.05) == 10
     assert scores.percentile(values, 0.01) == 2
     assert scores.percentile([3.0], 0.01) == 3
-
-
-def rivals(own: float, other: float, *, kind: str = "kernel_lock", floor: float = 1.0) -> Card:
-    return dataclasses.replace(
-        card("x", own, kind=kind), policies={"adaptive": made(own, floor), "other": made(other)}
-    )
-
-
-def verdicts(*cards: Card, drawn: bool = False) -> dict[str, bool]:
-    return {one.key: one.holds for one in claims(cards, ["other", "adaptive"], drawn=drawn)}
-
-
-def test_claims_are_held_against_the_oracle_the_floors_and_the_best_other() -> None:
-    good = verdicts(rivals(0.98, 0.97))
-    assert all(good.values())
-    assert set(good) == {
-        "mean", "least", "floor", "behind-kernel_lock", "ahead-kernel_lock",
-    }  # fmt: skip
-    assert not verdicts(rivals(0.90, 0.5))["mean"]
-    assert verdicts(rivals(0.90, 0.5))["least"]
-    assert not verdicts(rivals(0.84, 0.5))["least"]
-    assert not verdicts(rivals(0.99, 0.5, floor=0.96))["floor"]
-
-
-def test_where_it_matters_not_being_behind_is_not_enough() -> None:
-    close = verdicts(rivals(0.90, 0.90))
-    assert close["behind-kernel_lock"]
-    assert not close["ahead-kernel_lock"]
-    assert verdicts(rivals(0.90, 0.80))["ahead-kernel_lock"]
-    assert not verdicts(rivals(0.90, 0.95))["behind-kernel_lock"]
-    assert "ahead-insensitive" not in verdicts(rivals(0.90, 0.90, kind="insensitive"))
-
-
-def test_drawn_scenarios_are_judged_by_percentiles() -> None:
-    cards = [rivals(0.9, 0.5) for _ in range(99)] + [rivals(0.1, 0.5, floor=0.1)]
-    found = verdicts(*cards, drawn=True)
-    assert found == {"drawn": True, "drawn-floor": False}
-
-
-def test_nothing_is_claimed_of_others() -> None:
-    assert claims([card("x", 0.1)], ["p"]) == []

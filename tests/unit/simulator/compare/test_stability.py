@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 
 from vcpud import cli
 from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory import parallel
 from vcpud_simulator.laboratory.compare import stability, suite, watched
+from vcpud_simulator.laboratory.compare.changes import Change
 from vcpud_simulator.laboratory.compare.stability import Figure
-from vcpud_simulator.laboratory.compare.watched import Change, Observed, Settling
+from vcpud_simulator.laboratory.compare.verdict import Verdict
+from vcpud_simulator.laboratory.compare.watched import Observed, Settling
 from vcpud_simulator.meter import Point
 
 S = NS_PER_S
@@ -45,18 +49,17 @@ def judged(*changes: Change, settlings: tuple[Settling, ...] = ()) -> dict[str, 
     return {one.key: one for one in stability.figures([run])}
 
 
-def test_who_does_nothing_is_steady() -> None:
+def test_who_does_nothing_is_steady_and_shows_nothing_else() -> None:
     found = judged()
-    assert all(one.holds for one in found.values())
-    assert found["constant"].measured == 0
-    assert found["rotation-apart"].measured is None
+    assert (found.pop("constant").measured, found["learned"].measured) == (0, None)
+    assert {one.verdict for one in found.values()} == {Verdict.OPEN}
 
 
 def test_an_attempt_and_its_undoing_are_two_changes_and_a_third_is_too_many() -> None:
     there_and_back = [change(10), change(30, undoes=True)]
-    assert judged(*there_and_back)["constant"].holds
+    assert judged(*there_and_back)["constant"].verdict is Verdict.HOLDS
     found = judged(*there_and_back, change(500))["constant"]
-    assert (found.measured, found.holds, found.where) == (3, False, "k: a")
+    assert (found.measured, found.verdict, found.where) == (3, Verdict.FAILS, "k: a")
 
 
 def test_what_lies_ten_minutes_apart_does_not_add_up() -> None:
@@ -66,15 +69,16 @@ def test_what_lies_ten_minutes_apart_does_not_add_up() -> None:
 def test_an_exchange_is_a_rotation_and_no_change() -> None:
     found = judged(*exchange(100), *exchange(300), *exchange(500))
     assert found["constant"].measured == 0
-    assert (found["rotation-apart"].measured, found["rotation-apart"].holds) == (200, True)
+    assert found["rotation-apart"].measured == 200
+    assert found["rotation-apart"].verdict is Verdict.HOLDS
     assert found["rotation-missing"].measured == pytest.approx(0.25)
 
 
 def test_rotations_too_soon_or_for_too_little_do_not_pass() -> None:
     soon = judged(*exchange(100), *exchange(219))
-    assert not soon["rotation-apart"].holds
+    assert soon["rotation-apart"].verdict is Verdict.FAILS
     little = judged(*exchange(100, entitled=1.05))
-    assert not little["rotation-missing"].holds
+    assert little["rotation-missing"].verdict is Verdict.FAILS
 
 
 def timeline(*parts: tuple[int, float]) -> dict[str, list[Point]]:
@@ -130,7 +134,8 @@ def test_a_state_met_again_is_held_to_what_was_reached_in_it_before() -> None:
 def test_what_was_learned_must_go_faster(learned: bool, took_s: float, holds: bool) -> None:
     one = Settling(at_ns=60 * S, domain="a", took_s=took_s, learned=learned)
     found = judged(settlings=(one,))
-    assert found["learned" if learned else "encounter"].holds is holds
+    verdict = found["learned" if learned else "encounter"].verdict
+    assert verdict is (Verdict.HOLDS if holds else Verdict.FAILS)
 
 
 def test_the_scenarios_cover_constant_load_remainders_and_steps() -> None:
@@ -150,9 +155,26 @@ def test_the_command_says_what_it_measured_and_fails_where_a_figure_does_not_hol
     words = ["compare", "--stability", "--duration", "2s", "--jobs", "1", "--out", str(tmp_path)]
     assert cli.main([*words, "-o", "json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert [one["verdict"] for one in said["policies"]["adaptive"]] == ["holds"] * 5
+    verdicts = {one["id"]: one["verdict"] for one in said["policies"]["adaptive"]}
+    assert verdicts.pop("constant") == "holds"
+    assert set(verdicts.values()) == {"not judged"}, "two seconds show no rotation and no step"
     assert json.loads((tmp_path / "stability.json").read_text()) == said
     monkeypatch.setattr(stability, "MOST_CHANGES", -1.0)
     assert cli.main(words) == 1
-    assert "FAILS  adaptive: changes of a domain" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert re.search("FAILS +adaptive: changes of a domain", said.out)
+    assert "adaptive: constant fails" in said.err
     assert cli.main(["compare", "kernel_lock", "--stability"]) == 2
+
+
+def test_of_vcpuds_own_policy_every_figure_must_have_been_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = Observed(key="k", seed=1, length_ns=600 * S, changes=(), settlings=())
+    monkeypatch.setattr(
+        parallel, "run_all", lambda _function, wanted, **_how: dict.fromkeys(wanted, idle)
+    )
+    words = ["compare", "--stability", "--jobs", "1", "--out", str(tmp_path)]
+    assert cli.main(words) == 1
+    assert "rotation-apart not judged" in capsys.readouterr().err
+    assert cli.main([*words, "--policy", "static"]) == 0, "of others nothing is promised"

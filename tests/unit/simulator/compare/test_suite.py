@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import runs, suite, watched
 from vcpud_simulator.laboratory.compare.drawn import draw
-from vcpud_simulator.scenario import Kind, NoisePlan, Scenario, faults
+from vcpud_simulator.scenario import DomainPlan, Kind, NoisePlan, Scenario, faults
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
 from vcpud_simulator.workloads.descriptors import Descriptors
 from vcpud_simulator.workloads.gobmk import GobmkLike
@@ -123,6 +124,28 @@ def test_drawn_scenarios_are_possible_and_drawn_again_the_same(seed: int, number
     assert runs.digest(draw(seed, number)) == runs.digest(drawn)
     [key] = suite.drawn_keys(1, seed)
     assert suite.load(key) == draw(seed, 0)
+
+
+def test_drawn_scenarios_reach_every_parameter() -> None:
+    every = [suite.load(key) for key in suite.drawn_keys(200, 1)]
+    plans = [plan for one in every for plan in one.each()]
+    assert {one.pcpus for one in every} >= {2, 8, 16}
+    assert max(len(one.domains) for one in every) > 16
+    overcommit = [sum(plan.vcpus for plan in one.domains) / one.pcpus for one in every]
+    assert min(overcommit) < 1
+    assert max(overcommit) > 6
+    assert {one.platform for one in every} == {"kvm", "kvm-perf", "tcg", "xen", "xen-reporter"}
+    same = {"name", "workload", "copies", "method", "guest"}
+    for item in dataclasses.fields(DomainPlan):
+        if item.name not in same:
+            assert len({getattr(plan, item.name) for plan in plans}) > 1, item.name
+    locks = [one.workload for one in plans if isinstance(one.workload, Descriptors)]
+    assert len(set(locks)) == len(locks), "none is the suite's own"
+
+
+def test_half_of_the_drawn_scenarios_can_be_seen_and_acted_on() -> None:
+    every = [suite.load(key) for key in suite.drawn_keys(200, 1)]
+    assert sum(not {"blind", "stuck"} & set(one.tags) for one in every) >= 80
 
 
 def test_drawn_scenarios_differ() -> None:

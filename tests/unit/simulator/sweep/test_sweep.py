@@ -18,6 +18,7 @@ from vcpud.errors import ConfigError
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory import sweep
 from vcpud_simulator.laboratory.commands.sweep import preset
+from vcpud_simulator.laboratory.compare.changes import Change
 from vcpud_simulator.laboratory.compare.runs import Outcome, Task
 
 S = NS_PER_S
@@ -51,8 +52,11 @@ def outcome(task: Task, rates: Mapping[str, float]) -> Outcome:
         entitled_pcpus=dict.fromkeys(rates, 1.0),
         responses_ns={},
         decisions=(),
-        changed_at_ns=(1, 2, 3),
-        final=(),
+        changes=tuple(
+            Change(at_ns=at, domain="db", decision_id="x", from_vcpus=2, to_vcpus=1)
+            for at in (1, 2, 3)
+        ),
+        finals=(),
     )
 
 

@@ -1,0 +1,73 @@
+"""Changes that a policy had begun, and how often one domain was changed. Pure.
+
+An *exchange*, one domain giving another what it gets, is a rotation and counts apart: whole vCPUs do
+not divide evenly, and only going round gives everybody the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vcpud.units import NS_PER_S
+
+TEN_MINUTES_NS: Final = 600 * NS_PER_S
+MOST_CHANGES: Final = 2.0
+"""Of a domain in ten minutes of constant load: an attempt, and its undoing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of one domain that was begun.
+
+    Attributes:
+        at_ns: When.
+        domain: Of whom.
+        decision_id: What it belongs to.
+        from_vcpus: Active vCPUs before.
+        to_vcpus: Active vCPUs wanted.
+        entitled_pcpus: Of that domain, then; None where nobody noted it.
+        undoes: It takes something back.
+    """
+
+    at_ns: int
+    domain: str
+    decision_id: str
+    from_vcpus: int
+    to_vcpus: int
+    entitled_pcpus: float | None = None
+    undoes: bool = False
+
+
+def exchanged(changes: Iterable[Change]) -> list[Change]:
+    """Changes of decisions in which one is given what another gives."""
+    decided: defaultdict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        if not change.undoes:
+            decided[change.decision_id].append(change)
+    return [
+        change
+        for together in decided.values()
+        if len(together) > 1 and sum(one.to_vcpus - one.from_vcpus for one in together) == 0
+        for change in together
+    ]
+
+
+def most_in_ten_minutes(changes: Sequence[Change]) -> Counter[str]:
+    """For each domain its changes in the busiest ten minutes, rotations apart."""
+    rotated = {id(change) for change in exchanged(changes)}
+    begun: defaultdict[str, list[int]] = defaultdict(list)
+    for change in changes:
+        if id(change) not in rotated:
+            begun[change.domain].append(change.at_ns)
+    return Counter(
+        {
+            domain: max(
+                sum(from_ns <= one < from_ns + TEN_MINUTES_NS for one in at_ns)
+                for from_ns in at_ns
+            )
+            for domain, at_ns in begun.items()
+        }
+    )
