@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 
 from vcpud import config
 from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory.pace import limits_of
 from vcpud_simulator.reading import find_scenario, read_scenario
 from vcpud_simulator.runner import RunResult, run
 
@@ -56,7 +57,12 @@ def runs(name: str, seconds: int) -> dict[str, RunResult]:
     found = {"unmanaged": run(scenario, duration_ns=seconds * NS_PER_S)}
     for policy in POLICIES:
         loop = config.load(PRESETS / f"{policy}-published.yaml", explicit=True).loop
-        found[policy] = run(scenario, policy=loop.policy, duration_ns=seconds * NS_PER_S)
+        found[policy] = run(
+            scenario,
+            policy=loop.policy,
+            limits=limits_of(loop.policy),
+            duration_ns=seconds * NS_PER_S,
+        )
     return found
 
 

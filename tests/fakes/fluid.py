@@ -161,7 +161,12 @@ class Kept:
 
 
 def manage(
-    host: FluidHost, policy: Policy[Any], seconds: int, *, ledger: MemoryLedger | None = None
+    host: FluidHost,
+    policy: Policy[Any],
+    seconds: int,
+    *,
+    ledger: MemoryLedger | None = None,
+    limits: Limits | None = None,
 ) -> Kept:
     """Have the daemon's own loop manage a host for a while; it takes over what is in the ledger."""
     clock: SimulatedClock = host.simulated
@@ -177,7 +182,7 @@ def manage(
             period_ns=NS_PER_S,
             policy=policy,
             policy_name=type(policy).__name__,
-            limits=Limits(),
+            limits=limits or Limits(),
             on_stop_keep=True,
         ),
     ).run(adopt=ledger is not None)

@@ -21,7 +21,8 @@ from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.changes import Change
-from vcpud_simulator.laboratory.compare.scripted import UNBOUND, HeldBack, Scripted
+from vcpud_simulator.laboratory.compare.scripted import HeldBack, Scripted
+from vcpud_simulator.laboratory.pace import UNBOUND, limits_of
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import Scenario
 
@@ -161,6 +162,7 @@ def _policy(task: Task) -> tuple[Any, Limits | None]:
     if not task.policy:
         return None, None
     policy = policies.load(task.policy, dict(task.options))
+    limits = limits_of(policy)
     if task.hold is not None:
         hold = task.hold
         policy = HeldBack(
@@ -169,7 +171,7 @@ def _policy(task: Task) -> tuple[Any, Limits | None]:
             from_ns=hold.from_ns,
             until_ns=hold.until_ns,
         )
-    return policy, None
+    return policy, limits
 
 
 def compensated(scenario: Scenario, counts: Mapping[str, int]) -> Scenario:

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcpud.demand import HostDemand
-from vcpud.limits import Limits
 from vcpud.plan import Move, Plan, Proof, Resize, Verdict
 from vcpud.policy import Policy
-
-UNBOUND = Limits(
-    shrink_cooldown_ns=0, grow_cooldown_ns=0, max_changes_per_minute=100_000, max_parked_ratio=1.0
-)
-"""What holds for a script: the guests' own time to change is all that stands in its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vcpud import policy as policies
-from vcpud.limits import Limits
-from vcpud.units import NS_PER_S
 from vcpud_simulator import runner
+from vcpud_simulator.laboratory.pace import limits_of
 from vcpud_simulator.laboratory.study.literature import PREFIX, Case, Claim, Seen
 from vcpud_simulator.reading import find_scenario, read_scenario
 from vcpud_simulator.trace import Kind
@@ -18,8 +17,6 @@ from vcpud_simulator.trace import Kind
 GOVERNOR: Final = "steal_governor"
 GOVERNOR_OPTIONS: Final = {"judged": False}
 """As published: its source has no judge of its steps."""
-LIMITS: Final = Limits(shrink_cooldown_ns=NS_PER_S)
-"""One step a second, as its source takes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +68,12 @@ def simulate(task: Task) -> Seen:
         domains = tuple(replace(one, online=case.online) for one in scenario.domains)
         scenario = replace(scenario, domains=domains)
     switches = _Switches() if case.switches else None
+    policy = policies.load(GOVERNOR, GOVERNOR_OPTIONS) if case.governed else None
     result = runner.run(
         scenario,
-        policy=policies.load(GOVERNOR, GOVERNOR_OPTIONS) if case.governed else None,
+        policy=policy,
         policy_name=GOVERNOR,
-        limits=LIMITS,
+        limits=limits_of(policy),
         seed=task.seed,
         duration_ns=case.window_ns,
         trace=switches,
