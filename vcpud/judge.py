@@ -14,6 +14,10 @@ Where progress varies too much for two windows to tell, that is no evidence agai
 which somebody seems to gain and nobody of the pool to lose goes on until it is clear, and ends when that
 ceases.
 
+A move that need prove nothing is watched: how it ended is told like that of any other, but it binds
+nobody, teaches nothing and is never undone. Where the next one follows before that can be told, that
+is what is told.
+
 Pure. Rates are pCPUs of useful processor time.
 """
 
@@ -52,6 +56,7 @@ class Trial:
         reached_at_ns: When its last step was read back, None while under way.
         everybody: Windows of all domains before it: others may lose by it, too.
         delays: Their run delay then, in pCPUs, where known.
+        overtaken: One of its domains is in a later move.
     """
 
     decision_id: str
@@ -61,6 +66,15 @@ class Trial:
     reached_at_ns: int | None = None
     everybody: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
     delays: Mapping[Uuid, float] = field(default_factory=dict)
+    overtaken: bool = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether nothing follows from how it ends."""
+        return self.move.proof is Proof.NONE
+
+    def about(self, uuid: Uuid) -> bool:
+        return any(resize.uuid == uuid for resize in self.move.resizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +100,18 @@ class Docket:
     delays: Mapping[Uuid, float] = field(default_factory=dict)
 
     def tried(self) -> set[Uuid]:
-        """Every domain that is part of a trial."""
-        return {resize.uuid for trial in self.trials for resize in trial.move.resizes}
+        """Every domain that is part of a trial, but for those that are merely watched."""
+        return {
+            resize.uuid
+            for trial in self.trials
+            if not trial.watched
+            for resize in trial.move.resizes
+        }
 
     def on_trial(self, uuid: Uuid) -> Trial | None:
-        """The trial a domain is part of, if any."""
+        """The trial a domain is part of, if any; it is not where it is merely watched."""
         for trial in self.trials:
-            if any(resize.uuid == uuid for resize in trial.move.resizes):
+            if not trial.watched and trial.about(uuid):
                 return trial
         return None
 
@@ -104,8 +123,11 @@ class Docket:
 
 def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
     """Put a move on trial: what was seen so far becomes its "before"."""
-    if move.proof is Proof.NONE:
-        return docket
+    moved = {resize.uuid for resize in move.resizes}
+    trials = tuple(
+        replace(one, overtaken=True) if any(map(one.about, moved)) else one
+        for one in docket.trials
+    )
     comparable_from_ns = move.comparable_from_ns or 0
     before = {
         resize.uuid: tuple(
@@ -124,7 +146,7 @@ def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
         everybody=docket.windows,
         delays=docket.delays,
     )
-    return replace(docket, trials=(*docket.trials, trial))
+    return replace(docket, trials=(*trials, trial))
 
 
 def reached(docket: Docket, decision_id: str, now_ns: int) -> Docket:
@@ -141,11 +163,7 @@ def reached(docket: Docket, decision_id: str, now_ns: int) -> Docket:
 def dismissed(docket: Docket, uuid: Uuid) -> Docket:
     """A domain is gone, was rebooted or taken away: its trial ends without a verdict."""
     windows = {key: value for key, value in docket.windows.items() if key != uuid}
-    trials = tuple(
-        trial
-        for trial in docket.trials
-        if all(resize.uuid != uuid for resize in trial.move.resizes)
-    )
+    trials = tuple(trial for trial in docket.trials if not trial.about(uuid))
     return replace(docket, windows=windows, trials=trials)
 
 
@@ -176,7 +194,7 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
             trials.append(heard)
             continue
         verdicts.append(verdict)
-        for resize in trial.move.resizes:
+        for resize in () if trial.watched else trial.move.resizes:
             if verdict.outcome is Outcome.HELPED:
                 blames.pop(resize.uuid, None)
             elif not verdict.kept:
@@ -206,6 +224,9 @@ def _heard(trial: Trial, fresh: Mapping[Uuid, Progress]) -> Trial:
 def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict | None:
     if trial.reached_at_ns is None:
         return None
+    if trial.overtaken:
+        why = "changed again before its effect could be told"
+        return _said(trial, Outcome.UNKNOWN, None, now_ns, why)
     lost = {one.uuid: one.gain for one in beside if one.harmed}
     if lost and _takes(trial.move):
         return _said(
@@ -217,16 +238,23 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
             + ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in lost.values()),
             beside={uuid: gain.before for uuid, gain in lost.items()},
         )
+    return _weighed(trial, trial.reached_at_ns, beside, now_ns)
+
+
+def _weighed(
+    trial: Trial, reached_at_ns: int, beside: Sequence[Bystander], now_ns: int
+) -> Verdict | None:
+    """The verdict by the progress of those who are in the move, None while that is open."""
     proof = trial.move.proof
     members = list(trial.move.resizes)
     if proof is Proof.NO_HARM:
         # It was proven before: what cannot be compared now does not speak against it.
         members = [resize for resize in members if trial.before[resize.uuid]]
         if not members:
-            settling = now_ns < trial.reached_at_ns + SETTLE_NS
+            settling = now_ns < reached_at_ns + SETTLE_NS
             why = "nothing comparable was seen"
             return None if settling else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
-    in_time = now_ns < trial.reached_at_ns + PATIENCE_NS
+    in_time = now_ns < reached_at_ns + PATIENCE_NS
     sigmas = sigmas_among(len(members))
     gains = [
         compared(trial.before[one.uuid], trial.after.get(one.uuid, ()), one.due_pcpus, sigmas)
@@ -282,8 +310,9 @@ def _said(  # noqa: PLR0913 - what a verdict is made of
     *,
     beside: Mapping[Uuid, float] | None = None,
 ) -> Verdict:
-    kept = outcome is Outcome.HELPED or (
-        outcome is not Outcome.HARMED and _kept_unless_harmed(trial.move)
+    kept = trial.watched or (
+        outcome is Outcome.HELPED
+        or (outcome is not Outcome.HARMED and _kept_unless_harmed(trial.move))
     )
     return Verdict(
         decision_id=trial.decision_id,
@@ -312,7 +341,7 @@ def _beside(
     trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], demand: HostDemand
 ) -> list[Bystander]:
     """Who shares a pool with a move that was carried out, and seems to lose by it."""
-    if trial.reached_at_ns is None:
+    if trial.reached_at_ns is None or trial.watched:
         return []
     return losing(
         demand,

@@ -37,7 +37,8 @@ class Proof(StrEnum):
     GAIN: progress that is clearly better, of at least one domain, and clearly worse of none.
     NO_HARM: it helped under like conditions before, so it is undone only when it harms now.
     SUM: what one domain gives another gets; undone only when both together lose.
-    NONE: it is not judged; the policy's own feedback is all there is, as in its source.
+    NONE: nothing: it is never undone and nothing waits for how it ends; the policy's own feedback is
+        all there is, as in its source. How it ended is told all the same.
     """
 
     GAIN = "gain"
@@ -92,6 +93,8 @@ class Outlook:
         why_not_more: Why it is not given more, empty when it is.
         why_not_fewer: Why it is not given fewer, empty when it is.
         would_change: What would have to change for another decision.
+        waits_for: What must come true before it gets the number it would have; empty where
+            nothing is missing.
     """
 
     uuid: Uuid
@@ -101,6 +104,7 @@ class Outlook:
     why_not_more: str = ""
     why_not_fewer: str = ""
     would_change: str = ""
+    waits_for: str = ""
 
 
 class Outlooks(Collection[Outlook]):

@@ -1,6 +1,7 @@
 """What `adaptive` learns from the judge's verdicts on its moves.
 
-A verdict on an exchange teaches nothing: both domains were known before. One on a move made for a
+A verdict on an exchange teaches nothing: both domains were known before; nor does one on what needed no
+proof. One on a move made for a
 domain's own sake says what contention costs it, one on a neighbour that lent says whether that
 hurt it, and whether those that went short do so no longer. One that harmed who was not moved speaks
 of the whole pool.
@@ -31,7 +32,7 @@ def heard(
     domains = {domain.uuid: domain for domain in demand.domains} if verdicts else {}
     for verdict in verdicts:
         known |= _beside(known, domains, verdict, now_ns)
-        if verdict.move.proof is Proof.SUM:
+        if verdict.move.proof in {Proof.SUM, Proof.NONE}:
             continue
         for resize in verdict.move.resizes:
             domain, belief = domains.get(resize.uuid), known.get(resize.uuid)

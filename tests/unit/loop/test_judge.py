@@ -25,6 +25,7 @@ S = NS_PER_S
 SHRINK = Move(resizes=(Resize(uuid="u", from_vcpus=4, to_vcpus=1),), reason="spins")
 UNSTEADY = [1.95, 1.83, 0.88]
 """One window made half of the others: the error of the mean is larger than what is to be gained."""
+WATCHED = replace(SHRINK, proof=Proof.NONE)
 GROW = Move(resizes=(Resize(uuid="u", from_vcpus=1, to_vcpus=2),), reason="queues")
 
 
@@ -297,8 +298,42 @@ def test_an_exchange_is_judged_on_the_sum(after: tuple[float, float], kept: obje
     assert [verdict.kept for verdict in verdicts] == [kept]
 
 
-def test_a_move_without_proof_is_not_judged() -> None:
-    assert opened(Docket(), "d", replace(SHRINK, proof=Proof.NONE)).trials == ()
+@pytest.mark.parametrize(
+    ("after", "outcome"),
+    [
+        ([2.0, 2.0], Outcome.HELPED),
+        ([1.0, 1.0], Outcome.NEUTRAL),
+        ([0.4, 0.4], Outcome.HARMED),
+        ([], None),
+    ],
+)
+def test_how_a_move_without_proof_ended_is_told_and_nothing_follows(
+    after: list[float], outcome: Outcome | None
+) -> None:
+    docket, verdict = trial(WATCHED, [1.0, 1.0], after)
+    assert (None if verdict is None else verdict.outcome) == outcome
+    assert verdict is None or verdict.kept
+    assert docket.blames == {}
+    assert docket.tried() == set(), "nobody has to wait for it"
+    assert docket.on_trial("u") is None
+
+
+def test_of_a_move_without_proof_that_the_next_one_overtakes_just_that_is_told() -> None:
+    docket = reached(opened(Docket(), "first", WATCHED), "first", 0)
+    docket = opened(docket, "second", replace(SHRINK, proof=Proof.GAIN))
+    docket, (verdict,) = hear(docket, 1.0)
+    assert (verdict.decision_id, verdict.outcome, verdict.kept) == ("first", Outcome.UNKNOWN, True)
+    assert "changed again" in verdict.detail
+    assert [one.decision_id for one in docket.trials] == ["second"]
+
+
+def test_of_a_move_without_proof_that_cannot_be_measured_the_reason_is_told() -> None:
+    docket = reached(opened(Docket(), "d", WATCHED), "d", 0)
+    docket, verdicts = hear(docket, PATIENCE_NS / S - 1)
+    assert verdicts == ()
+    _, (verdict,) = hear(docket, PATIENCE_NS / S)
+    assert (verdict.outcome, verdict.kept) == (Outcome.UNKNOWN, True)
+    assert verdict.detail == "progress could not be measured"
 
 
 @pytest.mark.parametrize(("due", "kept"), [(None, False), (2.0, True), (3.0, False)])
