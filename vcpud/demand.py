@@ -66,6 +66,7 @@ class DomainDemand:
             or on trial, it is paused, released, quarantined or backing off. None when it is free.
         home_vcpus: Active vCPUs before vcpud first touched it, which it may be grown back to;
             None while it is untouched.
+        most_pcpus: What its owner lets it use on all its vCPUs; None where only they bound it.
     """
 
     uuid: Uuid
@@ -91,6 +92,12 @@ class DomainDemand:
     hold: Trouble | None = None
     engaged: str | None = None
     home_vcpus: int | None = None
+    most_pcpus: float | None = None
+
+    @property
+    def ceiling_pcpus(self) -> float:
+        """The most it can use, whatever it wants."""
+        return float(self.max_vcpus) if self.most_pcpus is None else self.most_pcpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -260,13 +260,20 @@ def _perf(sample: DomainSample) -> tuple[int, int] | None:
 
 def _claim(track: Track) -> Claim:
     """Never more than its owner's ceiling, behind which what is held back looks like a wait."""
-    sample, most = track.sample, float(track.most_vcpus)
-    if sample.quota_pcpus_per_vcpu is not None:
-        most *= min(sample.quota_pcpus_per_vcpu, 1.0)
-    if sample.cap_pcpus is not None:
-        most = min(most, sample.cap_pcpus)
+    most = float(track.most_vcpus) if (ceiling := _ceiling(track)) is None else ceiling
     wanted = wanted_pcpus(track.used_pcpus, track.run_delay_pcpus, track.heard.queued_tasks, most)
-    return sample.uuid, float(track.weight), wanted, most
+    return track.sample.uuid, float(track.weight), wanted, most
+
+
+def _ceiling(track: Track) -> float | None:
+    """What its owner lets it use; None where only its vCPUs bound it."""
+    quota, cap = track.sample.quota_pcpus_per_vcpu, track.sample.cap_pcpus
+    if quota is None and cap is None:
+        return None
+    most = float(track.most_vcpus)
+    if quota is not None:
+        most *= min(quota, 1.0)
+    return most if cap is None else min(most, cap)
 
 
 def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
@@ -301,6 +308,9 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         heard.steal_ratio,
         heard.progress,
         hold,
+        None,
+        None,
+        _ceiling(track),
     )
 
 

@@ -70,7 +70,7 @@ class Situation:
         self._wants = _where_to(inside, runnable, memory, now_ns)
         self.entitled = water_filled(
             pool.available_pcpus,
-            [(d.uuid, float(d.weight), self._wants[d.uuid], float(d.max_vcpus)) for d in inside],
+            [(d.uuid, float(d.weight), self._wants[d.uuid], d.ceiling_pcpus) for d in inside],
         )
         self._elapsed_s = (now_ns - memory.looked_at_ns) / NS_PER_S
         self.memory = _looked(memory, runnable, self.entitled, pool, now_ns)
@@ -190,7 +190,7 @@ def _where_to(
         if now > SATURATED_RATIO * domain.active_vcpus:
             # With a vCPU to spare tasks do not queue for long: the reading is an old one.
             now += domain.queued_tasks or 0.0
-        wants[domain.uuid] = min(now, float(domain.max_vcpus))
+        wants[domain.uuid] = min(now, domain.ceiling_pcpus)
     return wants
 
 
