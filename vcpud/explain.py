@@ -186,15 +186,15 @@ def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleReco
             domain["mode"] == Mode.OBSERVE and wanted not in (None, active),
             (
                 f"{stays}: it is only observed ({domain['mode_source']}); the policy would have "
-                f"{wanted}"
+                f"{wanted}{_waits(outlook)}"
             ),
         ),
-        (domain["phase"] == Phase.BACKING_OFF, f"{stays}: the last move did not help"),
+        (domain["phase"] == Phase.BACKING_OFF, f"{stays}: {_backs_off(domain)}"),
         (
             wanted == active and outlook is not None,
             f"{stays}: {_why_not(outlook)}" if _why_not(outlook) else f"{stays}: it is right",
         ),
-        (wanted is not None, f"It has {active}, the policy wants {wanted}"),
+        (wanted is not None, f"It has {active}, the policy wants {wanted}{_waits(outlook)}"),
     )
     return next((text for is_so, text in reasons if is_so), f"{stays}: the policy moves nothing")
 
@@ -281,6 +281,7 @@ def _outlook(outlook: Outlook) -> dict[str, Any]:
         "why_not_more": outlook.why_not_more,
         "why_not_fewer": outlook.why_not_fewer,
         "would_change": outlook.would_change,
+        "waits_for": outlook.waits_for,
     }
 
 
@@ -292,6 +293,16 @@ def _why_not(outlook: Outlook | None) -> str:
         ("not more", outlook.why_not_more),
     )
     return "; ".join(f"{word}: {why}" for word, why in parts if why)
+
+
+def _waits(outlook: Outlook | None) -> str:
+    return f" and waits: {outlook.waits_for}" if outlook is not None and outlook.waits_for else ""
+
+
+def _backs_off(domain: Mapping[str, Any]) -> str:
+    left_s = domain["phase_left_s"]
+    again = "" if left_s is None else f"; nothing is tried for another {left_s:.0f} s"
+    return f"the last move did not help{again}"
 
 
 def _under_way(domain: Mapping[str, Any]) -> str:

@@ -105,6 +105,8 @@ class Adaptive:
                     allotment,
                     min_gain=self.min_gain,
                     overfull=seen.overfull,
+                    waits_for=turn.waits.get(domain.uuid, ""),
+                    now_ns=now_ns,
                 )
                 for domain in seen.inside
             ]

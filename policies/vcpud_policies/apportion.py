@@ -16,8 +16,9 @@ Approach
     the rest does not fit, brought to their entitlement rounded up, largest saving first. Then
     single vCPUs are given or taken where the weighted sum of log progress gains most or loses
     least, until the sum fits. Where it cannot fit, each sensitive domain takes the better of one
-    vCPU and its entitlement for itself. Greedy is exact here: the objective is separable and
-    concave in each count.
+    vCPU and its entitlement for itself. Greedy is exact here where each vCPU keeps a whole pCPU busy:
+    the objective is separable and concave in each count, and no vCPU is worth more than what is left of
+    an entitlement.
     Threads that go in step have their turns in rounds: four of them run no faster on three vCPUs
     than on two, so only numbers are considered that are worth more than any smaller one; with
     such steps of several vCPUs greedy is a rule.
@@ -42,7 +43,8 @@ KEPT_RATIO = 0.97
 """No neighbour gets fewer vCPUs than this share of its entitlement."""
 FOLLOW_RATIO = 1.02
 """A neighbour is brought to a number of vCPUs that its entitlement exceeds by no more than this, and
-kept there until `KEPT_RATIO` says otherwise: what lies between is noise, and moves nobody."""
+kept there until `KEPT_RATIO` says otherwise: what lies between is noise, and moves nobody. No sensitive
+domain is given one vCPU more for so little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +118,19 @@ class Claim:
             more += 1
         return more
 
+    def runs(self, vcpus: int) -> float:
+        """pCPUs that its work gets on that many vCPUs where nobody is in its way."""
+        return max(min(self.worth(vcpus), self.entitled), 1e-3)
+
+    @property
+    def most(self) -> int:
+        """More vCPUs than this are of no use to it beside others; noise adds none to what it has."""
+        above = math.ceil(self.entitled - 1e-9)
+        return max(min(above, self.active), math.ceil(self.entitled / FOLLOW_RATIO - 1e-9))
+
     def progress(self, vcpus: int, *, fits: bool) -> float:
         """Progress on that many vCPUs."""
-        runs = max(min(self.worth(vcpus), self.entitled), 1e-3)
+        runs = self.runs(vcpus)
         if fits:
             return runs
         return runs * self.crowded if vcpus == 1 else runs / (1 + self.cost)
@@ -168,14 +180,17 @@ class Allotment:
     gain: float
 
 
-def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
+def allot(
+    capacity: float, claims: Sequence[Claim], *, rounding: float = ROUNDING_PCPUS
+) -> Allotment:
     """The best numbers of vCPUs for a pool.
 
     Args:
         capacity: pCPUs there are for these domains.
         claims: One a domain, in any order.
+        rounding: What may be missing of the last pCPU, and how far wants may exceed them.
     """
-    room = math.floor(capacity + ROUNDING_PCPUS)
+    room = math.floor(capacity + rounding)
     hurt = sorted((c for c in claims if c.sensitive), key=lambda c: c.uuid)
     calm = sorted((c for c in claims if not c.sensitive), key=lambda c: c.uuid)
     stuck = [c for c in calm if c.suffers]
@@ -185,9 +200,9 @@ def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
         return Allotment(vcpus=vcpus, fits=_busy(calm, vcpus) <= room, gain=0.0)
     shares = {c.uuid: c.share for c in hurt}
     left = room - sum(c.occupies(vcpus[c.uuid]) for c in calm)
-    left = _lend(calm, vcpus, left, _busy(hurt, shares))
+    left = _lend(calm, vcpus, left + rounding, _busy(hurt, shares))
     counts = _fit(hurt, shares, left)
-    fits = _busy(hurt, counts) <= left + ROUNDING_PCPUS
+    fits = _busy(hurt, counts) <= left
     if not fits:
         counts = {c.uuid: _alone(c, shares[c.uuid]) for c in hurt}
     found = vcpus | counts
@@ -226,7 +241,7 @@ def _busy(claims: Sequence[Claim], vcpus: Mapping[Uuid, int]) -> float:
 
 
 def _lend(calm: Sequence[Claim], vcpus: dict[Uuid, int], left: float, needed: float) -> float:
-    """Bring neighbours to their entitlement until there is room; what is left then."""
+    """Bring neighbours to their entitlement until what is needed is left; what is left then."""
     savings = sorted(
         (
             (c.occupies(vcpus[c.uuid]) - c.occupies(c.kept), c)
@@ -236,7 +251,7 @@ def _lend(calm: Sequence[Claim], vcpus: dict[Uuid, int], left: float, needed: fl
         key=lambda pair: (-pair[0], pair[1].uuid),
     )
     for saving, claim in savings:
-        if left + ROUNDING_PCPUS >= needed or saving <= 0:
+        if left >= needed or saving <= 0:
             break
         vcpus[claim.uuid] = claim.kept
         left += saving
@@ -249,7 +264,7 @@ def _fit(hurt: Sequence[Claim], shares: Mapping[Uuid, int], left: float) -> dict
     busy = _busy(hurt, counts)
     over = [step for c in hurt if (step := _down(c, counts[c.uuid])) is not None]
     heapq.heapify(over)
-    while over and busy > left + ROUNDING_PCPUS:
+    while over and busy > left:
         _, uuid, fewer, claim = heapq.heappop(over)
         busy -= claim.occupies(counts[uuid]) - claim.occupies(fewer)
         counts[uuid] = fewer
@@ -260,7 +275,7 @@ def _fit(hurt: Sequence[Claim], shares: Mapping[Uuid, int], left: float) -> dict
     while under:
         _, uuid, more, claim = heapq.heappop(under)
         grown = claim.occupies(more) - claim.occupies(counts[uuid])
-        if more > math.ceil(claim.entitled - 1e-9) or busy + grown > left + ROUNDING_PCPUS:
+        if more > claim.most or busy + grown > left:
             continue
         busy += grown
         counts[uuid] = more
@@ -278,7 +293,7 @@ def _down(claim: Claim, vcpus: int) -> _Step | None:
     fewer = claim.within(claim.even(vcpus - 1)) if vcpus > 1 else vcpus
     if fewer >= vcpus:
         return None
-    lost = math.log(claim.worth(vcpus) / claim.worth(fewer)) / (vcpus - fewer)
+    lost = math.log(claim.runs(vcpus) / claim.runs(fewer)) / (vcpus - fewer)
     return claim.weight * lost, claim.uuid, fewer, claim
 
 
@@ -286,7 +301,7 @@ def _up(claim: Claim, vcpus: int) -> _Step | None:
     more = claim.above(vcpus)
     if more > claim.home:
         return None
-    won = math.log(claim.worth(more) / claim.worth(vcpus)) / (more - vcpus)
+    won = math.log(claim.runs(more) / claim.runs(vcpus)) / (more - vcpus)
     return -claim.weight * won, claim.uuid, more, claim
 
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
-from vcpud.gains import OVERWHELMING_RATIO
+from vcpud.gains import NOISE_RATIO, OVERWHELMING_RATIO
 
 LEARN_RATIO = 0.3
 """Weight of one reading in what is believed: three agree before half is believed."""
@@ -76,7 +76,7 @@ class Belief:
         progress_at_ns: The window of progress last learned from.
         rate_pcpus: Its progress then.
         noise_ratio: By how much its progress differs from window to window under contention, as a
-            standard deviation of one window.
+            standard deviation of one window; None until two that are alike were seen.
         short_windows: Windows in a row in which it made much less of its share than possible.
         contended_since_ns: Since when its vCPUs wait for pCPUs, None while they do not. 0 where
             it was never seen otherwise: then all that was seen of it was seen like that.
@@ -103,7 +103,7 @@ class Belief:
     locks_at_ns: int | None = None
     progress_at_ns: int | None = None
     rate_pcpus: float | None = None
-    noise_ratio: float = 0.0
+    noise_ratio: float | None = None
     short_windows: int = 0
     contended_since_ns: int | None = None
     not_before_ns: int = 0
@@ -211,7 +211,7 @@ def _progress(
     if seen is not None and since_ns is None and _calm(domain):
         worth = worth + LEARN_RATIO * (seen - worth) if calm_seen else seen
         calm_seen = True
-    short = _shortfall(worth, domain) if _seen_since(domain, since_ns) else None
+    short = _shortfall(worth, domain) if seen_since(domain, since_ns) else None
     return {
         "noise_ratio": _noise(belief, window, since_ns),
         "progress_at_ns": window.ended_at_ns,
@@ -222,7 +222,7 @@ def _progress(
     }
 
 
-def _noise(belief: Belief, window: Progress, since_ns: int | None) -> float:
+def _noise(belief: Belief, window: Progress, since_ns: int | None) -> float | None:
     """What is known of the noise after this window and the one before, if both are alike."""
     before = belief.rate_pcpus
     length_ns = window.ended_at_ns - window.began_at_ns
@@ -238,8 +238,9 @@ def _noise(belief: Belief, window: Progress, since_ns: int | None) -> float:
     # Of two windows that are alike the difference varies by sqrt(2) times as much as each.
     high, low = max(before, window.rate_pcpus), min(before, window.rate_pcpus)
     apart = math.log(max(high, LEAST_PCPUS) / max(low, LEAST_PCPUS)) / math.sqrt(2)
+    known = NOISE_RATIO if belief.noise_ratio is None else belief.noise_ratio
     return math.sqrt(
-        (1 - LEARN_RATIO) * belief.noise_ratio**2 + LEARN_RATIO * min(apart, MOST_NOISE_RATIO) ** 2
+        (1 - LEARN_RATIO) * known**2 + LEARN_RATIO * min(apart, MOST_NOISE_RATIO) ** 2
     )
 
 
@@ -250,10 +251,11 @@ def _calm(domain: DomainDemand) -> bool:
 
 def comparable(belief: Belief, domain: DomainDemand) -> bool:
     """Whether the latest window of progress was seen under the present conditions."""
-    return _seen_since(domain, belief.contended_since_ns)
+    return seen_since(domain, belief.contended_since_ns)
 
 
-def _seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
+def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
+    """Whether its latest window of progress was seen since then, on what it has now."""
     window = domain.progress
     return (
         window is not None

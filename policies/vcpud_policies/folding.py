@@ -12,7 +12,8 @@ Approach
     moves towards that by at most one.
 
     Known to fail: spinning is use, so a guest that spins never folds; under contention use is
-    what the host allows, so it folds late. How AIX applies `vpm_fold_threshold` is not published
+    what the host allows, so it folds late. From what use on AIX takes processors for busy it does not
+    publish: `busy_high` is vcpud's. How AIX applies `vpm_fold_threshold` is not published
     in a form that its own example could be reproduced with, so it is not an option here.
 
 References:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from vcpud.demand import DomainDemand, PoolDemand
 from vcpud.plan import Outlook, Prospect
 from vcpud.swift import maker
+from vcpud.units import seconds
 from vcpud_policies.apportion import Allotment, Claim
-from vcpud_policies.belief import Belief
+from vcpud_policies.belief import FALLEN_RATIO, Belief, barred
 
 
 def reason(pool: PoolDemand, claims: Sequence[Claim], allotment: Allotment) -> str:
@@ -37,12 +38,15 @@ def outlook(  # noqa: PLR0913 - what a domain is seen by
     *,
     min_gain: float,
     overfull: bool,
+    waits_for: str,
+    now_ns: int,
 ) -> Outlook:
-    """How one domain is seen now."""
+    """How one domain is seen now, and what is waited for where it should have another number."""
     wanted = allotment.vcpus[claim.uuid]
     counts = {claim.active, wanted, claim.within(1), claim.home}
     if claim.sensitive:
         counts.add(claim.share)
+    later = "" if claim.sensitive else _not_before(domain, belief, now_ns)
     return _outlook(
         claim.uuid,
         wanted,
@@ -65,8 +69,9 @@ def outlook(  # noqa: PLR0913 - what a domain is seen by
             for count in sorted(counts)
         ),
         "" if wanted > claim.active else _why_not_more(claim),
-        "" if wanted < claim.active else _why_not_fewer(claim, overfull=overfull),
-        _would_change(domain, belief, claim, min_gain),
+        "" if wanted < claim.active else later or _why_not_fewer(claim, overfull=overfull),
+        waits_for or later or _would_change(domain, claim, min_gain),
+        waits_for,
     )
 
 
@@ -115,13 +120,32 @@ def _why_not_fewer(claim: Claim, *, overfull: bool) -> str:
     return "it is at its entitlement"
 
 
-def _would_change(domain: DomainDemand, belief: Belief, claim: Claim, min_gain: float) -> str:
+def _not_before(domain: DomainDemand, belief: Belief, now_ns: int) -> str:
+    """When one may be tried again that was tried in vain; empty where nothing is in the way of it."""
+    if domain.hold is not None or domain.engaged is not None:
+        return ""
+    if barred(belief, domain, now_ns):
+        tried = (
+            f"{belief.failures} attempts did not help" if belief.failures else "nothing was told"
+        )
+        left_s = seconds(belief.not_before_ns - now_ns)
+        return (
+            f"{tried}: the next in {left_s:.0f} s, or when its progress falls below "
+            f"{FALLEN_RATIO:g} of what it was"
+        )
+    if now_ns < belief.lent_not_before_ns:
+        left_s = seconds(belief.lent_not_before_ns - now_ns)
+        return (
+            f"to be brought to its entitlement for others harmed it: not again for {left_s:.0f} s"
+        )
+    return ""
+
+
+def _would_change(domain: DomainDemand, claim: Claim, min_gain: float) -> str:
     if domain.hold is not None:
         return f"its data: {domain.hold}"
     if domain.engaged is not None:
         return domain.engaged
     if claim.sensitive:
         return "a larger entitlement, or less work of its neighbours"
-    if belief.failures:
-        return f"time: {belief.failures} attempts did not help"
     return f"evidence, while its vCPUs wait for pCPUs, of a gain above {min_gain:g}"

@@ -10,7 +10,8 @@ Approach
     IBM's cpuplugd for Linux on Z. Every `update`, `hotplug` and `hotunplug` are evaluated; where
     the first holds, one vCPU more; where only the second holds, one fewer. What is evaluated is
     `vcpud_policies.expressions`, never Python. A figure that is not reported, a division by zero:
-    nothing follows from that condition. The source evaluates inside the guest; here `loadavg` is
+    nothing follows from that condition, nor from the other one, where this one would have come
+    first. The source evaluates inside the guest; here `loadavg` is
     the momentary number of runnable tasks, and its history (`loadavg[3]`), its memory rules and
     its user-defined variables are absent.
 
@@ -90,9 +91,10 @@ class Rules:
         names = sorted({*self._more.names, *self._fewer.names})
         figures = {name: FIGURES[name](domain, pool) for name in names}
         active, wanted = domain.active_vcpus, domain.active_vcpus
-        if _holds(self._more, figures):
+        more = _holds(self._more, figures)
+        if more:
             wanted = max(active, proposals.within(domain, active + 1))
-        elif _holds(self._fewer, figures):
+        elif more is False and _holds(self._fewer, figures):
             wanted = min(active, proposals.within(domain, active - 1))
         inputs = tuple(figures.items())
         outlook = proposals.stepped(
@@ -107,20 +109,21 @@ class Rules:
         )
 
 
-def _holds(rule: Rule, figures: Mapping[str, float | None]) -> bool:
+def _holds(rule: Rule, figures: Mapping[str, float | None]) -> bool | None:
+    """Whether a condition holds, None where that is not known."""
     try:
         return rule.holds(figures)
     except Unknown:
-        return False
+        return None
 
 
 # ----------------------------------------------------------------------------- the vocabulary
 
 
 def _idle(domain: DomainDemand, _pool: PoolDemand) -> float | None:
-    if domain.used_pcpus is None:
+    if domain.used_pcpus is None or domain.run_delay_pcpus is None:
         return None
-    wanted = domain.used_pcpus + (domain.run_delay_pcpus or 0.0)
+    wanted = domain.used_pcpus + domain.run_delay_pcpus
     return 100 * max(1 - wanted / domain.active_vcpus, 0.0)
 
 

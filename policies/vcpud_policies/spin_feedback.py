@@ -133,18 +133,17 @@ class SpinFeedback:
         read_at_ns = domain.lock_wait_at_ns
         if domain.lock_wait_ratio is None or domain.entitled_pcpus is None:
             return _NOTHING if read_at_ns is None else _seen(read_at_ns), None
-        spin = domain.lock_wait_ratio
-        delay = (domain.run_delay_pcpus or 0.0) / domain.active_vcpus
+        spin, waited = domain.lock_wait_ratio, domain.run_delay_pcpus
+        delay = (waited or 0.0) / domain.active_vcpus
         queue = (domain.queued_tasks or 0.0) / domain.active_vcpus
         if read_at_ns != seen.read_at_ns:
-            spins = (
-                spin > self.spin_high
-                and delay > self.delay_high
-                and pool.overcommit_ratio > self.overcommit_high
-            )
+            # Whether it waits for pCPUs, too, may not be known: then it may spin, or may not.
+            may_spin = spin > self.spin_high and pool.overcommit_ratio > self.overcommit_high
+            spins = may_spin and delay > self.delay_high
             # With two or fewer active vCPUs the tracepoint hardly sees a wait: no evidence.
             calm = spin < self.spin_low or domain.active_vcpus <= 2  # noqa: PLR2004
-            queues = queue > self.queue_high and calm and not spins
+            grows = calm and not (may_spin if waited is None else spins)
+            queues = queue > self.queue_high and grows
             seen = _seen(
                 read_at_ns,
                 seen.spinning + 1 if spins else 0,

@@ -9,32 +9,37 @@ Problem
 
 Approach
     All that must fit together is one move, made when entitlements have settled, contention has
-    lasted, the predicted gain is larger than what progress varies by from window to window, and
-    each domain in it has progress to be compared with; what was proven before is done
-    at once and undone only when it harms. vCPUs are given back as soon as there is room for them;
-    where that did not last, later each time. Whoever is short of a fraction of a vCPU for long
-    enough takes turns with whoever has one beyond.
+    lasted, the predicted gain is larger than what progress varies by from window to window, which is
+    known or does not matter (where half of the progress or more is missing, any window shows it), and
+    each domain in it has progress to be compared with; what was proven before is done at once and
+    undone only when it harms. vCPUs are given back as soon as there is room for them and a little
+    more; where that did not last, later each time. Whoever is short of a fraction of a vCPU for long
+    enough takes turns with whoever has one beyond. What of all this is still waited for is told.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from vcpud.demand import DomainDemand
+from vcpud.gains import OVERWHELMING_RATIO
 from vcpud.model import Uuid
 from vcpud.plan import Move, Proof, Resize
-from vcpud.units import NS_PER_S
+from vcpud.units import NS_PER_S, seconds
 from vcpud_policies import prospects
-from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
-from vcpud_policies.belief import LEAST_PCPUS, Sought
+from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim, allot
+from vcpud_policies.belief import LEAST_PCPUS, Sought, seen_since
 from vcpud_policies.situation import SATURATED_RATIO, Situation
 
 IDLE_PATIENCE_NS = 120 * NS_PER_S
 """A guest that could not use more vCPUs now gets them back when there has been room so long."""
 CLEAR_SIGMAS = 2.0
 """Standard deviations of a window of progress that a gain must exceed to be seen."""
+SPARE_PCPUS = 0.05
+"""So much more must there be than what is needed before vCPUs are given back: what free processors and
+neighbours' wants waver by would give them and take them again."""
 OWED_RATIO = 0.10
 """Share of an entitlement that must be missing before vCPUs rotate."""
 
@@ -60,11 +65,13 @@ class Turn:
     Attributes:
         moves: What should change now.
         sought: What the domains were like for whose sake that is.
+        waits: What is still missing, of domains of which something else is wanted than what they have.
     """
 
     def __init__(self, timing: Timing, seen: Situation, allotment: Allotment) -> None:
         self.moves: list[Move] = []
         self.sought: dict[Uuid, Sought] = {}
+        self.waits: dict[Uuid, str] = {}
         self._timing = timing
         self._seen = seen
         self._allotment = allotment
@@ -84,30 +91,17 @@ class Turn:
         """One move to an allotment that spares the sensitive ones, where it is worth it."""
         seen, allotment, now_ns = self._seen, self._allotment, self._seen.now_ns
         hurt = seen.suffering
-        if (
-            not any(allotment.vcpus[c.uuid] != c.active or c.contended for c in hurt)
-            or not seen.settled
-            or allotment.gain < math.log1p(self._timing.min_gain)
-        ):
-            return
         since_ns = [
             since_ns
             for c in hurt
             if (since_ns := seen.believed[c.uuid].contended_since_ns) is not None
         ]
-        if not since_ns or now_ns - min(since_ns) < self._timing.settle_ns:
-            return
         proven = all(seen.believed[c.uuid].proven for c in hurt if c.contended)
-        if not proven and allotment.gain < math.log1p(self._least_visible(hurt)):
+        missing = self._missing(hurt, since_ns, proven=proven)
+        if missing:
+            self.waits = dict.fromkeys((d.uuid for d in self._changed), missing)
             return
         comparable_from_ns = max(since_ns)
-        if not proven and not all(
-            d.progress is not None
-            and d.progress.began_at_ns >= comparable_from_ns
-            and d.progress.active_vcpus == d.active_vcpus
-            for d in self._changed
-        ):
-            return
         self._propose(
             [(d, allotment.vcpus[d.uuid]) for d in self._changed],
             prospects.reason(seen.pool, [seen.claims[d.uuid] for d in self._changed], allotment),
@@ -122,30 +116,87 @@ class Turn:
             grown_at_ns=None,
         )
 
+    def _missing(self, hurt: list[Claim], since_ns: list[int], *, proven: bool) -> str:
+        """The first thing that is missing for a pool to be brought together; empty for nothing."""
+        seen, vcpus = self._seen, self._allotment.vcpus
+        gain, least = math.expm1(self._allotment.gain), self._timing.min_gain
+        visible = 0.0 if proven else self._least_visible(hurt)
+        settle_ns = self._timing.settle_ns
+        began_ns, latest_ns = (
+            min(since_ns, default=seen.now_ns),
+            max(since_ns, default=seen.now_ns),
+        )
+        unseen = [d for d in self._changed if not (proven or seen_since(d, latest_ns))]
+        reasons = (
+            (
+                not any(vcpus[c.uuid] != c.active or c.contended for c in hurt),
+                "that somebody suffers whom contention hurts",
+            ),
+            (not seen.settled, "that entitlements settle"),
+            (gain < least, f"a predicted gain of {least:g}, it is {gain:.2f}"),
+            (
+                not since_ns or seen.now_ns - began_ns < settle_ns,
+                f"that contention has lasted {seconds(settle_ns):.0f} s",
+            ),
+            (visible == math.inf, "that it is known what progress varies by"),
+            (
+                gain < visible,
+                f"a predicted gain of {visible:.2f} that noise does not hide, it is {gain:.2f}",
+            ),
+            (
+                bool(unseen),
+                f"that progress is seen as things are now, of {len(unseen)} of those to be changed",
+            ),
+        )
+        return next((text for is_so, text in reasons if is_so), "")
+
     def _least_visible(self, hurt: list[Claim]) -> float:
         """The least gain that could be told from noise, in the steadiest of those who gain."""
-        noise = [self._seen.believed[c.uuid].noise_ratio for c in hurt if c.contended]
-        return CLEAR_SIGMAS * min(noise, default=0.0)
+        contended = [c for c in hurt if c.contended]
+        noise = [self._seen.believed[c.uuid].noise_ratio for c in contended]
+        known = [one for one in noise if one is not None]
+        if known or not contended:
+            return CLEAR_SIGMAS * min(known, default=0.0)
+        # No noise that any guest has makes half of its progress seem to be missing.
+        plain = any(
+            c.made is not None and c.runs(c.active) >= OVERWHELMING_RATIO * c.made
+            for c in contended
+        )
+        return 0.0 if plain else math.inf
 
     def _give_back(self) -> None:
-        """More vCPUs for whoever has room for them, once that has lasted."""
+        """More vCPUs for whoever has room for them, once that has lasted.
+
+        All of them in the same cycle: the allotment has seen to it that there is room for them together.
+        """
         seen, wanted, now_ns = self._seen, self._allotment.vcpus, self._seen.now_ns
-        growing = {d.uuid: d for d in self._changed if wanted[d.uuid] > d.active_vcpus}
-        shrinks = len(growing) < len(self._changed)
+        short = [d for d in self._changed if wanted[d.uuid] > d.active_vcpus]
+        firm = self._firm() if short else wanted
+        growing = {d.uuid: d for d in short if firm[d.uuid] > d.active_vcpus}
+        shrinks = len(short) < len(self._changed)
         for uuid, belief in seen.believed.items():
             since_ns = (belief.short_since_ns or now_ns) if uuid in growing else None
             if since_ns != belief.short_since_ns:
                 seen.believed[uuid] = replace(belief, short_since_ns=since_ns)
-        if not seen.settled or (shrinks and seen.suffering and not self._fits_beside()):
-            return
-        for uuid, domain in growing.items():
+        missing = ""
+        if not seen.settled:
+            missing = "that entitlements settle"
+        elif shrinks and seen.suffering and not self._fits_beside():
+            missing = "that its neighbours make room"
+        for domain in short:
+            uuid = domain.uuid
             since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]
+            if missing or since_ns is None:
+                self.waits[uuid] = missing or "a little more room, this little would not last"
+                continue
             hurried = claim.want > SATURATED_RATIO * claim.active
             patience_ns = seen.memory.patience_ns if hurried else IDLE_PATIENCE_NS
-            if since_ns is None or now_ns - since_ns < patience_ns:
+            if now_ns - since_ns < patience_ns:
+                left_s = seconds(patience_ns - (now_ns - since_ns))
+                self.waits[uuid] = f"that there is room for {left_s:.0f} s more"
                 continue
             self._propose(
-                [(domain, wanted[uuid])],
+                [(domain, min(wanted[uuid], firm[uuid]))],
                 f"there is room: wants {claim.want:.2f} pCPUs, is entitled to "
                 f"{claim.entitled:.2f}",
                 proof=Proof.NO_HARM if hurried else Proof.NONE,
@@ -153,6 +204,15 @@ class Turn:
             )
             if hurried:
                 seen.memory = replace(seen.memory, grown_at_ns=now_ns)
+
+    def _firm(self) -> Mapping[Uuid, int]:
+        """What there would be room for with a little less of it, and with what everybody has."""
+        seen, wanted = self._seen, self._allotment.vcpus
+        spare = ROUNDING_PCPUS - SPARE_PCPUS
+        firm = allot(seen.pool.available_pcpus, list(seen.claims.values()), rounding=spare).vcpus
+        held = {d.uuid: min(d.active_vcpus, wanted[d.uuid]) for d in seen.inside}
+        # That one could grow if another shrank is no room.
+        return firm if all(firm[uuid] >= vcpus for uuid, vcpus in held.items()) else held
 
     def _fits_beside(self) -> bool:
         """Whether there is room for all who grow even where nobody shrinks."""

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from fakes.fluid import FluidHost, Guest, Kept, alternating, constant, manage
+from vcpud.demand import Progress
 from vcpud.memory import MemoryLedger
 from vcpud.model import Method, Mode, Terms, Trouble
 from vcpud.plan import Outcome, Proof
@@ -288,3 +289,77 @@ def test_every_domain_is_explained() -> None:
     assert "entitled to 4.00" in after[sensitive.uuid].why_not_more
     assert after[other.uuid].why_not_fewer == "no evidence that contention costs it anything"
     assert all(outlook.would_change for outlook in after.values())
+
+
+def test_what_is_wanted_is_done_or_what_it_waits_for_is_told() -> None:
+    bursts = hog("h", threads=alternating(1e9, 0.0, 30))
+    late = Guest(name="l", vcpus=8, cost=lambda second: 9.0 if second > 60 else 0.0)
+    waited = set()
+    for record in managed(late, bursts, lock("a", 4), seconds=300).records:
+        active = {domain.uuid: domain.active_vcpus for domain in record.demand.domains}
+        moved = {resize.uuid for move in record.proposed.moves for resize in move.resizes}
+        for outlook in record.proposed.outlooks:
+            if outlook.wanted_vcpus != active[outlook.uuid] and outlook.uuid not in moved:
+                assert outlook.waits_for
+                assert outlook.would_change == outlook.waits_for
+                waited.add(outlook.waits_for)
+            elif outlook.wanted_vcpus == active[outlook.uuid]:
+                assert not outlook.waits_for
+    assert waited == {"that entitlements settle", "that there is room for 1 s more"}
+
+
+def test_after_an_attempt_in_vain_the_next_is_told() -> None:
+    pair = [hog("a", 4, user_ratio=0.4), hog("b", 4, user_ratio=0.4)]
+    kept = managed(*pair, pcpus=4, seconds=300)
+    assert kept.verdicts, "it was tried"
+    seen = {outlook.uuid: outlook for outlook in kept.records[-1].proposed.outlooks}[pair[0].uuid]
+    assert "1 attempts did not help: the next in" in seen.why_not_fewer
+    assert seen.would_change == seen.why_not_fewer
+
+
+# ------------------------------------------------------------------------------------ noise
+
+
+def test_what_progress_varies_by_is_known_before_a_gain_is_sought_that_it_could_hide(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    """That half is missing one window shows; for less it must be known how the next one differs."""
+
+    def first_move(wait: float, rates: list[float]) -> int | None:
+        policy = Adaptive()
+        state = policy.initial()
+        for second in range(5 * len(rates)):
+            read_at_ns, place = (100 + second // 5 * 5) * NS_PER_S, second // 5
+            window = Progress(
+                began_at_ns=read_at_ns - 5 * NS_PER_S,
+                ended_at_ns=read_at_ns,
+                rate_pcpus=rates[place],
+                active_vcpus=8,
+                worth_ratio=rates[place] / 4,
+            )
+            pair = [
+                domain(
+                    uuid=uuid,
+                    run_delay_pcpus=4.0,
+                    lock_wait_ratio=wait,
+                    lock_wait_at_ns=read_at_ns,
+                    queued_tasks=0.0,
+                    progress=window,
+                )
+                for uuid in "ab"
+            ]
+            state, plan = policy.decide(state, host(*pair), (), (100 + second) * NS_PER_S)
+            if plan.moves:
+                return second
+            waits = [one.waits_for for one in plan.outlooks if one.wanted_vcpus == 4]
+            told.update(one for one in waits if "settle" not in one and "lasted" not in one)
+        return None
+
+    told: set[str] = set()
+    assert first_move(0.5, [1.9] * 4) == 2
+    assert told == set(), "half of the progress or more is missing"
+    assert first_move(0.5, [2.1] * 4) == 5, "the second window was like the first"
+    assert told == {"that it is known what progress varies by"}
+    told.clear()
+    assert first_move(0.3, [3.2, 2.1, 3.2]) is None, "they differ by more than is to be gained"
+    assert any("noise does not hide" in one for one in told)

@@ -14,7 +14,7 @@ from vcpud.explain import REMEMBERED, History, document, text
 from vcpud.limits import Limits
 from vcpud.model import Method, Mode, ShareUnit, Terms, Trouble
 from vcpud.plan import Outlook, Prospect
-from vcpud.record import CycleRecord
+from vcpud.record import CycleRecord, Phase
 from vcpud.requests import KillSwitch, LoopSettings, Pause
 from vcpud.units import NS_PER_S
 
@@ -144,6 +144,38 @@ def test_numbers_that_competed_are_shown_with_what_was_predicted() -> None:
     assert any("1  10.00x" in line and "fits its entitlement" in line for line in lines)
     assert any(line.split()[:2] == ["lock_wait_ratio", "not"] for line in lines)
     assert any("a lock signal" in line for line in lines)
+
+
+def test_what_a_policy_waits_for_is_part_of_the_answer() -> None:
+    told = Told(*lock_pair())
+    told.cycles(1)
+    record = told.rig.recorder.last
+    outlook = Outlook(
+        uuid=told.domain.uuid,
+        wanted_vcpus=1,
+        why_not_more="it has all it came with",
+        would_change="that entitlements settle",
+        waits_for="that entitlements settle",
+    )
+    record = replace(record, proposed=replace(record.proposed, outlooks=(outlook,)))
+    explained = told.explained(record)
+    assert (
+        explained["answer"] == "It has 4, the policy wants 1 and waits: that entitlements settle"
+    )
+    assert explained["outlook"]["waits_for"] == "that entitlements settle"
+    assert explained["would_change"] == ["that entitlements settle"]
+
+
+def test_who_backs_off_is_told_for_how_long() -> None:
+    told = Told(*lock_pair())
+    told.cycles(1)
+    record = told.rig.recorder.last
+    domains = tuple(
+        replace(one, phase=Phase.BACKING_OFF, until_ns=record.ended_ns + 42 * NS_PER_S)
+        for one in record.domains
+    )
+    answer = told.explained(replace(record, domains=domains))["answer"]
+    assert "the last move did not help; nothing is tried for another 4" in answer
 
 
 def test_what_happened_is_bounded_and_a_guard_that_stands_is_told_once() -> None:
