@@ -214,7 +214,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
             contestants=contestants,
             extent=Extent.CUT if own else Extent.QUICK,
             seeds=options.seeds or 1,
-            duration_ns=options.duration or 60 * NS_PER_S,
+            duration_ns=options.duration or 50 * NS_PER_S,
             changing_ns=options.duration or 150 * NS_PER_S,
             lasting_ns=0,
             probe_ns=4 * NS_PER_S,

@@ -466,12 +466,12 @@ def test_a_policy_that_ruins_somebody_fails_the_comparison(
     [
         ([], Extent.WHOLE, None),
         (["lock_pair"], Extent.PART, None),
-        (["--quick"], Extent.QUICK, 60),
-        (["--quick", "lock_pair"], Extent.CUT, 60),
-        (["--quick", "--seeds", "3"], Extent.CUT, 60),
+        (["--quick"], Extent.QUICK, 50),
+        (["--quick", "lock_pair"], Extent.CUT, 50),
+        (["--quick", "--seeds", "3"], Extent.CUT, 50),
         (["--duration", "90s"], Extent.CUT, 90),
         (["--random", "3"], Extent.DRAWN, None),
-        (["--random", "3", "--quick"], Extent.CUT, 60),
+        (["--random", "3", "--quick"], Extent.CUT, 50),
     ],
 )
 def test_how_much_is_compared_decides_what_is_claimed(
