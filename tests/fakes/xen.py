@@ -18,12 +18,13 @@ from vcpud.backend import BackendOptions
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Link, Listener, VcpuState, VcpuWord
 from vcpud.hypervisor.xen.host import XenFiles, XenHypervisor
-from vcpud.hypervisor.xen.library import XenLink
+from vcpud.hypervisor.xen.library import ONE_BATCH, XenLink
 from vcpud.hypervisor.xen.options import XenOptions
+from vcpud.hypervisor.xen.questions import Questions
 from vcpud.hypervisor.xen.roll import Roll
 from vcpud.model import DomainSample, Mode, Terms
 from vcpud.terms import TermsBook
-from vcpud.units import NS_PER_MS, NS_PER_S
+from vcpud.units import NS_PER_S
 
 
 def refusal(code: int, message: str) -> libvirt.libvirtError:
@@ -49,6 +50,7 @@ class XenGuest:
         busy: vCPUs that always have something to run.
         deaf_to: So many requests it is too busy for.
         lost: Xen has torn it down, and libvirt has not noticed yet.
+        locked: libvirt answers nobody about it, nor lists it with others, before this is set.
         own_offline: CPUs that somebody in it has taken offline.
         stuck: CPUs it could not bring online; it tries anew once they have been taken away.
     """
@@ -65,6 +67,7 @@ class XenGuest:
     busy: bool = True
     deaf_to: int = 0
     lost: bool = False
+    locked: threading.Event | None = None
     own_offline: frozenset[int] = frozenset()
     stuck: set[int] = field(default_factory=set)
     withheld: set[int] = field(default_factory=set)
@@ -137,6 +140,14 @@ class XenWorld:
         self.down = False
         self.when_asked: Callable[[], object] = lambda: None
         self.lock = threading.Lock()
+        self.waiting = 0
+
+    def wait_for(self, guest: XenGuest) -> None:
+        """Whoever asks about a domain that is locked waits."""
+        if guest.locked is not None:
+            self.waiting += 1
+            guest.locked.wait(30)
+            self.waiting -= 1
 
     def now_ns(self) -> int:
         return self.at_ns
@@ -214,6 +225,7 @@ class FakeDomain:
             raise refusal(38, "Cannot recv data: Connection reset by peer")
         if self._uuid not in self._world.guests:
             raise refusal(NO_DOMAIN, "Domain not found")
+        self._world.wait_for(self._world.guests[self._uuid])
         return self._world.guests[self._uuid]
 
     def ID(self) -> int:  # noqa: N802  libvirt's own name
@@ -233,6 +245,8 @@ class FakeDomain:
 
     def getCPUStats(self, total: bool) -> list[dict[str, int]]:  # noqa: N802
         assert total is False
+        if len(self._guest.run_ns) > ONE_BATCH:
+            raise LookupError('Type value "0" not recognized')
         return [{"cpu_time": run_ns} for run_ns in self._guest.run_ns]
 
     def XMLDesc(self, _flags: int) -> str:  # noqa: N802
@@ -277,6 +291,9 @@ class FakeDom0:
 
     def ID(self) -> int:  # noqa: N802
         return 0
+
+    def UUIDString(self) -> str:  # noqa: N802
+        return DOM0
 
     def info(self) -> list[int]:
         return [1, 1, 1, 1, self._world.dom0_ns]
@@ -323,6 +340,8 @@ class FakeConnection:
     def listAllDomains(self, flags: int) -> list[Any]:  # noqa: N802
         self._up()
         assert flags == libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        for guest in tuple(self._world.guests.values()):
+            self._world.wait_for(guest)
         found = [FakeDomain(self._world, uuid) for uuid in self._world.guests]
         return [FakeDom0(self._world), *found]
 
@@ -332,6 +351,7 @@ class FakeConnection:
             return FakeDom0(self._world)
         if uuid not in self._world.guests:
             raise refusal(NO_DOMAIN, "Domain not found")
+        self._world.wait_for(self._world.guests[uuid])
         return FakeDomain(self._world, uuid)
 
 
@@ -339,10 +359,15 @@ class FakeXenLink(XenLink):
     """The real link, but for what is read past libvirt-python."""
 
     def __init__(
-        self, world: XenWorld, roll: Roll, cost_ns: int, told: Callable[[], None]
+        self,
+        world: XenWorld,
+        roll: Roll,
+        questions: Questions,
+        cost_ns: int,
+        told: Callable[[], None],
     ) -> None:
         connection = cast("libvirt.virConnect", FakeConnection(world))
-        super().__init__(connection, roll, world, world.now_ns)
+        super().__init__(connection, roll, world, questions, world.now_ns)
         self._world = world
         self._cost_ns = cost_ns
         self._told = told
@@ -354,6 +379,8 @@ class FakeXenLink(XenLink):
         self._world.pass_s(self._cost_ns / NS_PER_S)
         self._told()
         guest = self._world.guests.get(uuid)
+        if guest is not None:
+            self._world.wait_for(guest)
         if guest is None:
             raise CallFailed(Meaning.GONE, "Domain not found")
         idle = VcpuWord.OTHER if guest.busy else VcpuWord.BLOCKED
@@ -378,11 +405,14 @@ class FakeXenLibrary:
         self._roll = roll
         self._cost_ns = cost_ns
         self._told = told
+        self.tries = 0
+        self._questions = Questions()
 
     def open(self, *, writable: bool) -> Link:  # noqa: ARG002
+        self.tries += 1
         if self._world.down:
             raise CallFailed(Meaning.LOST, "Failed to connect socket")
-        return FakeXenLink(self._world, self._roll, self._cost_ns, self._told)
+        return FakeXenLink(self._world, self._roll, self._questions, self._cost_ns, self._told)
 
     def listen(self, listener: Listener) -> Link:  # noqa: ARG002
         return self.open(writable=False)
@@ -394,7 +424,7 @@ class FakeXenLibrary:
 class XenRig:
     """A Xen hypervisor over a world of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is a fact of the world around it
         self,
         world: XenWorld,
         root: Path,
@@ -402,6 +432,7 @@ class XenRig:
         terms: TermsBook | None = None,
         writable: bool = True,
         xl_knows_option: bool = True,
+        period_ns: int = 60 * NS_PER_S,
         **options: Any,
     ) -> None:
         self.world = world
@@ -417,7 +448,7 @@ class XenRig:
                 writable=writable,
                 now_ns=world.now_ns,
                 wake=self.woken.set,
-                period_ns=60_000 * NS_PER_MS,
+                period_ns=period_ns,
             ),
             XenOptions(**options),
             supervised=False,

@@ -59,6 +59,8 @@ class Bookkeeping(ABC, Generic[BookT]):
 
     _bulk_share: ClassVar[float] = 0.75
     """Of a period: a hung call is given up early enough that others are late by one cycle only."""
+    _unanswered: ClassVar[str] = "QEMU does not answer libvirt"
+    """Why a domain is held back that hangs."""
 
     def __init__(
         self,
@@ -320,10 +322,10 @@ class Bookkeeping(ABC, Generic[BookT]):
         self._undescribed = frozenset(listed.keys() - self._books.keys())
 
     def _judge(self, poll: Poll) -> None:
-        """Hold back calls for domains whose QEMU hangs, and no longer than it does."""
+        """Hold back calls for domains that hang, and no longer than they do."""
         for uuid in poll.occupied:
             if not self._crew.hung(uuid):
-                self._crew.quarantine(uuid, "QEMU does not answer libvirt")
+                self._crew.quarantine(uuid, self._unanswered)
         for uuid in poll.free:
             if not self._crew.waits_for(uuid):
                 self._crew.pardon(uuid)

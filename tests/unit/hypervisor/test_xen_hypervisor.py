@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,60 @@ def test_a_domain_that_is_being_torn_down_blinds_nobody(rig: Make) -> None:
     assert busy_ns < (one.hypervisor.sample().busy_ns or 0) < busy_ns + window_ns
     kinds = {event.kind for event in one.hypervisor.events()}
     assert EventKind.GONE not in kinds, "nor is what it is owed forgotten"
+
+
+def test_a_domain_that_is_locked_within_libvirt_costs_two_threads_and_blinds_nobody(
+    rig: Make,
+) -> None:
+    stuck = XenGuest("a", number=1)
+    one = rig(stuck, XenGuest("b", number=2), period_ns=NS_PER_S // 10)
+    one.seconds(2)
+    stuck.locked = threading.Event()
+    try:
+        one.until(lambda: any("keeps it locked" in note for note in one.notes()))
+        seen_ns = one.domains()[1].taken_at_ns
+        one.seconds(60)
+        sample = one.hypervisor.sample()
+        assert sample.connected
+        held, other = sample.domains
+        assert other.taken_at_ns > seen_ns + 50 * NS_PER_S, "the other is seen all the time"
+        assert Trouble.HUNG in held.troubles
+        assert one.world.waiting <= 3, "the list, the domain, and a look at its vCPUs"
+        assert refused(one, SetLive(uuid="a", count=2)).reason is Reason.HUNG
+    finally:
+        stuck.locked.set()
+    stuck.locked = None
+    one.until(lambda: Trouble.HUNG not in one.domains()[0].troubles)
+    one.world.guests["c"] = XenGuest("c", number=3)
+    one.until(lambda: len(one.domains()) == 3)
+    one.until(lambda: one.hypervisor.sample().lost_threads == 0)
+
+
+def test_a_lock_that_was_there_before_vcpud_costs_one_thread_and_is_told(rig: Make) -> None:
+    stuck = XenGuest("a", number=1, locked=threading.Event())
+    one = rig(stuck, period_ns=NS_PER_S // 10)
+    try:
+        one.until(lambda: any("does not list its domains" in note for note in one.notes()))
+        one.seconds(60)
+        assert one.world.waiting == 1
+    finally:
+        assert stuck.locked is not None
+        stuck.locked.set()
+    stuck.locked = None
+    one.until(lambda: len(one.domains()) == 1)
+
+
+def test_a_domain_with_more_vcpus_than_libvirt_python_can_read_is_read_past_it(rig: Make) -> None:
+    one = rig(XenGuest("a", vcpus=200), pcpus=256)
+    before = only(one)
+    assert len(before.vcpus) == 200
+    assert (before.live_vcpus, before.max_vcpus) == (200, 200)
+    one.seconds(4)
+    grown = [
+        (now.run_ns or 0) - (was.run_ns or 0)
+        for was, now in zip(before.vcpus, only(one).vcpus, strict=True)
+    ]
+    assert min(grown) > 2 * NS_PER_S
 
 
 def test_tools_that_do_not_come_back_are_not_waited_for_by_whoever_polls_next(rig: Make) -> None:

@@ -204,20 +204,34 @@ def test_domains_that_have_gone_leave_nothing() -> None:
 
 def test_questions_become_rarer_as_they_cost_more_and_never_too_rare() -> None:
     ration = Ration(ratio=0.01, least_ns=100 * NS_PER_MS, most_ns=10 * NS_PER_S)
-    assert ration.spacing_ns == 100 * NS_PER_MS
+    assert ration.spacing_ns(1) == 100 * NS_PER_MS
     for number in range(25):
-        assert ration.spacing_ns == 100 * NS_PER_MS, f"{number}: half a minute's worth at once"
         ration.spent(12 * NS_PER_MS)
-    assert ration.spacing_ns == 1200 * NS_PER_MS
+        haste_ns = 120 * NS_PER_MS if number < 24 else 1200 * NS_PER_MS
+        assert ration.spacing_ns(1) == haste_ns, (
+            f"{number}: half a minute's worth in three seconds"
+        )
     ration.spent(5 * NS_PER_S)
-    assert ration.spacing_ns == 1200 * NS_PER_MS, "one that was held up says nothing of the cost"
+    assert ration.spacing_ns(1) == 1200 * NS_PER_MS, (
+        "one that was held up says nothing of the cost"
+    )
     for _ in range(20):
         ration.spent(5 * NS_PER_S)
-    assert ration.spacing_ns == 10 * NS_PER_S
-    assert Ration(ratio=0.0, least_ns=1, most_ns=5).spacing_ns == 1, "one shows what it costs"
+    assert ration.spacing_ns(1) == 10 * NS_PER_S
+    assert Ration(ratio=0.0, least_ns=1, most_ns=5).spacing_ns(1) == 1, "one shows what it costs"
     idle = Ration(ratio=0.0, least_ns=1, most_ns=5)
     idle.spent(1)
-    assert idle.spacing_ns == 5
+    assert idle.spacing_ns(1) == 5
+
+
+@pytest.mark.parametrize(("among", "spacing_ms"), [(1, 100), (5, 20), (10, 20), (100, 20)])
+def test_who_shares_the_looks_is_looked_at_as_often_as_the_share_allows(
+    among: int, spacing_ms: int
+) -> None:
+    ration = Ration(ratio=0.01, least_ns=100 * NS_PER_MS, most_ns=10 * NS_PER_S)
+    for _ in range(1500):  # all of the advance
+        ration.spent(NS_PER_MS // 5)
+    assert ration.spacing_ns(among) == spacing_ms * NS_PER_MS
 
 
 class Stuck(FakeXenLibrary):
@@ -246,8 +260,11 @@ class Looking:
     def __init__(self, *, ratio: float = 0.01, answer: threading.Event | None = None) -> None:
         self.world = XenWorld(XenGuest("a", number=1), XenGuest("b", number=2, busy=False))
         self.done = threading.Event()
+        self.library = Stuck(
+            answer, self.world, Roll(), cost_ns=10 * NS_PER_MS, told=self.done.set
+        )
         self.sampler = Sampler(
-            Stuck(answer, self.world, Roll(), cost_ns=10 * NS_PER_MS, told=self.done.set),
+            self.library,
             ratio=ratio,
             period_ns=100 * NS_PER_MS,
             deadline_s=2.0,
@@ -256,6 +273,13 @@ class Looking:
             supervised=False,
             random=Random(1),  # noqa: S311  no secret
         )
+
+    def pass_s(self, duration_s: int) -> None:
+        """Let time pass in which nobody polls."""
+        for _ in range(4 * duration_s):
+            self.world.pass_s(0.25)
+            self.sampler.supervise()
+            self.done.wait(0.002)
 
     def until(self, looks: int) -> list[tuple[str, int]]:
         """Let time pass until so many looks were taken."""
@@ -306,6 +330,24 @@ def test_a_domain_that_libvirt_hangs_on_does_not_end_the_looks_at_others() -> No
         looking.sampler.close(1.0)
     assert {uuid for uuid, _ in found} == {"b"}
     assert max(late - early for (_, early), (_, late) in pairwise(found)) < 3 * NS_PER_S
+
+
+def test_while_libvirt_is_away_nobody_looks_until_whoever_polls_it_says_it_is_back() -> None:
+    looking = Looking(ratio=1.0)
+    try:
+        looking.until(3)
+        looking.world.down = True
+        looking.pass_s(10)
+        tries = looking.library.tries
+        looking.pass_s(60)
+        assert looking.library.tries == tries <= 2, "once to find out"
+        looking.world.down = False
+        looking.sampler.fetch()
+        looking.pass_s(10)
+        assert looking.sampler.fetch() == []
+        assert len(looking.until(3)) >= 3
+    finally:
+        looking.sampler.close(1.0)
 
 
 def test_nobody_to_look_at_is_nothing_to_do() -> None:

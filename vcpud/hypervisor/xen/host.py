@@ -65,6 +65,8 @@ class XenHypervisor(LibvirtHost[XenBook]):
     _bulk_share: ClassVar[float] = 4.0
     """No guest can hang it, but every domain is asked in turn, and now and then Xen itself."""
 
+    _unanswered: ClassVar[str] = "libvirt does not answer about it: a call keeps it locked there"
+
     restore_ns = 2 * GUEST_NS + RESTORE_NS
     """A change under way and the one that gives back, each with all the time a guest has, and the calls."""
 

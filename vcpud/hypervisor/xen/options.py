@@ -15,7 +15,7 @@ class XenOptions(LibvirtOptions):
     Attributes:
         uri: Which libvirt.
         sampling_cost_ratio: Share of one vCPU of dom0 that sampling blocked vCPUs may use.
-        sampling_period_ns: Spacing of those samples where they cost next to nothing.
+        sampling_period_ns: Spacing of those samples of one domain, where they cost next to nothing.
         ignore_host: Use `xl vcpu-set --ignore-host` for domains with more vCPUs than the host has
             pCPUs, which libvirt would not give back. Without it such a domain is never shrunk.
     """

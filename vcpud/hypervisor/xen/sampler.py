@@ -2,7 +2,8 @@
 
 Looks are spread over time: one in each slot, at a random instant of it, so that they fall in step
 with nothing the guests do. Slots are as long as the cost of a look demands (`ration`), and domains take
-turns, but for those of which too little is known yet.
+turns, but for those of which too little is known yet. While libvirt is away nobody is looked at: whoever
+polls it finds out when it is back, and has the looks go on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vcpud.hypervisor.errands import Errand, Hand
-from vcpud.hypervisor.failures import CallFailed
+from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.workers import Crew, Losses
 from vcpud.hypervisor.xen.estimate import READY_SAMPLES
 from vcpud.hypervisor.xen.ration import Ration
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vcpud.model import Uuid
 
 LONGEST_SLOT_NS: Final = 10 * NS_PER_S
-_REMEMBERED: Final = 1024
+_REMEMBERED: Final = 4096
 
 
 class Look(NamedTuple):
@@ -72,7 +73,7 @@ class Sampler:
         self._under_way = False
 
     def watch(self, domains: Mapping[Uuid, int]) -> None:
-        """Take looks at these from now on, each with its maximum of vCPUs."""
+        """Take looks at these from now on, each with its maximum of vCPUs; libvirt is there."""
         self._watched = tuple(domains.items())
         if self._watched and not self._under_way:
             self._under_way = True
@@ -100,7 +101,7 @@ class Sampler:
         if not self._watched:
             self._under_way = False
             return
-        spacing_ns = self.ration.spacing_ns
+        spacing_ns = self.ration.spacing_ns(len(self._watched))
         now_ns = self._now_ns()
         slot_ns = max(self._slot_ns or now_ns, now_ns - spacing_ns)
         self._slot_ns = slot_ns + spacing_ns
@@ -127,7 +128,10 @@ class Sampler:
         began_ns = self._now_ns()
         try:
             states = hand.call(self._deadline_s, lambda link: link.states(uuid, most))
-        except CallFailed:
+        except CallFailed as failure:
+            if failure.meaning is Meaning.LOST:
+                self._under_way = False
+                return
             states = ()
         ended_ns = self._now_ns()
         self.ration.spent(ended_ns - began_ns)
