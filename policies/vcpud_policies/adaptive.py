@@ -26,18 +26,23 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from vcpud.demand import DomainDemand, HostDemand
 from vcpud.model import Uuid
-from vcpud.plan import Move, Outlook, Plan, Verdict
+from vcpud.plan import Move, Outlook, Outlooks, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import lessons, prospects
-from vcpud_policies.apportion import allot
+from vcpud_policies.apportion import Allotment, Claim, allot
 from vcpud_policies.belief import Belief
 from vcpud_policies.memory import Memory, PoolMemory
 from vcpud_policies.situation import Situation
 from vcpud_policies.timing import Timing, Turn
+
+Look: TypeAlias = tuple[DomainDemand, Belief, Claim, Allotment, bool, Mapping[Uuid, str], int]
+"""What an outlook is written from, when somebody wants it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +83,7 @@ class Adaptive:
         domains: dict[Uuid, Belief] = {}
         pools: dict[str, PoolMemory] = {}
         moves: list[Move] = []
-        outlooks: list[Outlook] = []
+        looked: list[Look] = []
         for pool in demand.pools:
             seen = Situation(
                 pool=pool,
@@ -97,17 +102,9 @@ class Adaptive:
             pools[pool.name] = seen.memory
             sought |= turn.sought
             moves += turn.moves
-            outlooks += [
-                prospects.outlook(
-                    domain,
-                    seen.believed[domain.uuid],
-                    seen.claims[domain.uuid],
-                    allotment,
-                    min_gain=self.min_gain,
-                    overfull=seen.overfull,
-                    waits_for=turn.waits.get(domain.uuid, ""),
-                    now_ns=now_ns,
-                )
+            there = (allotment, seen.overfull, turn.waits, now_ns)
+            looked += [
+                (domain, seen.believed[domain.uuid], seen.claims[domain.uuid], *there)
                 for domain in seen.inside
             ]
         after = Memory(
@@ -115,4 +112,25 @@ class Adaptive:
             pools=pools,
             sought={uuid: was for uuid, was in sought.items() if uuid in domains},
         )
-        return after, Plan(moves=tuple(moves), outlooks=tuple(outlooks))
+        return after, Plan(moves=tuple(moves), outlooks=Outlooks(looked, self._outlook))
+
+    def _outlook(  # noqa: PLR0913, PLR0917 - what a look is made of
+        self,
+        domain: DomainDemand,
+        belief: Belief,
+        claim: Claim,
+        allotment: Allotment,
+        overfull: bool,
+        waits: Mapping[Uuid, str],
+        now_ns: int,
+    ) -> Outlook:
+        return prospects.outlook(
+            domain,
+            belief,
+            claim,
+            allotment,
+            min_gain=self.min_gain,
+            overfull=overfull,
+            waits_for=waits.get(domain.uuid, ""),
+            now_ns=now_ns,
+        )
