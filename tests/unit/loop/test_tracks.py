@@ -97,16 +97,16 @@ def test_the_last_delay_is_that_of_the_last_window_alone(
 
 
 @pytest.mark.parametrize(
-    ("ceiling", "entitled"),
+    ("ceiling", "most", "entitled"),
     [
-        ({}, (1.0, 1.0)),
-        ({"cap_pcpus": 0.5}, (0.5, 1.5)),
-        ({"quota_pcpus_per_vcpu": 0.25}, (0.5, 1.5)),
-        ({"cap_pcpus": 5.0, "quota_pcpus_per_vcpu": 2.0}, (1.0, 1.0)),
+        ({}, None, (1.0, 1.0)),
+        ({"cap_pcpus": 0.5}, 0.5, (0.5, 1.5)),
+        ({"quota_pcpus_per_vcpu": 0.25}, 0.5, (0.5, 1.5)),
+        ({"cap_pcpus": 5.0, "quota_pcpus_per_vcpu": 2.0}, 2.0, (1.0, 1.0)),
     ],
 )
 def test_what_a_ceiling_holds_back_is_left_to_others(
-    ceiling: dict[str, float], entitled: tuple[float, float]
+    ceiling: dict[str, float], most: float | None, entitled: tuple[float, float]
 ) -> None:
     def at(second: float) -> HostSample:
         return host(
@@ -117,6 +117,8 @@ def test_what_a_ceiling_holds_back_is_left_to_others(
 
     _, demand = fold(at(0), at(1))
     assert tuple(d.entitled_pcpus for d in demand.domains) == entitled  # type: ignore[attr-defined]
+    assert [d.most_pcpus for d in demand.domains] == [most, None]  # type: ignore[attr-defined]
+    assert [d.ceiling_pcpus for d in demand.domains] == [most or 2.0, 2.0]  # type: ignore[attr-defined]
 
 
 def test_what_is_not_reported_is_none_and_never_zero() -> None:

@@ -19,7 +19,7 @@ from vcpud_policies.belief import Belief
 from vcpud_policies.memory import Memory, PoolMemory
 from vcpud_policies.static import Static
 
-from .conftest import MakeDomain, MakeHost
+from .conftest import Decide, MakeDomain, MakeHost
 
 MakeGuests = Callable[[], list[Guest]]
 TEN_MINUTES = 600
@@ -114,6 +114,32 @@ def test_what_was_never_seen_without_contention_is_compared_with_from_the_first_
     pair = [lock("a", 4), lock("b", 4)]
     kept = managed(*pair, pcpus=2, seconds=30)
     assert max(second for second, _ in kept.changes) <= 6
+
+
+@pytest.mark.parametrize("capped", ["a", "b"])
+def test_a_ceiling_its_owner_set_leaves_the_last_vcpu_to_whom_it_is_worth_more(
+    domain: MakeDomain, host: MakeHost, decide: Decide, capped: str
+) -> None:
+    """2.3 and 2.7 of five pCPUs, of equal weights, whoever comes first by name."""
+    window = Progress(
+        began_at_ns=0, ended_at_ns=5 * NS_PER_S, rate_pcpus=0.2, active_vcpus=8, worth_ratio=0.1
+    )
+    pair = [
+        domain(
+            uuid=uuid,
+            used_pcpus=2.5,
+            run_delay_pcpus=5.5,
+            entitled_pcpus=2.5,
+            lock_wait_ratio=0.9,
+            lock_wait_at_ns=5 * NS_PER_S,
+            progress=window,
+            most_pcpus=2.3 if uuid == capped else None,
+        )
+        for uuid in ("a", "b")
+    ]
+    plan = decide(Adaptive(), *[host(*pair, pcpus=5)] * 3)
+    wanted = {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes}
+    assert wanted == {"a": 3, "b": 3} | {capped: 2}
 
 
 def test_an_indifferent_neighbour_is_brought_to_its_entitlement_and_loses_nothing() -> None:
