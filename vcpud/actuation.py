@@ -147,7 +147,7 @@ class Actuation:
             standing = steer.standing(course, domain)
             if standing is Standing.ON_ITS_WAY:
                 if course.restoring and course.defied:
-                    self._agenda.resists(course, now_ns)
+                    self._agenda.bars.resists(course.uuid, now_ns, course.detail)
                 continue
             reached = standing is Standing.REACHED
             self._agenda.finish(domain, now_ns, reached=reached)
@@ -169,10 +169,12 @@ class Actuation:
                 )
             )
             if reached and course.purpose is Purpose.DECIDE:
-                self._agenda.quarantines.pop((domain.uuid, course.grows), None)
+                self._agenda.bars.follows(domain.uuid, grows=course.grows)
             elif not reached:
                 if course.defied:
-                    self._agenda.quarantine(domain.uuid, now_ns, course.detail, grows=course.grows)
+                    self._agenda.bars.quarantine(
+                        domain.uuid, now_ns, course.detail, grows=course.grows
+                    )
                 self.acts.given_up.append(domain.uuid)
 
     # ------------------------------------------------------------------------------- steps

@@ -1,61 +1,30 @@
-"""What is under way for each domain, and which domains are to be left alone.
+"""What is under way for each domain, and where each stands.
 
-No effects and no clock: the loop tells it what happened and when. Courses, quarantines, pauses
-and releases live here, keyed by UUID; a domain that is gone leaves nothing behind.
+No effects and no clock: the loop tells it what happened and when. Courses live here, keyed by UUID,
+beside the bars and the watch; a domain that is gone leaves nothing behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from vcpud import owed
+from vcpud.bars import FOREVER_NS, Bars
 from vcpud.foreign import Watch
 from vcpud.judge import Docket
 from vcpud.limits import Foreign
-from vcpud.model import (
-    Change,
-    DomainSample,
-    Original,
-    Trouble,
-    Uuid,
-)
-from vcpud.record import DomainStatus, ForeignChange, Phase, Purpose, Why
+from vcpud.model import Change, DomainSample, Original, Uuid
+from vcpud.record import DomainStatus, ForeignChange, Phase, Purpose
 from vcpud.steer import Course
 from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 
-QUARANTINE_NS = 60 * NS_PER_S
-QUARANTINE_MAX_NS = 3600 * NS_PER_S
-SILENT_NS = 15 * NS_PER_S
-"""An agent that has not answered for so long is not merely slow."""
-FOREIGN_NS = 300 * NS_PER_S
-"""How long a domain is left to whoever else changed its vCPUs."""
-REVERSALS = 2
-"""So often may somebody else undo what vcpud did before the domain is left to him."""
-FIGHT_NS = 3600 * NS_PER_S
-FIGHT_MAX_NS = 24 * 3600 * NS_PER_S
 PACE_NS = 60 * NS_PER_S
-FOREVER_NS = 2**63 - 1
 UNPLUG_PENDING = (
     "its guest may still carry out an unplug that was given up: it is plugged back then"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """Why a domain is left alone, and until when.
-
-    Attributes:
-        spell_ns: How long it lasts once the domain has back what it had: until then it does not end.
-    """
-
-    phase: Phase
-    until_ns: int
-    detail: str
-    why: Why | None = None
-    spell_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -64,28 +33,19 @@ class Agenda:
 
     Attributes:
         courses: Domains on their way to a target.
-        bars: Pauses, releases and quarantines.
-        quarantines: How often in a row each domain was quarantined because it could not be
-            shrunk, or (True) grown: that the one works says nothing of the other.
+        bars: Who is left alone.
         changed_at_ns: When each domain's last change ended.
         begun_at_ns: When resizes of the last minute were begun.
         touched_at_ns: When a change of each domain was last begun.
         watch: What each domain is expected to have, and what others did to it.
-        silent_since_ns: Since when an agent has not answered.
-        paused_until_ns: Everything is paused until then, None when it is not.
-        killed: The kill switch is thrown.
     """
 
     courses: dict[Uuid, Course] = field(default_factory=dict)
-    bars: dict[Uuid, Bar] = field(default_factory=dict)
-    quarantines: dict[tuple[Uuid, bool], int] = field(default_factory=dict)
+    bars: Bars = field(default_factory=Bars)
     changed_at_ns: dict[Uuid, int] = field(default_factory=dict)
     begun_at_ns: list[int] = field(default_factory=list)
     touched_at_ns: dict[Uuid, int] = field(default_factory=dict)
     watch: Watch = field(default_factory=Watch)
-    silent_since_ns: dict[Uuid, int] = field(default_factory=dict)
-    paused_until_ns: int | None = None
-    killed: bool = False
 
     def set_course(self, course: Course) -> None:
         """A course replaces the one before; a restore is replaced by nothing but a restore."""
@@ -108,76 +68,22 @@ class Agenda:
         course = self.courses.pop(uuid, None)
         self.changed_at_ns[uuid] = now_ns
         self.watch.ended(course, sample, reached=reached)
-        bar = self.bars.get(uuid)
-        if bar is not None and bar.spell_ns and course is not None and course.restoring:
-            self.bars[uuid] = replace(bar, until_ns=now_ns + bar.spell_ns)
-
-    def quarantine(self, uuid: Uuid, now_ns: int, detail: str, *, grows: bool = False) -> None:
-        """Leave a domain alone for a while that doubles each time.
-
-        Args:
-            uuid: Which domain.
-            now_ns: The instant.
-            detail: What it did not do, for people.
-            grows: It was to be grown, not shrunk.
-        """
-        count = self.quarantines.get((uuid, grows), 0)
-        self.quarantines[uuid, grows] = count + 1
-        spell_ns = min(QUARANTINE_NS << min(count, 8), QUARANTINE_MAX_NS)
-        bar = Bar(
-            phase=Phase.QUARANTINED,
-            until_ns=now_ns + spell_ns,
-            detail=detail,
-            why=Why.FAILED,
-            spell_ns=spell_ns,
-        )
-        if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:  # not an operator's own word
-            self.bars[uuid] = bar
-
-    def resists(self, course: Course, now_ns: int) -> None:
-        """A domain does not take back what it had: asked again, and left alone otherwise."""
-        if course.uuid not in self.bars:
-            self.quarantine(course.uuid, now_ns, course.detail, grows=True)
+        if course is not None and course.restoring:
+            self.bars.restored(uuid, now_ns)
 
     def forget(self, uuid: Uuid) -> None:
         """The domain is gone or a new incarnation."""
-        bar = self.bars.get(uuid)
-        if bar is not None and bar.phase is Phase.QUARANTINED:
-            del self.bars[uuid]
-        for grows in (False, True):
-            self.quarantines.pop((uuid, grows), None)
-        for notes in (
-            self.courses,
-            self.changed_at_ns,
-            self.touched_at_ns,
-            self.silent_since_ns,
-        ):
+        for notes in (self.courses, self.changed_at_ns, self.touched_at_ns):
             notes.pop(uuid, None)
+        self.bars.forget(uuid)
         self.watch.forget(uuid)
-
-    def pause(self, uuid: Uuid | None, until_ns: int | None) -> None:
-        """An operator wants nothing decided, for one domain or for all."""
-        end_ns = FOREVER_NS if until_ns is None else until_ns
-        if uuid is None:
-            self.paused_until_ns = end_ns
-        else:
-            self.bars[uuid] = Bar(phase=Phase.PAUSED, until_ns=end_ns, detail="by an operator")
-
-    def release(self, uuid: Uuid, until_ns: int | None) -> None:
-        """An operator wants a domain whole and left alone."""
-        end_ns = FOREVER_NS if until_ns is None else until_ns
-        self.bars[uuid] = Bar(phase=Phase.RELEASED, until_ns=end_ns, detail="to an operator")
 
     def resume(self, uuid: Uuid | None, now_ns: int) -> None:
         """An operator ends pauses, releases and quarantines, of one domain or of all.
 
         Who did not take back what it had is asked at once, and has as many attempts as before.
         """
-        if uuid is None:
-            self.paused_until_ns = None
-            self.bars.clear()
-        else:
-            self.bars.pop(uuid, None)
+        self.bars.lift(uuid)
         for course in list(self.courses.values()):
             if course.restoring and uuid in (None, course.uuid):
                 self.courses[course.uuid] = replace(course, failures=0, held=0, not_before_ns=0)
@@ -185,7 +91,7 @@ class Agenda:
 
     def look(
         self,
-        samples: Iterable[DomainSample],
+        samples: Collection[DomainSample],
         originals: Mapping[Uuid, Original],
         now_ns: int,
         foreign: Foreign,
@@ -202,16 +108,13 @@ class Agenda:
             What somebody else changed since the last look.
         """
         self.begun_at_ns = [at_ns for at_ns in self.begun_at_ns if now_ns - at_ns < PACE_NS]
-        if self.paused_until_ns is not None and self.paused_until_ns <= now_ns:
-            self.paused_until_ns = None
-        for uuid in [uuid for uuid, bar in self.bars.items() if self._over(uuid, bar, now_ns)]:
-            del self.bars[uuid]
+        restoring = {uuid for uuid, course in self.courses.items() if course.restoring}
+        self.bars.expire(now_ns, restoring)
+        self.bars.listen(samples, now_ns)
         found = []
-        silent, expected = self.silent_since_ns, self.watch.expected
+        expected = self.watch.expected
         for sample in samples:
-            uuid, troubles = sample.uuid, sample.troubles
-            if uuid in silent or (troubles and not troubles.isdisjoint(_SILENT)):
-                self._silence(sample, now_ns)
+            uuid = sample.uuid
             if uuid in expected:
                 change = self._foreign(sample, originals.get(uuid), now_ns, foreign)
                 if change is not None:
@@ -219,31 +122,6 @@ class Agenda:
             elif uuid in originals and uuid not in self.courses:
                 self.watch.found(sample, originals[uuid], self.touched_at_ns.get(uuid))
         return tuple(found)
-
-    def _over(self, uuid: Uuid, bar: Bar, now_ns: int) -> bool:
-        """A quarantine for failures begins to end when the domain has back what it had."""
-        course = self.courses.get(uuid) if bar.spell_ns else None
-        return bar.until_ns <= now_ns and (course is None or not course.restoring)
-
-    def _silence(self, sample: DomainSample, now_ns: int) -> None:
-        uuid = sample.uuid
-        if sample.troubles.isdisjoint(_SILENT):
-            if self.silent_since_ns.pop(uuid, None) is not None:
-                bar = self.bars.get(uuid)
-                if bar is not None and bar.why is Why.SILENT:
-                    del self.bars[uuid]
-            return
-        since_ns = self.silent_since_ns.setdefault(uuid, now_ns)
-        if Trouble.HUNG in sample.troubles or now_ns - since_ns >= SILENT_NS:
-            self.bars.setdefault(
-                uuid,
-                Bar(
-                    phase=Phase.QUARANTINED,
-                    until_ns=FOREVER_NS,
-                    detail="silent: its agent or QEMU does not answer",
-                    why=Why.SILENT,
-                ),
-            )
 
     def _foreign(
         self, sample: DomainSample, original: Original | None, now_ns: int, foreign: Foreign
@@ -263,10 +141,7 @@ class Agenda:
             self.changed_at_ns[uuid] = now_ns
         detail = "somebody else changed its vCPUs before it was resumed"
         if found.reversals is not None:
-            bar = self._bar_after(found.reversals, now_ns, foreign)
-            detail = bar.detail
-            if self.bars.get(uuid, bar).phase is Phase.QUARANTINED:
-                self.bars[uuid] = bar
+            detail = self.bars.leave_to_others(uuid, found.reversals, now_ns, foreign)
         return ForeignChange(
             uuid=uuid,
             name=sample.name,
@@ -278,43 +153,17 @@ class Agenda:
             detail=detail,
         )
 
-    def _bar_after(self, reversals: int, now_ns: int, foreign: Foreign) -> Bar:
-        detail, until_ns = "somebody else changed its vCPUs", now_ns + FOREIGN_NS
-        if reversals >= REVERSALS:
-            detail += f", and undid what vcpud did {reversals} times: it is managed elsewhere"
-            until_ns = now_ns + min(FIGHT_NS << min(reversals - REVERSALS, 8), FIGHT_MAX_NS)
-        elif foreign is Foreign.STAND_DOWN:
-            detail += ": left alone until it is resumed"
-            until_ns = FOREVER_NS
-        return Bar(phase=Phase.QUARANTINED, until_ns=until_ns, detail=detail, why=Why.FOREIGN)
-
-    def barred(self, docket: Docket, uuids: Collection[Uuid], now_ns: int) -> Mapping[Uuid, str]:
-        """Domains that must not be changed on a policy's behalf, and why."""
-        if self.killed:
-            return dict.fromkeys(uuids, "the kill switch is thrown")
-        if self.paused_until_ns is not None:
-            return dict.fromkeys(uuids, "vcpud is paused")
-        reasons = {
-            uuid: "the last move did not help; backing off"
-            for uuid in docket.blames
-            if uuid in uuids and docket.blocked_until_ns(uuid, now_ns) is not None
-        }
-        for uuid, bar in self.bars.items():
-            if uuid in uuids:
-                reasons[uuid] = f"{bar.phase}: {bar.detail}"
-        return reasons
-
     def statuses(
         self,
-        samples: Iterable[DomainSample],
+        samples: Collection[DomainSample],
         originals: Mapping[Uuid, Original],
         docket: Docket,
         now_ns: int,
     ) -> tuple[DomainStatus, ...]:
         """Where every domain stands; of most there is nothing to tell."""
-        everybody = self.killed or self.paused_until_ns is not None
-        noted = self.courses.keys() | self.bars.keys() | originals.keys() | docket.blames.keys()
-        noted |= docket.tried()
+        everybody = self.bars.everybody
+        noted = self.courses.keys() | self.bars.by_domain.keys() | originals.keys()
+        noted |= docket.blames.keys() | docket.tried()
         return tuple(
             [
                 self._status(sample, originals.get(sample.uuid), docket, now_ns)
@@ -332,7 +181,7 @@ class Agenda:
         """Where one domain stands of which there is something to tell."""
         uuid = sample.uuid
         course = self.courses.get(uuid)
-        bar = self.bars.get(uuid)
+        bar = self.bars.by_domain.get(uuid)
         trial = docket.on_trial(uuid)
         blocked_until_ns = docket.blocked_until_ns(uuid, now_ns)
         active = sample.live_vcpus if sample.online is None else len(sample.online)
@@ -345,9 +194,9 @@ class Agenda:
         elif bar is not None:
             phase, detail, why = bar.phase, bar.detail, bar.why
             until_ns = None if bar.until_ns == FOREVER_NS else bar.until_ns
-        elif self.killed:
+        elif self.bars.killed:
             phase, detail = Phase.PAUSED, "the kill switch is thrown"
-        elif self.paused_until_ns is not None:
+        elif self.bars.paused_until_ns is not None:
             phase = Phase.PAUSED
         elif trial is not None:
             phase, detail = Phase.JUDGING, trial.move.reason
@@ -381,7 +230,6 @@ def _idle(uuid: Uuid, active_vcpus: int) -> DomainStatus:
     )
 
 
-_SILENT = frozenset({Trouble.AGENT_SILENT, Trouble.HUNG})
 _PHASE_OF = {
     Purpose.DECIDE: Phase.CHANGING,
     Purpose.UNDO: Phase.UNDOING,

@@ -6,18 +6,17 @@ one. It owns the state that is threaded through the pure stages and nothing else
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vcpud import guard, judge, owed
-from vcpud.actuation import Acts, Actuation, Intent
+from vcpud import guard, owed
+from vcpud.actuation import Acts, Actuation
 from vcpud.agenda import Agenda
 from vcpud.inheritance import Inheritance
 from vcpud.model import DomainSample, HostSample, Original, Uuid
 from vcpud.originals import Originals
 from vcpud.plan import Plan, Verdict
 from vcpud.ports import Clock, Hypervisor, Inbox, Ledger, Recorder, Wake
-from vcpud.record import Blocked, CycleRecord, ForeignChange, Purpose
+from vcpud.record import Blocked, CycleRecord, ForeignChange
 from vcpud.requests import (
     Hold,
     KillSwitch,
@@ -31,6 +30,7 @@ from vcpud.requests import (
 )
 from vcpud.text import raised
 from vcpud.tracks import Tracks, estimate
+from vcpud.trials import Trials
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
@@ -63,13 +63,12 @@ class ControlLoop:
         self._agenda = Agenda()
         self._originals = Originals(ledger, self._agenda)
         self._actuation = Actuation(hypervisor, self._originals, self._agenda)
+        self._trials = Trials(self._actuation, self._agenda)
         self._policy_state: Any = settings.policy.initial()
         self._tracks = Tracks()
-        self._docket = judge.Docket()
         self._verdicts: tuple[Verdict, ...] = ()
         self._policy_error: str | None = None
         self._cycles = 0
-        self._decisions = 0
         self._overruns = 0
         self._hold_until_ns: int | None = None
         self._stopping = False
@@ -105,7 +104,7 @@ class ControlLoop:
                     next_ns = now_ns + self._settings.period_ns
         now_ns = self._clock.now_ns()
         held = self._hold_until_ns is not None and now_ns < self._hold_until_ns
-        if (held or self._settings.on_stop_keep) and not self._agenda.killed:
+        if (held or self._settings.on_stop_keep) and not self._agenda.bars.killed:
             return ()
         self._inheritance.leave_unread()  # a stop does not wait for it
         return self.restore(now_ns + self._hypervisor.restore_ns)
@@ -153,6 +152,7 @@ class ControlLoop:
         # After the sample: that a change has failed must not be heard later than that it is over.
         events = self._hypervisor.events()
         self._running = {domain.uuid: domain for domain in sample.domains}
+        self._trials.running = self._running
         self._originals.look(sample)
         self._renew(sample, now_ns)
         self._tracks, demand = estimate(self._tracks, sample)
@@ -168,7 +168,8 @@ class ControlLoop:
         if sample.connected:
             self._settle_originals(sample, now_ns)
         self._actuation.read_back(sample, now_ns)
-        verdicts = self._judge(demand, now_ns)
+        verdicts = self._trials.advance(demand, now_ns)
+        self._verdicts += verdicts
         proposed = Plan()
         blocked: tuple[Blocked, ...] = ()
         if sample.connected and not self._stopping:
@@ -177,7 +178,7 @@ class ControlLoop:
             self._actuation.act(sample, now_ns)
             self._originals.forget_restored(sample, self._settle_ns)
         for uuid in self._actuation.acts.dropped:
-            self._call_off(uuid, now_ns)
+            self._trials.call_off(uuid, now_ns)
         self._cycles += 1
         acts, news = self._actuation.acts, self._originals.news
         originals = self._originals.outstanding()
@@ -191,7 +192,9 @@ class ControlLoop:
                 sample=sample,
                 demand=demand,
                 proposed=proposed,
-                domains=self._agenda.statuses(sample.domains, originals, self._docket, now_ns),
+                domains=self._agenda.statuses(
+                    sample.domains, originals, self._trials.docket, now_ns
+                ),
                 events=events,
                 requests=requests,
                 blocked=blocked,
@@ -206,8 +209,8 @@ class ControlLoop:
                 ledger_error=news.error,
                 policy_error=self._policy_error,
                 overruns=self._overruns,
-                paused=self._agenda.paused_until_ns is not None,
-                killed=self._agenda.killed,
+                paused=self._agenda.bars.paused_until_ns is not None,
+                killed=self._agenda.bars.killed,
                 stopping=self._stopping,
                 hold_until_ns=self._hold_until_ns,
             )
@@ -232,47 +235,33 @@ class ControlLoop:
             ):
                 continue
             self._agenda.forget(uuid)
-            self._docket = judge.forgiven(self._docket, uuid)
-            self._call_off(uuid, now_ns)
+            self._trials.forgive(uuid)
+            self._trials.call_off(uuid, now_ns)
             if domain is None or domain.incarnation != was.incarnation:
                 ended.append(uuid)
             elif self._originals.rebooted(domain):
-                self._give_back(domain, now_ns)
+                self._trials.give_back(domain, now_ns)
         self._originals.forget(*ended)
 
     def _settle_originals(self, sample: HostSample, now_ns: int) -> None:
         """Give back what can no longer be kept; when first met and at a stop, everything."""
         unmet = self._inheritance.unmet(sample)
-        everything = self._stopping or self._agenda.killed
-        if everything:  # and nothing is judged, begun or taken back any more
-            self._docket = replace(self._docket, trials=())
-            self._actuation.call_off_unowed()
+        everything = self._stopping or self._agenda.bars.killed
+        if everything:
+            self._trials.call_off_all()
         met = frozenset[Uuid]() if self._adopts else unmet
         self._originals.discard_stale(sample, absent=unmet)
         for domain in self._originals.to_give_back(sample, everything=everything, met=met):
-            self._give_back(domain, now_ns)
+            self._trials.give_back(domain, now_ns)
         self._inheritance.met(sample)
 
     def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
         """Somebody else changed a domain: his change stands, and nothing is judged by it."""
         domain = self._running[foreign.uuid]
         only_weight = self._originals.yield_to(foreign, domain)
-        self._call_off(foreign.uuid, now_ns)
+        self._trials.call_off(foreign.uuid, now_ns)
         if only_weight:
-            self._give_back(domain, now_ns)
-
-    def _call_off(self, uuid: Uuid, now_ns: int) -> None:
-        """End a domain's trial without a verdict: who is on trial with it is given back."""
-        trial = self._docket.on_trial(uuid)
-        self._docket = judge.dismissed(self._docket, uuid)
-        for resize in () if trial is None else trial.move.resizes:
-            domain = self._running.get(resize.uuid)
-            if domain is not None and resize.uuid != uuid:
-                self._give_back(domain, now_ns)
-
-    def _give_back(self, domain: DomainSample, now_ns: int) -> None:
-        if self._actuation.give_back(domain, self._decision_id(now_ns), now_ns):
-            self._call_off(domain.uuid, now_ns)
+            self._trials.give_back(domain, now_ns)
 
     # -------------------------------------------------------------------------- the stages
 
@@ -283,68 +272,28 @@ class ControlLoop:
                     self._policy_state = settings.policy.initial()
                 self._settings = settings
             case KillSwitch(thrown=thrown):
-                self._agenda.killed = thrown
+                self._agenda.bars.killed = thrown
             case Hold(until_ns=until_ns):
                 self._hold_until_ns = until_ns
             case Resume(uuid=uuid):
-                self._resume(uuid, now_ns)
+                self._agenda.resume(uuid, now_ns)
+                self._trials.forgive(uuid)
             case Pause(uuid=uuid, until_ns=until_ns, restore=restore):
-                self._agenda.pause(uuid, until_ns)
+                self._agenda.bars.pause(uuid, until_ns)
                 if restore:
-                    self._give_back_to(uuid, now_ns)
+                    self._trials.give_back_to(uuid, now_ns)
             case Release(uuid=uuid, until_ns=until_ns):
-                self._agenda.release(uuid, until_ns)
-                self._give_back_to(uuid, now_ns)
+                self._agenda.bars.release(uuid, until_ns)
+                self._trials.give_back_to(uuid, now_ns)
             case Restore(uuid=uuid):
-                self._give_back_to(uuid, now_ns)
-
-    def _resume(self, uuid: Uuid | None, now_ns: int) -> None:
-        self._agenda.resume(uuid, now_ns)
-        if uuid is None:
-            self._docket = judge.Docket(windows=self._docket.windows, trials=self._docket.trials)
-        else:
-            self._docket = judge.forgiven(self._docket, uuid)
-
-    def _give_back_to(self, uuid: Uuid | None, now_ns: int) -> None:
-        """Also ends what is under way for a domain that is owed nothing yet."""
-        for domain in self._running.values():
-            if uuid in (None, domain.uuid):
-                self._call_off(domain.uuid, now_ns)
-                self._actuation.call_off_unowed(domain.uuid)
-                self._give_back(domain, now_ns)
-
-    def _judge(self, demand: HostDemand, now_ns: int) -> tuple[Verdict, ...]:
-        """Start judging what was reached, take back what failed or did not help."""
-        courses = self._agenda.courses
-        for uuid in self._actuation.acts.given_up:
-            self._call_off(uuid, now_ns)
-            self._give_back(self._running[uuid], now_ns)
-        for trial in self._docket.trials:
-            if trial.reached_at_ns is None and not any(
-                resize.uuid in courses for resize in trial.move.resizes
-            ):
-                self._docket = judge.reached(self._docket, trial.decision_id, now_ns)
-        self._docket, verdicts = judge.advance(self._docket, demand, now_ns)
-        for verdict in verdicts:
-            for resize in () if verdict.kept else verdict.move.resizes:
-                if resize.uuid in self._running:
-                    intent = Intent(
-                        decision_id=verdict.decision_id,
-                        purpose=Purpose.UNDO,
-                        to_vcpus=resize.from_vcpus,
-                        step_vcpus=max(resize.from_vcpus, resize.to_vcpus),
-                        reason=f"{verdict.outcome}: {verdict.detail}",
-                    )
-                    self._actuation.set_course(self._running[resize.uuid], intent, now_ns)
-        self._verdicts += verdicts
-        return verdicts
+                self._trials.give_back_to(uuid, now_ns)
 
     def _decide(self, demand: HostDemand, now_ns: int) -> tuple[Plan, tuple[Blocked, ...]]:
         situation = guard.Situation(
             samples=self._running,
             demands=self._tracks.demands,
-            busy=frozenset(self._agenda.courses) | self._docket.tried(),
-            barred=self._agenda.barred(self._docket, self._running, now_ns),
+            busy=frozenset(self._agenda.courses) | self._trials.docket.tried(),
+            barred=self._agenda.bars.reasons(self._trials.docket, self._running, now_ns),
             changed_at_ns=self._agenda.changed_at_ns,
             begun_at_ns=tuple(self._agenda.begun_at_ns),
             originals=self._originals.had(),
@@ -363,21 +312,5 @@ class ControlLoop:
             return Plan(), ()
         finally:
             self._verdicts = ()
-        for move in plan.moves:
-            decision_id = self._decision_id(now_ns)
-            self._docket = judge.opened(self._docket, decision_id, move)
-            for resize in move.resizes:
-                intent = Intent(
-                    decision_id=decision_id,
-                    purpose=Purpose.DECIDE,
-                    to_vcpus=resize.to_vcpus,
-                    step_vcpus=resize.step_vcpus,
-                    reason=move.reason,
-                )
-                self._actuation.set_course(self._running[resize.uuid], intent, now_ns)
+        self._trials.begin(plan, now_ns)
         return proposed, blocked
-
-    def _decision_id(self, now_ns: int) -> str:
-        """Unique on this host until it reboots, across restarts of vcpud too."""
-        self._decisions += 1
-        return f"{now_ns // NS_PER_MS:x}-{self._decisions:x}"

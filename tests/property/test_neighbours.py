@@ -52,7 +52,7 @@ def test_the_operators_last_word_on_every_vcpu_stands(
             said[whose, cpu] = brings
         # What vcpud had left besides is his as well, once he has set the size.
         rig.cycles(2)
-        assert domain.uuid in rig.loop._agenda.bars or domain.online == before
+        assert domain.uuid in rig.loop._agenda.bars.by_domain or domain.online == before
         rig.cycles(later)
     assert rig.loop.restore(rig.clock.now_ns() + 20 * NS_PER_S) == ()
     for (whose, cpu), brought in said.items():

@@ -11,7 +11,7 @@ from fakes.host import FakeDomain
 from fakes.ports import MemoryLedger
 from unit.loop.scripted import scripted
 from unit.loop.test_control import ASKED, Rig, lock_pair
-from vcpud.agenda import Agenda
+from vcpud.bars import Bars
 from vcpud.errors import LedgerError
 from vcpud.limits import Foreign, Limits
 from vcpud.model import Method, Mode, Reason, ShareUnit, Terms
@@ -340,13 +340,13 @@ def test_a_weight_raised_for_parked_vcpus_goes_when_somebody_brings_them_back() 
 
 @pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.RELEASED])
 def test_a_change_that_fails_does_not_end_what_an_operator_asked_for(phase: Phase) -> None:
-    agenda = Agenda()
+    bars = Bars()
     if phase is Phase.PAUSED:
-        agenda.pause("u", None)
+        bars.pause("u", None)
     else:
-        agenda.release("u", None)
-    agenda.quarantine("u", 0, "failed")
-    assert agenda.bars["u"].phase is phase
+        bars.release("u", None)
+    bars.quarantine("u", 0, "failed")
+    assert bars.by_domain["u"].phase is phase
 
 
 def test_each_quarantine_for_failures_is_longer_than_the_one_before() -> None:
@@ -356,7 +356,7 @@ def test_each_quarantine_for_failures_is_longer_than_the_one_before() -> None:
     left_s: list[int] = []
     for _ in range(400):
         rig.cycles(1)
-        bar = rig.loop._agenda.bars.get(first.uuid)
+        bar = rig.loop._agenda.bars.by_domain.get(first.uuid)
         if bar is not None and rig.phase(first) is Phase.QUARANTINED:
             left_s.append((bar.until_ns - rig.clock.now_ns()) // NS_PER_S)
     begun = [now for before, now in pairwise([0, *left_s]) if now > before]

@@ -124,7 +124,7 @@ def test_a_grow_that_is_carried_out_ends_the_doubling() -> None:
     one.want(3, cycles=40)
     one.want(4, cycles=40)
     assert one.active == 4
-    assert not one.rig.loop._agenda.quarantines
+    assert not one.rig.loop._agenda.bars.quarantines
 
 
 def test_a_restart_asks_again_and_quarantines_again() -> None:
@@ -200,7 +200,7 @@ def test_what_merely_has_to_wait_is_no_failure_of_the_domains(reason: Reason) ->
     one.domain.fail = None
     one.domain.refuse = reason
     one.want(2, cycles=20)
-    assert not one.rig.loop._agenda.quarantines
+    assert not one.rig.loop._agenda.bars.quarantines
     one.ask(Restore(asked=ASKED, uuid=None), cycles=60)
     assert one.status.phase is Phase.RESTORING
     one.want(4, cycles=0)
@@ -213,7 +213,7 @@ def test_a_job_that_comes_between_is_no_failure_of_the_domains_either() -> None:
     one = Stubborn()
     one.domain.fail, one.domain.fail_gifts_only = Reason.JOB, False
     one.want(2, cycles=20)
-    assert not one.rig.loop._agenda.quarantines
+    assert not one.rig.loop._agenda.bars.quarantines
 
 
 def test_who_refuses_for_good_is_quarantined_as_one_that_fails() -> None:

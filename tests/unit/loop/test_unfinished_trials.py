@@ -19,7 +19,7 @@ def on_trial() -> tuple[Rig, FakeDomain, FakeDomain]:
     policy.to_vcpus = 2
     rig.cycles(3)
     assert first.online == second.online == {0, 1}
-    assert len(rig.loop._docket.trials) == 1
+    assert len(rig.loop._trials.docket.trials) == 1
     return rig, first, second
 
 
@@ -34,7 +34,7 @@ def grown_home() -> tuple[Rig, FakeDomain]:
     while first.uuid in {one.uuid for one in rig.ledger.outstanding()} or policy.to_vcpus:
         rig.cycles(1)
     assert first.online == ALL
-    assert len(rig.loop._docket.trials) == 1
+    assert len(rig.loop._trials.docket.trials) == 1
     return rig, first
 
 
