@@ -12,13 +12,12 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
-from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeAlias
 
 from vcpud.model import Method, Mode
 from vcpud.text import meant
 from vcpud.units import NS_PER_S
-from vcpud_simulator.bounds import DAY_NS, ENDLESS, Within
+from vcpud_simulator.bounds import DAY_NS, ENDLESS, Fault, Within, misfits, outside, unknown
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.hotplug import HotplugCosts
@@ -28,10 +27,6 @@ from vcpud_simulator.workloads.base import Workload
 
 MAX_VCPUS: Final = 4_096
 """Of a host, all domains together."""
-
-Key: TypeAlias = tuple[str, ...]
-Fault: TypeAlias = tuple[Key, str]
-
 
 Size: TypeAlias = Annotated[int, Within(1, 1_024)]
 Weight: TypeAlias = Annotated[int, Within(1, 65_535)]
@@ -257,7 +252,7 @@ def faults(scenario: Scenario) -> tuple[Fault, ...]:
 
 
 def _faults(scenario: Scenario) -> Iterator[Fault]:
-    yield from _ranges((), scenario)
+    yield from outside((), scenario, but="domains")
     if scenario.platform not in PLATFORMS:
         words = f"there is no platform {scenario.platform!r}{meant(scenario.platform, PLATFORMS)}"
         yield ("platform",), words
@@ -266,7 +261,7 @@ def _faults(scenario: Scenario) -> Iterator[Fault]:
     else:
         words = f"there is no scheduler {scenario.scheduler!r}"
         yield ("scheduler",), words + meant(scenario.scheduler, SCHEDULERS)
-    yield from _costs(("costs",), scenario.costs, (HostCosts, HotplugCosts))
+    yield from misfits(("costs",), scenario.costs, (HostCosts, HotplugCosts))
     if not scenario.domains:
         yield ("domains",), "expected at least one domain"
     names: set[str] = set()
@@ -284,14 +279,14 @@ def _faults(scenario: Scenario) -> Iterator[Fault]:
 
 def _domain_faults(plan: DomainPlan) -> Iterator[Fault]:
     key = ("domains", plan.name)
-    yield from _ranges(key, plan)
+    yield from outside(key, plan)
     for word in ("online", "min_vcpus"):
         count = getattr(plan, word)
         if count is not None and count > plan.vcpus:
             yield (*key, word), f"{count} of {plan.vcpus} vCPUs"
     if plan.departs_ns is not None and plan.departs_ns <= plan.arrives_ns:
         yield (*key, "departs"), "it would depart before it arrives"
-    yield from _costs((*key, "guest"), plan.guest, (GuestConfig,))
+    yield from misfits((*key, "guest"), plan.guest, (GuestConfig,))
 
 
 def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
@@ -301,86 +296,19 @@ def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
         for name, parameter in inspect.signature(factory).parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
-    unknown = tuple(_unknown(("scheduler_options",), scenario.scheduler_options, known))
-    yield from unknown
+    strange = tuple(unknown(("scheduler_options",), scenario.scheduler_options, known))
+    yield from strange
     for name, value in scenario.scheduler_options.items():
         turn = _ANY_TURN.refuses(value, duration=True) if name in _TURNS else None
         if turn is not None:
             yield ("scheduler_options", name.removesuffix("_ns")), turn
-    if not unknown:
+    if not strange:
         try:
             factory(**scenario.scheduler_options)
         except (TypeError, ValueError) as error:
             yield ("scheduler_options",), str(error)
 
 
-def _unknown(key: Key, words: Mapping[str, Any], known: set[str]) -> Iterator[Fault]:
-    for word in words:
-        if word not in known:
-            shown = {one.removesuffix("_ns") for one in known}
-            yield (
-                (*key, word.removesuffix("_ns")),
-                f"there is no such key{meant(word.removesuffix('_ns'), shown)}",
-            )
-
-
-@cache
-def _hints(kind: type[Any]) -> Mapping[str, Any]:
-    """Resolving them takes longer than to simulate a second of a small host."""
-    return get_type_hints(kind, include_extras=True)
-
-
-def _ranges(key: Key, value: Any) -> Iterator[Fault]:
-    """Numbers outside what their annotation allows, of a dataclass and those inside it."""
-    hints = _hints(value.__class__)
-    for item in dataclasses.fields(value):
-        found, word = getattr(value, item.name), item.name.removesuffix("_ns")
-        if dataclasses.is_dataclass(found):
-            yield from _ranges((*key, word), found)
-        elif isinstance(found, tuple) and item.name != "domains":
-            for place, part in enumerate(found):
-                if dataclasses.is_dataclass(part):
-                    yield from _ranges((*key, word, str(place)), part)
-        elif isinstance(found, int | float) and not isinstance(found, bool):
-            within = _within(item.name, hints[item.name], found)
-            refusal = within.refuses(found, duration=word != item.name)
-            if refusal is not None:
-                yield (*key, word), refusal
-
-
-def _within(name: str, hint: Any, found: float) -> Within:
-    """What an annotation allows; without one, what any workload's figure may be."""
-    for part in (hint, *get_args(hint)):
-        if get_origin(part) is Annotated:
-            for note in part.__metadata__:
-                if isinstance(note, Within):
-                    return note
-    if name.endswith("_ns"):
-        return _ANY_DURATION
-    if name.endswith("_ratio"):
-        return _ANY_RATIO
-    return _ANY_COUNT if isinstance(found, int) else _ANY_FIGURE
-
-
-def _costs(key: Key, costs: Mapping[str, Any], kinds: tuple[type[Any], ...]) -> Iterator[Fault]:
-    """Fields of those dataclasses, which may be nothing but must be numbers of a sensible size."""
-    known = {item.name for kind in kinds for item in dataclasses.fields(kind)}
-    yield from _unknown(key, costs, known)
-    for name, value in costs.items():
-        if name in known and isinstance(value, int) and not isinstance(value, bool):
-            duration = name.endswith("_ns")
-            refusal = _LIMITS.get(name, _ANY_COST).refuses(value, duration=duration)
-            if refusal is not None:
-                yield (*key, name.removesuffix("_ns")), refusal
-
-
-_ANY_DURATION: Final = Within(1, DAY_NS)
-_ANY_COUNT: Final = Within(1, 65_536)
-_ANY_FIGURE: Final = Within(1e-6, 1_000_000)
-_ANY_RATIO: Final = Within(0, 1)
-_ANY_COST: Final = Within(0, 10 * NS_PER_S)
 _ANY_TURN: Final = Within(10_000, ENDLESS)
-_LIMITS: Final = {"hz": Within(1, 10_000), "refill_ns": Within(0, NS_PER_S // 100)}
-"""To load 8 MiB from memory line by line takes 10 ms."""
 _TURNS: Final = {"slice_ns", "base_slice_ns", "quantum_ns", "tick_ns", "poll_ns"}
 """Options of schedulers that say how often something happens."""
