@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from vcpud.counters import VcpuCounters, VcpuSample
-from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunnableTasks, RunQueue
 from vcpud.model import (
     Change,
     DomainSample,
@@ -27,34 +25,27 @@ from vcpud.model import (
 from vcpud.terms import TermsBook, Wishes
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
+from vcpud_simulator.enquiry import Enquiry
 from vcpud_simulator.entities import RUNNABLE, RUNNING
 from vcpud_simulator.platform import (
     CYCLES_PER_NS,
-    GUEST_SIGNALS,
     KERNEL_IPC,
     SPIN_IPC,
     WORK_IPC,
     Signal,
 )
-from vcpud_simulator.reporter import Answer, Reporter
-from vcpud_simulator.signals import Counted, Feed, blurred, lied
+from vcpud_simulator.signals import Counted, Feed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vcpud_simulator.world import Resident, World
 
 PATIENCE_NS: Final = 5 * NS_PER_S
 """How long the answer to a change is waited for: vcpud's `agent_timeout`."""
 BOOT_GRACE_NS: Final = 10 * NS_PER_S
 """A domain that has just started is left alone so long: vcpud's `boot_grace`."""
-PROMPT_NS: Final = NS_PER_S
-"""Spacing of the readings that follow a change."""
-PROMPT_READINGS: Final = 2
 UP_FOR_NS: Final = 3600 * NS_PER_S
 """How long domains have been up that are there within the first second."""
 WEIGHTS: Final = range(1, 65_536)
-
 
 _BY_DEVICE: Final = frozenset({Method.HOTPLUG, Method.XENSTORE, Method.GROW_ONLY})
 
@@ -92,29 +83,20 @@ class Book:
         self._engine = world.engine
         self._tell = tell
         self._actuation = world.scenario.actuation
-        self._period_ns = world.scenario.signals.agent_period_ns
         self._by_domain = world.lab.host.scheduler.weight_per_domain
         self._sets_weights = world.platform.sets_weights
         self._incarnation = f"{resident.number}:{resident.inhabitant.started_ns}"
         up_ns = UP_FOR_NS if resident.inhabitant.started_ns <= NS_PER_S else 0
         self._booted_at_ns = resident.inhabitant.started_ns - up_ns
         self._signals = world.platform.signals - frozenset(plan.missing)
-        self._asked = tuple(signal for signal in GUEST_SIGNALS if signal in self._signals)
         self._luck = kernel.host.chance.stream("actuation", plan.name)
         chance = kernel.host.chance.stream("signals", plan.name)
         self._feeds = {
-            signal: Feed(world.scenario.signals.of(signal), chance) for signal in Signal
+            signal: Feed(world.scenario.signals.of(signal), chance)
+            for signal in (Signal.RUN, Signal.RUN_DELAY, Signal.PERF)
         }
-        self._reporter: Reporter | None = None
-        self._reading = GuestReading()
-        self._online: frozenset[int] | None = None
-        self._online_taken_at_ns: int | None = None
-        self._hurried = PROMPT_READINGS
-        self._readings = 0
-        self._poll = Timer(self._ask)
         self._deadline = Timer(self._overdue)
-        self._waiting: Callable[[], None] | None = None
-        self._first_poll_ns = chance.below(PROMPT_NS)
+        self._enquiry = Enquiry(resident, world, chance)
 
     # ------------------------------------------------------------------ what may be done
 
@@ -122,86 +104,13 @@ class Book:
         """What the operator, and the domain's owner in its metadata, allow."""
         wishes = Wishes(mode=self._plan.mode, min_vcpus=self._plan.min_vcpus)
         self.terms = book.terms(self.uuid, self.name, wishes)
-        if not self._wants_agent:
-            self._poll.cancel()
-        elif not self._poll.armed:
-            if self._reporter is None:
-                self._reporter = Reporter(self._kernel, self._agent.costs.agent_ns)
-            self._engine.arm(self._poll, self._engine.now_ns + self._first_poll_ns)
+        asked = self.terms.mode is Mode.ENFORCE or self.terms.guest_signals
+        self._enquiry.want(asked and self.terms.mode is not Mode.OFF)
 
     def close(self) -> None:
         """It is gone: nothing more is asked or awaited."""
-        self._poll.cancel()
+        self._enquiry.close()
         self._deadline.cancel()
-        self._waiting = None
-
-    @property
-    def _wants_agent(self) -> bool:
-        asked = self.terms.mode is Mode.ENFORCE or self.terms.guest_signals
-        return asked and self.terms.mode is not Mode.OFF and bool(self._asked)
-
-    # ------------------------------------------------------------------ what the guest says
-
-    def _ask(self) -> None:
-        """A reading, unless the agent is busy with a change: it does one thing at a time."""
-        reporter, now_ns = self._reporter, self._engine.now_ns
-        if reporter is None or not self._wants_agent:
-            return
-        if reporter.busy or self.in_flight is not None:
-            self._engine.arm(self._poll, now_ns + PROMPT_NS)
-            return
-        # The queue's length is only nice to know: its two readings take turns.
-        extra = (Signal.RUN_QUEUE, Signal.RUNNABLE)[self._readings % 2]
-        wanted = tuple(
-            signal
-            for signal in self._asked
-            if signal in {Signal.ACCOUNTING, Signal.LOCKS, extra}
-            and self._feeds[signal].due(now_ns)
-        )
-        self._readings += 1
-        spacing_ns = PROMPT_NS if self._hurried else self._period_ns
-        self._hurried = max(0, self._hurried - 1)
-        self._engine.arm(self._poll, now_ns + spacing_ns)
-        if wanted:
-            reporter.ask(wanted, self._heard, self._free)
-
-    def _heard(self, answer: Answer) -> None:
-        part = lied(answer.part, self._plan.lies, len(self._kernel.cpus))
-        feed = self._feeds[answer.signal]
-        feed.take(self._engine.now_ns, lambda counted: blurred(part, counted))
-        self._reading = replace(
-            self._reading, latency_ns=answer.latency_ns, agent_cost_ns=answer.cost_ns
-        )
-
-    def _free(self) -> None:
-        """The agent has answered everything: a change may have waited for that."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting()
-
-    def _guest(self, now_ns: int) -> GuestReading | None:
-        """What has arrived until now."""
-        if not self._wants_agent:
-            return None
-        reading = self._reading
-        for signal in self._asked:
-            part = self._feeds[signal].latest(now_ns)[1]
-            match part:
-                case CpuAccounting():
-                    reading = replace(reading, accounting=part)
-                    if self._online_taken_at_ns is None or (
-                        part.taken_at_ns > self._online_taken_at_ns
-                    ):
-                        self._online = part.online
-                        self._online_taken_at_ns = part.taken_at_ns
-                case LockWait():
-                    reading = replace(reading, locks=part)
-                case RunQueue():
-                    reading = replace(reading, run_queue=part)
-                case RunnableTasks():
-                    reading = replace(reading, runnable=part)
-        self._reading = reading
-        return reading
 
     # ------------------------------------------------------------------ what the host sees
 
@@ -210,7 +119,7 @@ class Book:
         taken_at_ns, runs = self._look(Signal.RUN, now_ns, RUNNING)
         _, delays = self._look(Signal.RUN_DELAY, now_ns, RUNNABLE)
         cycles, instructions = self._perf(now_ns)
-        guest = self._guest(now_ns)
+        guest = self._enquiry.latest(now_ns)
         knows_online = self.method is Method.AGENT
         vcpus = self._kernel.domain.vcpus
         return DomainSample(
@@ -226,8 +135,8 @@ class Book:
             cap_pcpus=self._kernel.domain.cap_pcpus,
             share_unit=ShareUnit.DOMAIN if self._by_domain else ShareUnit.VCPU,
             weight_adjustable=self._sets_weights and not self._by_domain,
-            online=self._online if knows_online else None,
-            online_taken_at_ns=self._online_taken_at_ns if knows_online else None,
+            online=self._enquiry.online if knows_online else None,
+            online_taken_at_ns=self._enquiry.online_taken_at_ns if knows_online else None,
             unpluggable=self._unpluggable,
             method=self.method,
             in_flight=self.in_flight,
@@ -295,8 +204,8 @@ class Book:
             Trouble.BOOTING: now_ns - self._booted_at_ns < BOOT_GRACE_NS,
             Trouble.ONE_VCPU: len(self._kernel.cpus) == 1,
             Trouble.NO_ACTUATOR: self.method is Method.NONE,
-            Trouble.AGENT_MISSING: not self._asked,
-            Trouble.LOCK_SIGNAL_MISSING: Signal.LOCKS not in self._asked,
+            Trouble.AGENT_MISSING: not self._enquiry.asked,
+            Trouble.LOCK_SIGNAL_MISSING: Signal.LOCKS not in self._enquiry.asked,
             Trouble.SELF_MANAGED: self._kernel.preferred_cpus != self._kernel.online_cpus,
         }
         return frozenset(trouble for trouble, present in conditions.items() if present)
@@ -330,6 +239,7 @@ class Book:
     def begin(self, change: Change) -> None:
         """Start a change; its end is told."""
         self.in_flight = change
+        self._enquiry.occupied = True
         actuation = self._actuation
         fails = bool(actuation.failure_ratio) and self._luck.unit() < actuation.failure_ratio
         lost = bool(actuation.lost_answer_ratio)
@@ -345,15 +255,9 @@ class Book:
                 self._end(None)
             else:
                 self._engine.arm(self._deadline, self._engine.now_ns + PATIENCE_NS)
-                self._when_free(lambda: self._set_online(change, lost=lost))
+                self._enquiry.when_free(lambda: self._set_online(change, lost=lost))
 
         self._engine.after(actuation.latency_ns, reach)
-
-    def _when_free(self, action: Callable[[], None]) -> None:
-        if self._reporter is not None and self._reporter.busy:
-            self._waiting = action
-        else:
-            action()
 
     def _set_online(self, change: SetOnline | SetLive, *, lost: bool) -> None:
         online = change.online if isinstance(change, SetOnline) else frozenset(range(change.count))
@@ -361,8 +265,8 @@ class Book:
         def done(_: bool) -> None:
             if self.in_flight is not change or lost:
                 return
-            self._online = frozenset(cpu.index for cpu in self._kernel.online_cpus)
-            self._online_taken_at_ns = self._engine.now_ns
+            in_use = frozenset(cpu.index for cpu in self._kernel.online_cpus)
+            self._enquiry.learn(in_use, self._engine.now_ns)
             self._end(None)
 
         self._agent.request(online, done)
@@ -374,9 +278,8 @@ class Book:
     def _end(self, reason: Reason | None, detail: str = "") -> None:
         self.in_flight = None
         self._deadline.cancel()
-        self._hurried = PROMPT_READINGS
-        if self._poll.armed:
-            self._engine.arm(self._poll, self._engine.now_ns)
+        self._enquiry.occupied = False
+        self._enquiry.hurry()
         kind = EventKind.CHANGE_DONE if reason is None else EventKind.CHANGE_FAILED
         self._tell(kind, self, reason, detail)
 

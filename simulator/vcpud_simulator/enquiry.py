@@ -1,0 +1,160 @@
+"""Asks one guest through its agent, period by period, and keeps what has arrived.
+
+The agent does one thing at a time: a reading waits for a change that is under way, and a change for
+the readings that were asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunnableTasks, RunQueue
+from vcpud.units import NS_PER_S
+from vcpud_simulator.engine import Timer
+from vcpud_simulator.platform import GUEST_SIGNALS, Signal
+from vcpud_simulator.reporter import Answer, Reporter
+from vcpud_simulator.signals import Feed, blurred, lied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vcpud_simulator.rng import Stream
+    from vcpud_simulator.world import Resident, World
+
+PROMPT_NS: Final = NS_PER_S
+"""Spacing of the readings that follow a change."""
+PROMPT_READINGS: Final = 2
+
+
+class Enquiry:
+    """What one guest is asked, and what it has said.
+
+    Attributes:
+        asked: Signals that it can be asked for.
+        wanted: Whether it is to be asked.
+        occupied: A change is under way.
+        online: Guest CPUs in use when last heard of; None before.
+        online_taken_at_ns: When that was.
+    """
+
+    def __init__(self, resident: Resident, world: World, chance: Stream) -> None:
+        plan = resident.plan
+        self.asked: tuple[Signal, ...] = tuple(
+            signal
+            for signal in GUEST_SIGNALS
+            if signal in world.platform.signals and signal not in plan.missing
+        )
+        self.wanted = False
+        self.occupied = False
+        self.online: frozenset[int] | None = None
+        self.online_taken_at_ns: int | None = None
+        self._lies = plan.lies
+        self._kernel = resident.inhabitant.kernel
+        self._command_ns = resident.inhabitant.agent.costs.agent_ns
+        self._engine = world.engine
+        self._period_ns = world.scenario.signals.agent_period_ns
+        self._feeds = {
+            signal: Feed(world.scenario.signals.of(signal), chance) for signal in self.asked
+        }
+        self._reporter: Reporter | None = None
+        self._reading = GuestReading()
+        self._hurried = PROMPT_READINGS
+        self._readings = 0
+        self._poll = Timer(self._ask)
+        self._waiting: Callable[[], None] | None = None
+        self._first_poll_ns = chance.below(PROMPT_NS)
+
+    # ------------------------------------------------------------------ whether, and when
+
+    def want(self, wanted: bool) -> None:
+        """Begin to ask, go on, or stop."""
+        self.wanted = wanted and bool(self.asked)
+        if not self.wanted:
+            self._poll.cancel()
+        elif not self._poll.armed:
+            if self._reporter is None:
+                self._reporter = Reporter(self._kernel, self._command_ns)
+            self._engine.arm(self._poll, self._engine.now_ns + self._first_poll_ns)
+
+    def hurry(self) -> None:
+        """A change has ended: what it has brought is to be seen soon."""
+        self._hurried = PROMPT_READINGS
+        if self._poll.armed:
+            self._engine.arm(self._poll, self._engine.now_ns)
+
+    def when_free(self, action: Callable[[], None]) -> None:
+        """Do this when the agent has answered everything."""
+        if self._reporter is not None and self._reporter.busy:
+            self._waiting = action
+        else:
+            action()
+
+    def close(self) -> None:
+        """Nothing more is asked or awaited."""
+        self._poll.cancel()
+        self._waiting = None
+
+    # ------------------------------------------------------------------ what it says
+
+    def learn(self, online: frozenset[int], taken_at_ns: int) -> None:
+        """Which guest CPUs are in use."""
+        self.online, self.online_taken_at_ns = online, taken_at_ns
+
+    def latest(self, now_ns: int) -> GuestReading | None:
+        """What has arrived until now."""
+        if not self.wanted:
+            return None
+        reading = self._reading
+        for signal in self.asked:
+            part = self._feeds[signal].latest(now_ns)[1]
+            match part:
+                case CpuAccounting():
+                    reading = replace(reading, accounting=part)
+                    known_at_ns = self.online_taken_at_ns
+                    if known_at_ns is None or part.taken_at_ns > known_at_ns:
+                        self.learn(part.online, part.taken_at_ns)
+                case LockWait():
+                    reading = replace(reading, locks=part)
+                case RunQueue():
+                    reading = replace(reading, run_queue=part)
+                case RunnableTasks():
+                    reading = replace(reading, runnable=part)
+        self._reading = reading
+        return reading
+
+    def _ask(self) -> None:
+        reporter, now_ns = self._reporter, self._engine.now_ns
+        if reporter is None or not self.wanted:
+            return
+        if reporter.busy or self.occupied:
+            self._engine.arm(self._poll, now_ns + PROMPT_NS)
+            return
+        # The queue's length is only nice to know: its two readings take turns.
+        extra = (Signal.RUN_QUEUE, Signal.RUNNABLE)[self._readings % 2]
+        due = tuple(
+            signal
+            for signal in self.asked
+            if signal in {Signal.ACCOUNTING, Signal.LOCKS, extra}
+            and self._feeds[signal].due(now_ns)
+        )
+        self._readings += 1
+        spacing_ns = PROMPT_NS if self._hurried else self._period_ns
+        self._hurried = max(0, self._hurried - 1)
+        self._engine.arm(self._poll, now_ns + spacing_ns)
+        if due:
+            reporter.ask(due, self._heard, self._free)
+
+    def _heard(self, answer: Answer) -> None:
+        part = lied(answer.part, self._lies, len(self._kernel.cpus))
+        feed = self._feeds[answer.signal]
+        feed.take(self._engine.now_ns, lambda counted: blurred(part, counted))
+        self._reading = replace(
+            self._reading, latency_ns=answer.latency_ns, agent_cost_ns=answer.cost_ns
+        )
+
+    def _free(self) -> None:
+        """The agent has answered everything: a change may have waited for that."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
