@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lab.cells import Block
     from lab.faults import Finding
-    from lab.scenarios import Outcome
+    from lab.outcome import Outcome
 
 
 def commit() -> str:

@@ -22,6 +22,7 @@ from lab.host import accelerator, describe_host, host_part
 from lab.image import guest_image
 from lab.intervals import Bound, Verdict
 from lab.managed import VcpudError
+from lab.outcome import Outcome
 from lab.paths import BUILD
 from lab.picture import draw, draw_contest
 from lab.results import Results, commit
@@ -167,16 +168,14 @@ class _Run:
             part.do()
             self._results.write()
 
-    def _scenario(
-        self, name: str, needs_s: float, measure: Callable[[], scenarios.Outcome]
-    ) -> Part:
+    def _scenario(self, name: str, needs_s: float, measure: Callable[[], Outcome]) -> Part:
         def do() -> None:
             try:
                 outcome = measure()
             except FAILURES as error:
                 # That scenario has failed, and the next one starts with fresh guests.
                 say(f"  FAIL  {name}: {error}")
-                outcome = scenarios.Outcome(figures={"error": str(error)})
+                outcome = Outcome(figures={"error": str(error)})
                 outcome.verdicts[f"ran: {error}"] = Verdict.FAIL
                 self._stage.start_over()
             self._results.scenarios[name] = outcome
@@ -187,10 +186,10 @@ class _Run:
 
         return Part(name=name, needs_s=needs_s, do=do)
 
-    def _neighbour(self) -> scenarios.Outcome:
+    def _neighbour(self) -> Outcome:
         return scenarios.neighbour_leaves(self._stage, {"g1": LOCK, "g2": LOCK})
 
-    def _mixed(self) -> scenarios.Outcome:
+    def _mixed(self) -> Outcome:
         return scenarios.mixed(self._stage, {"m1": LOCK, "m2": INDEPENDENT}, plan.MIXED_S)
 
     def _fault(self, name: str) -> None:

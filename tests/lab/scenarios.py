@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.arms import SETTLE_S, Arms, wait_until_quiet
-from lab.cells import Block, describe, mean_rate, measure, measure_collapsed
-from lab.compare import BLOCKS_A_TURN, HALF_WIDTH, Comparison, interleave
-from lab.intervals import Bound, Interval, Verdict, ratio
+from lab.cells import describe, mean_rate, measure, measure_collapsed
+from lab.compare import BLOCKS_A_TURN, Comparison, interleave
+from lab.intervals import Bound, Verdict, ratio
+from lab.outcome import Outcome, report
 from lab.stage import say
 from lab.timeline import Timeline, settle_s
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lab.board import Order
+    from lab.cells import Block
     from lab.domain import Guest
     from lab.plan import Scenario
     from lab.stage import Stage
-    from lab.timeline import Moment
 
 STATIC_BLOCK_S = 8.0
 COLLAPSED_S = 60.0
@@ -33,50 +33,6 @@ MIXED_BOUNDS = (
     Bound(figure="lock_managed_over_unmanaged", limit=5.0),
     Bound(figure="independent_managed_over_due", limit=0.97),
 )
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What a scenario found.
-
-    Attributes:
-        figures: Written to the results.
-        intervals: Of the figures that have one.
-        verdicts: By bound.
-        trust: J beside the rates, for every static cell.
-        moments: The timeline from the start of vcpud, where it was watched.
-        started_ns: When vcpud was started on that timeline.
-        blocks: What was compared, by arm.
-    """
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    trust: list[Block] = field(default_factory=list)
-    moments: list[Moment] = field(default_factory=list)
-    started_ns: int = 0
-    blocks: Mapping[str, Sequence[Block]] = field(default_factory=dict)
-
-    def record(self, name: str, interval: Interval) -> None:
-        """Record a figure and its interval."""
-        self.figures[name] = interval.value
-        self.figures[f"{name}_ci"] = interval.pair()
-        self.intervals[name] = interval
-
-    def record_exact(self, name: str, value: float) -> None:
-        """Record a figure that was observed once."""
-        self.figures[name] = value
-        self.intervals[name] = Interval(value=value, low=value, high=value)
-
-    def judge(self, bounds: Sequence[Bound]) -> None:
-        """Judge every bound by the interval of its figure; a missing figure fails."""
-        for bound in bounds:
-            interval = self.intervals.get(bound.figure)
-            self.verdicts[str(bound)] = bound.verdict(interval) if interval else Verdict.FAIL
-
-    def narrow(self) -> bool:
-        """Whether every interval is narrow."""
-        return all(interval.half_width <= HALF_WIDTH for interval in self.intervals.values())
 
 
 def run(stage: Stage, scenario: Scenario) -> Outcome:
@@ -160,17 +116,6 @@ def _take_turns(  # noqa: PLR0913  each is a fact of the scenario
     return comparison
 
 
-def report(outcome: Outcome) -> None:
-    """Print the verdicts of a scenario."""
-    for bound, verdict in outcome.verdicts.items():
-        figure = bound.split(" ", 1)[0]
-        interval = outcome.intervals.get(figure)
-        seen = (
-            f"{interval.value:.4g} [{interval.low:.4g}, {interval.high:.4g}]" if interval else "-"
-        )
-        say(f"  {verdict:<13} {bound:<40} {seen}")
-
-
 def _counts(arms: Arms, guests: Sequence[Guest], count: int) -> dict[str, int]:
     """Return ``count`` for the guests that work; idle ones keep all they have."""
     every = arms.every
@@ -237,19 +182,7 @@ def _figures(
     outcome.record("managed_over_best_static", comparison.over("managed", best))
     outcome.record("unmanaged_over_best_static", comparison.over("unmanaged", best))
     figures.setdefault("settle_s", None)
-    last = comparison.blocks["managed"][-1]
-    figures["domains"] = {
-        name: {
-            "unmanaged": _mean(comparison.blocks["unmanaged"], name),
-            "managed": _mean(comparison.blocks["managed"], name),
-            "active": last.active[name],
-        }
-        for name in last.rates
-    }
-
-
-def _mean(blocks: Sequence[Block], name: str) -> float:
-    return sum(block.rates[name] for block in blocks) / len(blocks)
+    outcome.record_domains(comparison.blocks)
 
 
 def _all_undone(stage: Stage, arms: Arms, guests: list[Guest], outcome: Outcome) -> None:
@@ -364,20 +297,12 @@ def mixed(  # noqa: PLR0913  each is a fact of the comparison
         budget_s=budget_s,
         blocks_a_turn=blocks_a_turn,
     )
-    last = comparison.blocks["managed"][-1]
     outcome.figures |= {
         "unmanaged": comparison.rate("unmanaged"),
         "managed": comparison.rate("managed"),
         "entitled": due_rate,
-        "domains": {
-            name: {
-                "unmanaged": _mean(comparison.blocks["unmanaged"], name),
-                "managed": _mean(comparison.blocks["managed"], name),
-                "active": last.active[name],
-            }
-            for name in last.rates
-        },
     }
+    outcome.record_domains(comparison.blocks)
     outcome.record("managed_over_unmanaged", comparison.over("managed", "unmanaged"))
     arms.hands_off()
     report(outcome)

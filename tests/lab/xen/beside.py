@@ -21,6 +21,7 @@ from lab.arms import SETTLE_S, set_online
 from lab.board import Kind, Order
 from lab.compare import Comparison, interleave
 from lab.intervals import Bound, ratio
+from lab.outcome import report
 from lab.stage import say
 from lab.xen import beneath
 from lab.xen.books import DOM0, PERIOD_S, note_use
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from lab.cells import Block
     from lab.intervals import Interval
-    from lab.scenarios import Outcome
+    from lab.outcome import Outcome
     from lab.xen.books import CpuBooks
     from lab.xen.stage import XenStage
 
@@ -98,7 +99,7 @@ def measure(stage: XenStage) -> Outcome:
     if floor > 1:
         _record_on_one(stage, books, outcome)
     outcome.judge(BOUNDS)
-    scenarios.report(outcome)
+    report(outcome)
     return outcome
 
 

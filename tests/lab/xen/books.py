@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lab.cells import Block
     from lab.domain import Guest
-    from lab.scenarios import Outcome
+    from lab.outcome import Outcome
     from lab.xen.toolstack import Xen
 
 PERIOD_S: Final = 1.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lab.board import Kind, Order
 from lab.intervals import Bound
-from lab.scenarios import Outcome, report
+from lab.outcome import Outcome, report
 from lab.stage import say
 from lab.xen.commands import TREE
 from lab.xen.service import STATE, XenVcpud, main_pid

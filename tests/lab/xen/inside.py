@@ -15,8 +15,8 @@ from lab.arms import ArmError
 from lab.board import BoardTimeoutError
 from lab.intervals import Verdict
 from lab.managed import VcpudError
+from lab.outcome import Outcome
 from lab.results import finite
-from lab.scenarios import Outcome
 from lab.stage import say
 from lab.xen.bench import XenBench
 from lab.xen.commands import Commands

@@ -22,7 +22,7 @@ from lab.arms import SETTLE_S, set_online
 from lab.board import IDLE, Kind, Order
 from lab.compare import HALF_WIDTH, Comparison, interleave
 from lab.intervals import Bound, Interval
-from lab.scenarios import Outcome, report
+from lab.outcome import Outcome, report
 from lab.stage import say
 from lab.xen.books import PERIOD_S, note_use
 from lab.xen.toolstack import tool, xl_info

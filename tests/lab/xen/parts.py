@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from lab import scenarios
 from lab.board import Kind, Order
 from lab.intervals import Bound
+from lab.outcome import Outcome, report
 from lab.plan import Scenario
 from lab.xen import beside, estimate, overcommit
 from lab.xen.books import note_use
@@ -17,7 +18,6 @@ from lab.xen.books import note_use
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.scenarios import Outcome
     from lab.xen.stage import XenStage
 
 LOCK: Final = Order(kind=Kind.KERNEL_LOCK)
@@ -56,7 +56,7 @@ def kernel_lock(stage: XenStage, *, quick: bool) -> Outcome:
     if CURABLE * outcome.intervals["unmanaged_over_best_static"].value > 1.0:
         outcome.verdicts.clear()
         outcome.judge((Bound(figure="managed_over_best_static", limit=0.85),))
-        scenarios.report(outcome)
+        report(outcome)
     note_use(books, outcome, stage.bench.guests.values(), stage.pcpus)
     return outcome
 

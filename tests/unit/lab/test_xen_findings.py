@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lab.cells import Block
+from lab.outcome import Outcome
 from lab.paths import LAB
-from lab.scenarios import Outcome
 from lab.xen import beneath, faults
 from lab.xen.beside import floor_on, undisturbed
 from lab.xen.books import CpuBooks
