@@ -170,17 +170,9 @@ class Originals:
 
     def _receive(self, domain: DomainSample, host: HostSample) -> bool:
         """Take over what a vcpud elsewhere still owed; whether there is anything to give back."""
-        note = domain.handed_over
-        if note is None or note.online is None or domain.online is None:
+        received = owed.received(domain, host)
+        if received is None:
             return False
-        home = note.online & frozenset(range(domain.max_vcpus))
-        if domain.online >= home:
-            return False
-        received = replace(
-            owed.of_this_run(note, domain, host),
-            online=home | domain.online,
-            live_vcpus=domain.live_vcpus,
-        )
         try:
             self._ledger.remember(received)
         except LedgerError as error:

@@ -12,7 +12,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vcpud import steer
-from vcpud.model import DomainSample, HostSample, Original, Reason, Trouble, Uuid, same_run
+from vcpud.model import (
+    DomainSample,
+    HostSample,
+    Method,
+    Original,
+    Reason,
+    Trouble,
+    Uuid,
+    same_run,
+)
 from vcpud.text import printable
 from vcpud.units import NS_PER_S
 
@@ -42,21 +51,47 @@ def of_this_run(note: Original, domain: DomainSample, host: HostSample) -> Origi
 def recovered(domain: DomainSample, host: HostSample) -> Original | None:
     """What a domain's own note says it is owed, as far as that can be true; None where nothing is.
 
-    Whoever may write a domain's metadata may have written it, so it asks for nothing beyond the
-    domain's own maximum, and takes nothing away. It says nothing of an unplug that may still come,
-    nor of a weight, which is changed only where there are no notes.
+    It says nothing of an unplug that may still come.
     """
     note = domain.own_note
-    if note is None or note.live_vcpus > domain.max_vcpus:
+    return None if note is None else _credible(note, domain, host)
+
+
+def received(domain: DomainSample, host: HostSample) -> Original | None:
+    """The same of the note of a vcpud elsewhere, or of an earlier run, once it is told what is online.
+
+    Devices are not plugged for it: who writes a domain's metadata could have more of them than it
+    ever had.
+    """
+    note = domain.handed_over
+    if note is None:
+        return None
+    if note.online is None:
+        return _credible(note, domain, host) if domain.method is Method.XENSTORE else None
+    return _credible(note, domain, host) if domain.online is not None else None
+
+
+def _credible(note: Original, domain: DomainSample, host: HostSample) -> Original | None:
+    """What can be true of a note.
+
+    Whoever may write a domain's metadata may have written it, so it asks for nothing beyond the
+    domain's own maximum, and takes nothing away. A weight was raised while vCPUs were parked, so it
+    asks for less weight, never for more.
+    """
+    if note.live_vcpus > domain.max_vcpus:
         return None
     original = of_this_run(note, domain, host)
     if note.online is None:
-        return original if note.live_vcpus > domain.live_vcpus else None
+        if note.live_vcpus <= domain.live_vcpus:
+            return None
+        weighs = note.weight is not None and domain.weight_adjustable
+        weight = min(note.weight or domain.weight, domain.weight) if weighs else None
+        return replace(original, weight=weight)
     home = note.online & frozenset(range(domain.max_vcpus))
     online = domain.online or frozenset()
     if home <= online:
         return None
-    return replace(original, online=home | online, live_vcpus=domain.live_vcpus)
+    return replace(original, online=home | online, live_vcpus=domain.live_vcpus, weight=None)
 
 
 def had(original: Original) -> int:

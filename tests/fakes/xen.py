@@ -52,6 +52,7 @@ class XenGuest:
         lost: Xen has torn it down, and libvirt has not noticed yet.
         locked: libvirt answers nobody about it, nor lists it with others, before this is set.
         own_offline: CPUs that somebody in it has taken offline.
+        note: The hand-over note in its live metadata, as libvirt gives it back.
         stuck: CPUs it could not bring online; it tries anew once they have been taken away.
     """
 
@@ -72,6 +73,9 @@ class XenGuest:
     stuck: set[int] = field(default_factory=set)
     withheld: set[int] = field(default_factory=set)
     metadata: str = ""
+    note: str = ""
+    notes: list[str | None] = field(default_factory=list)
+    note_error: libvirt.libvirtError | None = None
     report: bytes | None = None
     job: int = 0
     count: int = 0
@@ -91,7 +95,13 @@ class XenGuest:
             f"<domain type='xen' id='{self.number}'><name>n-{self.uuid}</name>"
             f"<vcpu placement='static' current='{self.count}'>{self.vcpus}</vcpu>"
             f"<os><type>{self.os_type}</type></os>"
-            f"<metadata>{self.metadata}</metadata></domain>"
+            f"<metadata>{self.metadata}{self.note}</metadata></domain>"
+        )
+
+    def arrive(self, number: int) -> XenGuest:
+        """Another run of it, as a restore or a migration begins it: with its count, and its own weight."""
+        return XenGuest(
+            self.uuid, number, self.vcpus, os_type=self.os_type, note=self.note, count=self.count
         )
 
     def ask(self, by: str, count: int) -> None:
@@ -251,6 +261,20 @@ class FakeDomain:
 
     def XMLDesc(self, _flags: int) -> str:  # noqa: N802
         return self._guest.xml()
+
+    def setMetadata(  # noqa: N802  libvirt's own name and order
+        self, kind: int, note: str | None, prefix: str | None, namespace: str, flags: int
+    ) -> None:
+        assert (kind, flags) == (
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
+        guest = self._guest
+        if guest.note_error is not None:
+            raise guest.note_error
+        guest.notes.append(note)
+        opening = f"<{prefix}:owed xmlns:{prefix}='{namespace}'"
+        guest.note = "" if note is None else note.replace("<owed", opening)
 
     def maxVcpus(self) -> int:  # noqa: N802
         return self._guest.vcpus

@@ -10,25 +10,22 @@ QEMU qga `guest-set-vcpus` (stops at the first CPU it cannot change, returns how
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vcpud.hypervisor import agent
 from vcpud.hypervisor.conversation import BUSY
-from vcpud.hypervisor.errands import Errand
 from vcpud.hypervisor.failures import CallFailed, Meaning
-from vcpud.hypervisor.xml import format_note
-from vcpud.model import Change, Reason, SetLive, SetOnline, SetWeight
+from vcpud.model import Change, Reason, SetLive, SetOnline
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vcpud.hypervisor.book import Book
     from vcpud.hypervisor.conversation import Conversation
     from vcpud.hypervisor.errands import Hand
+    from vcpud.hypervisor.handover import Handover
     from vcpud.hypervisor.patience import Patience
     from vcpud.model import Uuid
 
@@ -39,8 +36,6 @@ Asking for what is already so is harmless, so this only decides how much is aske
 """
 UNPLUG_S: Final = 7.0
 """libvirt waits 5 s for the guest to let a vCPU go, on some machines 10."""
-NOTE_S: Final = 32.0
-"""libvirt waits 30 s for a domain that another client is changing."""
 _CHANGE_PATIENCE: Final = 2
 _ATTEMPTS: Final = 2
 
@@ -53,13 +48,11 @@ class Situation:
         online: Guest CPUs online, None when not known.
         online_taken_at_ns: When that was read.
         live_vcpus: vCPUs present.
-        noted: It carries a note of what it is owed.
     """
 
     online: frozenset[int] | None
     online_taken_at_ns: int | None
     live_vcpus: int
-    noted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +84,13 @@ class Report(Protocol):
 class Undertaking(ABC):
     """A change from its errand to its outcome, which is reported once whatever happens."""
 
-    def __init__(self, change: Change, report: Report) -> None:
+    def __init__(self, change: Change, report: Report, handover: Handover) -> None:
         self._change = change
         self._uuid = change.uuid
         self._report = report
         self._reported = False
+        self._handover = handover
+        self._whole = False
 
     def run(self, hand: Hand) -> None:
         """Carry it out and report, whatever happens."""
@@ -117,10 +112,13 @@ class Undertaking(ABC):
     def _carried_out(self, hand: Hand) -> Outcome:
         """Do it, and say what was seen afterwards."""
 
-    def _leave(self, hand: Hand) -> None:  # noqa: B027  most leave nothing to do
+    def _leave(self, hand: Hand) -> None:
         """What is done after it has been reported."""
+        if self._whole and not hand.lost:
+            self._handover.take_away(hand)
 
     def _end(self, outcome: Outcome) -> None:
+        self._whole = outcome.reason is None and self._handover.makes_whole
         if not self._reported:
             self._reported = True
             self._report(outcome)
@@ -141,35 +139,22 @@ class Actuation(Undertaking):
         patience: Patience,
         now_ns: Callable[[], int],
         report: Report,
-        notes: bool,
+        handover: Handover,
         over: Callable[[], bool],
     ) -> None:
-        super().__init__(change, report)
+        super().__init__(change, report, handover)
         self._situation = situation
         self._conversation = conversation
         self._patience = patience
         self._now_ns = now_ns
-        self._notes = notes
         self._over = over
-        self._whole = False
         self._under_job = False
 
     def _leave(self, hand: Hand) -> None:
-        if hand.lost:
-            return
-        if isinstance(self._change, SetOnline):
+        if isinstance(self._change, SetOnline) and not hand.lost:
             self._conversation.hurry()
-        noted = self._situation.noted or self._conversation.note is not None
-        if self._whole and noted and not self._under_job:
-            # Here too, and not only once it is read back: a daemon that stops looks no more.
-            with contextlib.suppress(CallFailed):
-                hand.call(NOTE_S, lambda link: link.set_note(self._uuid, None))
-                self._conversation.noted(None, "")
-
-    def _end(self, outcome: Outcome) -> None:
-        owed = not isinstance(self._change, SetWeight) and self._change.original is not None
-        self._whole = outcome.reason is None and owed and not self._parks()
-        super()._end(outcome)
+        if not self._under_job:
+            super()._leave(hand)
 
     def _carried_out(self, hand: Hand) -> Outcome:
         # A migration carries the count along and a save freezes it: neither may be raced.
@@ -180,7 +165,7 @@ class Actuation(Undertaking):
         if job is not None and (job == BUSY or not self._gives()):
             return self._outcome(Reason.JOB, f"busy with {job}")
         if job is None:
-            self._leave_note(hand)
+            self._handover.leave(hand)
         if isinstance(change, SetOnline):
             return self._set_online(hand, change.online)
         if isinstance(change, SetLive):
@@ -204,37 +189,6 @@ class Actuation(Undertaking):
     def _gives(self) -> bool:
         change, online = self._change, self._situation.online
         return isinstance(change, SetOnline) and online is not None and change.online >= online
-
-    def _leave_note(self, hand: Hand) -> None:
-        """Before anything is taken away: what is owed, written where it travels along.
-
-        Whoever receives the domain then gives it back. It is a help and no condition: the ledger
-        of this host has it too, and a job gets everything back before the domain leaves.
-        """
-        change = self._change
-        if isinstance(change, SetWeight) or change.original is None or not self._notes:
-            return
-        text = format_note(change.original)
-        if not self._parks() or self._conversation.note == text:
-            return
-        try:
-            hand.call(NOTE_S, lambda link: link.set_note(self._uuid, text))
-        except CallFailed as failure:
-            if failure.meaning in {Meaning.GONE, Meaning.LOST, Meaning.HUNG}:
-                raise
-            self._conversation.noted(None, failure.message)
-        else:
-            self._conversation.noted(text, "")
-
-    def _parks(self) -> bool:
-        """Whether the domain is left with less than it had."""
-        change = self._change
-        if isinstance(change, SetWeight) or change.original is None:
-            return False
-        if isinstance(change, SetLive):
-            return change.count < change.original.live_vcpus
-        had = change.original.online
-        return had is not None and not change.online >= had
 
     # ------------------------------------------------------------------ in the guest
 
@@ -329,22 +283,6 @@ class Actuation(Undertaking):
 
     def _live(self, hand: Hand) -> int:
         return hand.call(self._patience.call_s, lambda link: link.live_vcpus(self._uuid))
-
-
-def note_removal(book: Book, conversation: Conversation) -> Errand:
-    """Removes a domain's note, unless a change has begun by then and has left its own."""
-    begun = book.begun
-
-    def remove(hand: Hand) -> None:
-        if book.begun != begun:
-            return
-        try:
-            hand.call(NOTE_S, lambda link: link.set_note(book.uuid, None))
-        except CallFailed:
-            return  # tried again when the domain is described next
-        conversation.noted(None, "")
-
-    return Errand(uuid=book.uuid, run=remove, given_up=lambda: None)
 
 
 def _steps(believed: frozenset[int] | None, wanted: frozenset[int]) -> list[tuple[int, bool]]:

@@ -18,6 +18,8 @@ from vcpud.model import (
     Method,
     Mode,
     Original,
+    SetLive,
+    SetOnline,
     Terms,
 )
 from vcpud.units import NS_PER_S
@@ -53,6 +55,8 @@ class Book:
         "incarnation",
         "job",
         "job_told",
+        "left_at_ns",
+        "left_live",
         "left_online",
         "membership",
         "number",
@@ -109,6 +113,8 @@ class Book:
         self.in_flight: Change | None = None
         self.begun = 0
         self.left_online: frozenset[int] | None = None
+        self.left_live: int | None = None
+        self.left_at_ns = 0
         self.tidying = False
         self.unplug_asked_at_ns: int | None = None
         self.unplug_from = 0
@@ -187,12 +193,18 @@ class Book:
             return False
         self.reset_at_ns = now_ns
         self.boots += 1
-        self.left_online = None
+        self.left(None, now_ns)
         self.booted_at_ns = now_ns
         if self.conversation is not None:
             self.conversation.renew(rebooted=True)
         self.touch()
         return True
+
+    def left(self, change: SetLive | SetOnline | None, at_ns: int) -> None:
+        """A change was reached, or another has begun: with what vcpud has left it."""
+        self.left_at_ns = at_ns
+        self.left_online = change.online if isinstance(change, SetOnline) else None
+        self.left_live = change.count if isinstance(change, SetLive) else None
 
     @property
     def rebooted_unheard_at_ns(self) -> int | None:
@@ -239,12 +251,30 @@ class Book:
         It has all that the note says, or somebody else has brought vCPUs back and so set the size.
         """
         note, view = self.note, self.view
+        if note is not None and note.online is None:
+            return self._count_is_settled(note)
         if note is None or note.online is None or view.online is None:
             return False
         if (view.online_taken_at_ns or 0) <= self.facts.taken_at_ns:
             return False
         back = view.online - (view.online if self.left_online is None else self.left_online)
         return not note.online.isdisjoint(back) or view.online >= note.online
+
+    def _count_is_settled(self, note: Note) -> bool:
+        """The same where vCPUs were taken by their number: described, then counted, after all changes."""
+        told = self.left_at_ns < self.facts.taken_at_ns < self.taken_at_ns
+        if not told or self.unplug_asked_at_ns is not None:
+            return False
+        live = self.live_vcpus
+        if self.left_live is not None and live > self.left_live:
+            return True
+        light = note.weight is None or self.facts.scheduling.weight <= note.weight
+        return light and live >= note.live_vcpus
+
+    @property
+    def note_failure(self) -> str:
+        """Why no note could be left, empty when one could."""
+        return self.view.note_failure
 
     def handed_over(self, boot_id: str) -> Original | None:
         """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""

@@ -16,7 +16,7 @@ from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.poller import Poll, Poller
 from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Losses
-from vcpud.model import EventKind, HostEvent, Reason
+from vcpud.model import EventKind, HostEvent, Reason, SetWeight
 from vcpud.terms import TermsBook
 from vcpud.units import seconds
 
@@ -188,6 +188,8 @@ class Bookkeeping(ABC, Generic[BookT]):
             return  # of an earlier run of the domain
         book.in_flight = None
         book.touch()
+        if outcome.reason is None and not isinstance(outcome.change, SetWeight):
+            book.left(outcome.change, self._now_ns())
         self._finished(book, outcome)
         kind = EventKind.CHANGE_DONE if outcome.reason is None else EventKind.CHANGE_FAILED
         self._tell(kind, book, reason=outcome.reason, detail=outcome.detail)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud.hypervisor.bookkeeping import Bookkeeping, BookT
 from vcpud.hypervisor.gate import Stance
+from vcpud.hypervisor.handover import Handover, note_removal
 from vcpud.hypervisor.options import hypervisor_name
 from vcpud.hypervisor.patience import Patience
 from vcpud.hypervisor.pools import Division, divide
@@ -26,8 +27,10 @@ from vcpud.model import (
     EventKind,
     HostEvent,
     HostSample,
+    Mode,
     Reason,
     Refused,
+    SetWeight,
 )
 from vcpud.ports import RESTORE_NS
 from vcpud.units import NS_PER_S, seconds
@@ -35,6 +38,7 @@ from vcpud.units import NS_PER_S, seconds
 if TYPE_CHECKING:
     from vcpud.backend import BackendOptions
     from vcpud.hypervisor.errands import Errand
+    from vcpud.hypervisor.handover import Notebook
     from vcpud.hypervisor.link import Library
     from vcpud.hypervisor.options import LibvirtOptions
     from vcpud.hypervisor.proc import ProcFiles
@@ -120,6 +124,8 @@ class LibvirtHost(Bookkeeping[BookT]):
             return refusal
         errand = self._errand(book, change)
         book.in_flight = change
+        if not isinstance(change, SetWeight):
+            book.left(None, self._now_ns())
         book.begun += 1
         book.touch()
         self._crew.submit(errand)
@@ -163,8 +169,31 @@ class LibvirtHost(Bookkeeping[BookT]):
     def _remarks(self) -> tuple[str, ...]:
         """What an operator should know, in words."""
 
+    @abstractmethod
+    def _notebook(self, book: BookT) -> Notebook:
+        """Where it is kept what its hand-over note says."""
+
     def _tend(self, book: BookT) -> None:
         """Something to do besides, each time a sample of a domain is made."""
+
+    # ------------------------------------------------------------------ notes that travel along
+
+    def _handover(self, book: BookT, change: Change, *, weight: int | None = None) -> Handover:
+        return Handover(
+            change,
+            self._notebook(book),
+            wanted=self._options.handover_notes,
+            found=book.note is not None,
+            weight=weight,
+        )
+
+    def _remove_note(self, book: BookT) -> None:
+        """The domain is owed nothing by its note any more, here or after a migration."""
+        may = self._backend.writable and book.terms.mode is Mode.ENFORCE
+        if book.tidying or book.in_flight is not None or not may:
+            return
+        book.tidying = True
+        self._crew.submit(note_removal(book, self._notebook(book)))
 
     # ------------------------------------------------------------------ what goes out
 
@@ -218,6 +247,8 @@ class LibvirtHost(Bookkeeping[BookT]):
             if book is None or book is not one:
                 continue
             self._tend(book)
+            if book.note_is_settled:
+                self._remove_note(book)
             sample = book.make_sample(now_ns, self._options.boot_grace_ns, self._boot_id)
             if (sample.job is not None) is not book.job_told:
                 book.job_told = sample.job is not None

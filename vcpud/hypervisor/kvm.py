@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vcpud.hypervisor.actuator import Actuation, Outcome, Situation, note_removal
+from vcpud.hypervisor.actuator import Actuation, Outcome, Situation
 from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.conversation import Conversation
 from vcpud.hypervisor.errands import Errand
@@ -14,7 +14,7 @@ from vcpud.hypervisor.link import Happening
 from vcpud.hypervisor.remarks import remarks
 from vcpud.hypervisor.timetable import Pace
 from vcpud.hypervisor.xml import AgentPort
-from vcpud.model import Change, Mode, Refused, SetLive, SetOnline
+from vcpud.model import Change, Refused, SetLive, SetOnline
 
 if TYPE_CHECKING:
     from vcpud.hypervisor.describer import Facts
@@ -38,16 +38,14 @@ class KvmHypervisor(LibvirtHost[Book]):
                 online=view.online,
                 online_taken_at_ns=view.online_taken_at_ns,
                 live_vcpus=book.live_vcpus,
-                noted=book.note is not None,
             ),
             self._conversation(book),
             patience=self._patience,
             now_ns=self._now_ns,
             report=self._report,
-            notes=self._options.handover_notes,
+            handover=self._handover(book, change),
             over=lambda: book.over,
         )
-        book.left_online = None
         if isinstance(change, SetLive) and change.count < book.live_vcpus:
             book.unplug_from = book.live_vcpus
         return Errand(
@@ -60,8 +58,6 @@ class KvmHypervisor(LibvirtHost[Book]):
             self._poller.forget(book.uuid)  # which vCPUs can be unplugged has changed too
         elif not isinstance(outcome.change, SetOnline):
             self._poller.forget(book.uuid)
-        elif outcome.reason is None:
-            book.left_online = outcome.change.online
 
     def _remarks(self) -> tuple[str, ...]:
         return remarks(
@@ -71,14 +67,15 @@ class KvmHypervisor(LibvirtHost[Book]):
             why_hung=self._crew.hung_because,
         )
 
+    def _notebook(self, book: Book) -> Conversation:
+        return self._conversation(book)
+
     def _tend(self, book: Book) -> None:
         unheard_at_ns = book.rebooted_unheard_at_ns
         if unheard_at_ns is not None:
             self._took_place(book, Happening.REBOOT, unheard_at_ns)
         if self._backend.writable:
             self._steer_agent(book)
-            if book.note_is_settled:
-                self._remove_note(book)
 
     def _changed(self, book: Book, happening: Happening) -> None:
         talk = book.conversation
@@ -112,13 +109,6 @@ class KvmHypervisor(LibvirtHost[Book]):
                 now_ns=self._now_ns,
             )
         return known
-
-    def _remove_note(self, book: Book) -> None:
-        """The guest is owed nothing by its note any more, here or after a migration."""
-        if book.tidying or book.in_flight is not None or book.terms.mode is not Mode.ENFORCE:
-            return
-        book.tidying = True
-        self._crew.submit(note_removal(book, self._conversation(book)))
 
     def _steer_agent(self, book: Book) -> None:
         if book.wants_agent:

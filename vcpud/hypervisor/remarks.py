@@ -42,18 +42,18 @@ def remarks(
         notes.append(NO_PROCESS_NOTE)
     for book in books:
         name = book.facts.name
-        notes.extend(on_any(book, why_hung))
+        notes.extend(on_any(book, why_hung, boot_id))
         notes.extend(f"{name}: agent: {text}" for text in book.view.absurdities)
-        if book.view.note_failure:
-            notes.append(f"{name}: no hand-over note can be left: {book.view.note_failure}")
-        if book.terms.mode is not Mode.ENFORCE and book.handed_over(boot_id):
-            notes.append(f"{name}: {NOT_OURS_NOTE}")
     return tuple(notes)
 
 
-def on_any(book: Book, why_hung: Callable[[Uuid], str]) -> Iterator[str]:
+def on_any(book: Book, why_hung: Callable[[Uuid], str], boot_id: str) -> Iterator[str]:
     """What is to be said of a domain on every platform."""
     if book.terms_error is not None:
         yield f"{book.facts.name}: {book.terms_error}"
     if book.hung:
         yield f"{book.facts.name}: {why_hung(book.uuid)}"
+    if book.note_failure:
+        yield f"{book.facts.name}: no hand-over note can be left: {book.note_failure}"
+    if book.terms.mode is not Mode.ENFORCE and book.handed_over(boot_id):
+        yield f"{book.facts.name}: {NOT_OURS_NOTE}"

@@ -51,12 +51,14 @@ class Note:
         incarnation: The run of the domain that it was written for.
         online: Guest CPUs to be online, None where vCPUs were taken out as devices.
         live_vcpus: vCPUs to be present.
+        weight: What it is to weigh, None where that was never changed.
     """
 
     boot_id: str
     incarnation: str
     online: frozenset[int] | None
     live_vcpus: int
+    weight: int | None = None
 
     def is_of(self, boot_id: str, incarnation: str) -> bool:
         """Whether it was written on this boot of this host for this run."""
@@ -71,6 +73,7 @@ class Note:
             incarnation=self.incarnation,
             online=self.online,
             live_vcpus=self.live_vcpus,
+            weight=self.weight,
         )
 
 
@@ -188,6 +191,8 @@ def format_note(original: Original) -> str:
     )
     if original.online is not None:
         element.set("online", format_cpuset(original.online))
+    if original.weight is not None:
+        element.set("weight", str(original.weight))
     return ET.tostring(element, encoding="unicode")
 
 
@@ -350,4 +355,5 @@ def _note(root: ET.Element) -> Note | None:
         incarnation=(element.get("run") or "")[:_SHOWN],
         online=cpus,
         live_vcpus=live,
+        weight=_positive((element.get("weight") or "")[:_SHOWN]),
     )

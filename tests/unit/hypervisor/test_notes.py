@@ -135,6 +135,21 @@ def test_somebody_who_brings_vcpus_back_makes_the_note_void(rig: Make) -> None:
     assert guest.online == {0, 1}
 
 
+@pytest.mark.parametrize("live", [3, 4])
+def test_somebody_who_plugs_devices_makes_the_note_of_them_void(rig: Make, live: int) -> None:
+    guest = Guest("a", agent="")
+    one = rig(guest)
+    one.hypervisor.sample()
+    owed = original(online=None)
+    carry_out(one, SetLive(uuid="a", count=2, original=owed))
+    until(one, lambda sample: only(sample).own_note == owed, step_s=1.0)
+    for _ in range(3):
+        until(one, lambda _: True, step_s=1.0)
+    assert guest.notes == [format_note(owed)]
+    guest.live = live
+    until(one, lambda _: guest.notes[-1] is None, step_s=1.0)
+
+
 def test_somebody_who_adds_vcpus_leaves_the_note_of_the_parked_ones(rig: Make) -> None:
     guest = Guest("a", vcpus=8)
     one = rig(guest)

@@ -82,6 +82,17 @@ def test_what_a_vcpud_elsewhere_parked_is_given_back_here() -> None:
     assert [one.boot_id for r in rig.recorder.records for one in r.received] == [BOOT_ID]
 
 
+@pytest.mark.parametrize(("method", "counts"), [(Method.XENSTORE, [4]), (Method.HOTPLUG, [])])
+def test_so_is_a_number_but_no_devices_are_plugged_for_a_note(
+    method: Method, counts: list[int]
+) -> None:
+    rig, domain = arrival(note(online=None))
+    domain.method = method
+    rig.cycles(8)
+    assert [one.count for one in rig.host.begun if isinstance(one, SetLive)] == counts
+    assert rig.ledger.outstanding() == ()
+
+
 def test_a_note_asks_for_no_more_than_the_domain_has() -> None:
     rig, domain = arrival(note(online=frozenset(range(64))))
     rig.cycles(4)

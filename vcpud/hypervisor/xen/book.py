@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.counters import VcpuCounters
 from vcpud.hypervisor.book import Book
+from vcpud.hypervisor.handover import Notepad
 from vcpud.hypervisor.link import VcpuWord
 from vcpud.hypervisor.view import NO_VIEW
 from vcpud.hypervisor.xen.estimate import Wait, counted, sampled, told_at
@@ -34,7 +35,7 @@ FULLY_VIRTUAL: Final = "hvm"
 class XenBook(Book):
     """One run of one domain: from its start, or from our first look, to its end."""
 
-    __slots__ = ("_roll", "_route", "_waits", "listening")
+    __slots__ = ("_roll", "_route", "_waits", "listening", "notepad")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class XenBook(Book):
         self._route = route
         self._waits: dict[int, Wait] = {}
         self.listening: Listening | None = None
+        self.notepad = Notepad()
         super().__init__(uuid, facts, touched)
         self.incarnation = str(self.number)  # Xen gives every run of a domain an id of its own
 
@@ -102,6 +104,10 @@ class XenBook(Book):
     def view(self) -> View:
         """What its guest publishes."""
         return self.listening.view if self.listening is not None else NO_VIEW
+
+    @property
+    def note_failure(self) -> str:
+        return self.notepad.failure
 
     @property
     def libvirt_count(self) -> int:
@@ -163,7 +169,5 @@ class XenBook(Book):
             super().make_sample(now_ns, boot_grace_ns, boot_id),
             share_unit=unit,
             weight_adjustable=unit is ShareUnit.VCPU,
-            handed_over=None,
-            own_note=None,
         )
         return self.sample

@@ -25,6 +25,7 @@ from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
     from vcpud.hypervisor.errands import Hand
+    from vcpud.hypervisor.handover import Handover
     from vcpud.hypervisor.patience import Patience
     from vcpud.hypervisor.xen.roll import Roll
     from vcpud.hypervisor.xen.tools import Toolstack
@@ -66,9 +67,10 @@ class XenChange(Undertaking):
         patience: Patience,
         now_ns: Callable[[], int],
         report: Report,
+        handover: Handover,
         pause: Callable[[float], None],
     ) -> None:
-        super().__init__(change, report)
+        super().__init__(change, report, handover)
         self._number = number
         self._by_xl = by_xl
         self._roll = roll
@@ -85,6 +87,7 @@ class XenChange(Undertaking):
         if isinstance(change, SetWeight):
             return self._set_weight(hand, change)
         if isinstance(change, SetLive):
+            self._handover.leave(hand)
             return self._set_live(hand, change)
         return self._never(change)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vcpud.hypervisor.describer import Facts
     from vcpud.hypervisor.errands import Hand
     from vcpud.hypervisor.gate import Stance
+    from vcpud.hypervisor.handover import Notepad
     from vcpud.hypervisor.link import Library
     from vcpud.hypervisor.poller import Poll
     from vcpud.hypervisor.proc import Process
@@ -153,6 +154,7 @@ class XenHypervisor(LibvirtHost[XenBook]):
             patience=self._patience,
             now_ns=self._now_ns,
             report=self._report,
+            handover=self._handover(book, change, weight=book.facts.scheduling.weight),
             pause=self._pause,
         )
         return Errand(
@@ -174,7 +176,11 @@ class XenHypervisor(LibvirtHost[XenBook]):
             xl_missing=self._xl_wanted and not self._xl_works,
             strangers=self._roll.strangers,
             why_hung=self._crew.hung_because,
+            boot_id=self._boot_id,
         )
+
+    def _notebook(self, book: XenBook) -> Notepad:
+        return book.notepad
 
     def _tend(self, book: XenBook) -> None:
         if book.wants_report and book.listening is None:

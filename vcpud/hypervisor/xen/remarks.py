@@ -35,6 +35,7 @@ def remarks(
     xl_missing: bool,
     strangers: Collection[int],
     why_hung: Callable[[Uuid], str],
+    boot_id: str,
 ) -> tuple[str, ...]:
     """All of them.
 
@@ -43,13 +44,14 @@ def remarks(
         xl_missing: The way past libvirt's refusal is configured and does not work.
         strangers: Domains that libvirt does not list, by id.
         why_hung: Why calls for a domain are held back.
+        boot_id: This boot of the host.
     """
     notes = [NO_XL] if xl_missing else []
     if strangers:
         notes.append(f"{NOT_LISTED}: {', '.join(map(str, sorted(strangers)))}")
     for book in books:
         name = book.facts.name
-        notes.extend(on_any(book, why_hung))
+        notes.extend(on_any(book, why_hung, boot_id))
         if book.terms.mode is not Mode.ENFORCE:
             continue
         notes.extend(f"{name}: guest reporter: {text}" for text in book.view.absurdities)
