@@ -199,11 +199,12 @@ def harms(
     floored = [name for name in with_it if floors.get(name)]
     if not floored:
         return False
-    now = min(floored, key=lambda name: with_it[name] / floors[name])
-    else_ = min(floored, key=lambda name: without[name] / floors[name])
-    left = with_it[now] / floors[now]
-    loss = left / (without[else_] / floors[else_])
-    variance = _variance(with_it[now], span_s) + _variance(without[else_], span_s)
+    worst, otherwise = (
+        min(floored, key=lambda name: made[name] / floors[name]) for made in (with_it, without)
+    )
+    left = with_it[worst] / floors[worst]
+    loss = left / (without[otherwise] / floors[otherwise])
+    variance = _variance(with_it[worst], span_s) + _variance(without[otherwise], span_s)
     return left < FLOOR and loss < HARM and _beyond_chance(loss, variance)
 
 
