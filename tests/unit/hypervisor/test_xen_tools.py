@@ -255,14 +255,19 @@ class Stuck(FakeXenLibrary):
 
 
 class Looking:
-    """A sampler over two domains, each look costing the clock 10 ms."""
+    """A sampler over two domains or more, each look costing the clock 10 ms."""
 
-    def __init__(self, *, ratio: float = 0.01, answer: threading.Event | None = None) -> None:
-        self.world = XenWorld(XenGuest("a", number=1), XenGuest("b", number=2, busy=False))
+    def __init__(
+        self,
+        *others: XenGuest,
+        ratio: float = 0.01,
+        answer: threading.Event | None = None,
+        cost_ns: int = 10 * NS_PER_MS,
+    ) -> None:
+        pair = XenGuest("a", number=1), XenGuest("b", number=2, busy=False)
+        self.world = XenWorld(*pair, *others)
         self.done = threading.Event()
-        self.library = Stuck(
-            answer, self.world, Roll(), cost_ns=10 * NS_PER_MS, told=self.done.set
-        )
+        self.library = Stuck(answer, self.world, Roll(), cost_ns=cost_ns, told=self.done.set)
         self.sampler = Sampler(
             self.library,
             ratio=ratio,
@@ -330,6 +335,27 @@ def test_a_domain_that_libvirt_hangs_on_does_not_end_the_looks_at_others() -> No
         looking.sampler.close(1.0)
     assert {uuid for uuid, _ in found} == {"b"}
     assert max(late - early for (_, early), (_, late) in pairwise(found)) < 3 * NS_PER_S
+
+
+def test_a_dozen_domains_are_looked_at_as_often_together_as_costs_allow() -> None:
+    names = [f"c{number}" for number in range(3, 13)]
+    looking = Looking(
+        *(XenGuest(name, number=int(name[1:]), vcpus=1) for name in names),
+        ratio=1.0,
+        cost_ns=NS_PER_MS,
+    )
+    looking.sampler.watch(dict.fromkeys(looking.world.guests, 1))
+    try:
+        for _ in range(200):
+            looking.world.pass_s(0.005)
+            looking.sampler.supervise()
+            looking.done.wait(0.002)
+            looking.done.clear()
+        found = looking.sampler.fetch()
+    finally:
+        looking.sampler.close(1.0)
+    assert len(found) > 25, "the spacing of one domain would allow a dozen"
+    assert {look.uuid for look in found} == looking.world.guests.keys()
 
 
 def test_while_libvirt_is_away_nobody_looks_until_whoever_polls_it_says_it_is_back() -> None:

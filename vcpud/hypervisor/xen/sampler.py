@@ -98,25 +98,26 @@ class Sampler:
 
     def _next(self) -> None:
         """One look in the next slot, at an instant that nobody can foresee."""
-        if not self._watched:
+        watched = self._watched  # others may be watched from now on, or nobody
+        if not watched:
             self._under_way = False
             return
-        spacing_ns = self.ration.spacing_ns(len(self._watched))
+        spacing_ns = self.ration.spacing_ns(len(watched))
         now_ns = self._now_ns()
         slot_ns = max(self._slot_ns or now_ns, now_ns - spacing_ns)
         self._slot_ns = slot_ns + spacing_ns
-        uuid, most = self._choose()
+        uuid, most = self._choose(watched)
         errand = Errand(
             uuid=uuid, run=lambda hand: self._look(hand, uuid, most), given_up=self._next
         )
         self._crew.submit(errand, slot_ns + round(self._random.random() * spacing_ns))
 
-    def _choose(self) -> tuple[Uuid, int]:
+    def _choose(self, watched: tuple[tuple[Uuid, int], ...]) -> tuple[Uuid, int]:
         """Who is looked at next: nobody who is held back, as long as there is anybody else."""
         self._turn += 1
-        free = [one for one in self._watched if not self._crew.held_back(one[0])] or self._watched
+        free = [one for one in watched if not self._crew.held_back(one[0])] or watched
         taken = self._taken
-        self._taken = {uuid: taken.get(uuid, 0) for uuid, _ in self._watched}
+        self._taken = {uuid: taken.get(uuid, 0) for uuid, _ in watched}
         chosen = free[self._turn % len(free)]
         unknown = [one for one in free if self._taken[one[0]] <= READY_SAMPLES]
         if unknown and chosen not in unknown:
