@@ -54,7 +54,9 @@ def recovered(domain: DomainSample, host: HostSample) -> Original | None:
     It says nothing of an unplug that may still come.
     """
     note = domain.own_note
-    return None if note is None else _credible(note, domain, host)
+    if note is None or note.live_vcpus > domain.max_vcpus:
+        return None
+    return _credible(note, domain, host)
 
 
 def received(domain: DomainSample, host: HostSample) -> Original | None:
@@ -78,11 +80,9 @@ def _credible(note: Original, domain: DomainSample, host: HostSample) -> Origina
     domain's own maximum, and takes nothing away. A weight was raised while vCPUs were parked, so it
     asks for less weight, never for more.
     """
-    if note.live_vcpus > domain.max_vcpus:
-        return None
     original = of_this_run(note, domain, host)
     if note.online is None:
-        if note.live_vcpus <= domain.live_vcpus:
+        if not domain.live_vcpus < note.live_vcpus <= domain.max_vcpus:
             return None
         weighs = note.weight is not None and domain.weight_adjustable
         weight = min(note.weight or domain.weight, domain.weight) if weighs else None

@@ -93,8 +93,9 @@ def test_so_is_a_number_but_no_devices_are_plugged_for_a_note(
     assert rig.ledger.outstanding() == ()
 
 
-def test_a_note_asks_for_no_more_than_the_domain_has() -> None:
-    rig, domain = arrival(note(online=frozenset(range(64))))
+@pytest.mark.parametrize("live", [4, 64])
+def test_a_note_asks_for_no_more_than_the_domain_has(live: int) -> None:
+    rig, domain = arrival(note(online=frozenset(range(64)), live_vcpus=live))
     rig.cycles(4)
     assert domain.online == ALL
 
