@@ -41,7 +41,7 @@ from vcpud_simulator.workloads.web import WebServer
 _PCPUS: Final = (2, 2, 2, 3, 4, 4, 6, 8, 12, 16)
 _OVERCOMMIT: Final = (0.5, 1.0, 1.5, 2.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 _WIDTHS: Final = (1, 2, 2, 4, 4, 8, 16)
-_WEIGHTS: Final = (256, 256, 256, 64, 128, 512, 768, 1024)
+_WEIGHTS: Final = (256, 256, 256, 128, 512, 768, 1024)
 _MOST_DOMAINS: Final = 64
 _HOLDS_US: Final = (2, 5, 10, 20)
 _NOISE_SLEEPS_MS: Final = (5, 10, 20)
@@ -160,7 +160,7 @@ def _steady(chance: Stream) -> Workload:
         _locks(2 * grain_ns, chance),
         AmmpLike(grain_ns=grain_ns, wait=chance.choose(tuple(Wait))),
         AmmpLike(grain_ns=grain_ns, wait=Wait.PASSIVE),
-        KernbenchLike(compile_ns=(50 + chance.below(450)) * NS_PER_MS),
+        KernbenchLike(compile_ns=(50 + chance.below(200)) * NS_PER_MS),
         Database(statement_ns=(200 + chance.below(800)) * NS_PER_US),
         WebServer(
             requests_per_s=50.0 + chance.below(200), service_ns=(1 + chance.below(8)) * NS_PER_MS
