@@ -11,13 +11,15 @@ import pytest
 
 from fakes.ports import MemoryLedger
 from fakes.xen import XenGuest, XenWorld, refusal
+from unit.hypervisor.test_xen_hypervisor import carry_out
 from unit.hypervisor.test_xen_loop import Host
 from vcpud.hypervisor.xml import format_note
-from vcpud.model import DomainSample, Mode, Original, SetLive, SetWeight, Terms
+from vcpud.model import DomainSample, EventKind, Mode, Original, SetLive, SetWeight, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
 from vcpud.units import NS_PER_S
 
 DENIED = 84
+HAD = Original(boot_id="elsewhere", uuid="a", name="n", incarnation="1", online=None, live_vcpus=4)
 Make = Callable[..., Host]
 
 
@@ -46,10 +48,7 @@ def parked(host: Make, guest: XenGuest, **options: Any) -> Host:
 
 def note(**words: Any) -> str:
     """What a vcpud elsewhere might have written, as libvirt gives it back."""
-    had = Original(
-        boot_id="elsewhere", uuid="a", name="n", incarnation="1", online=None, live_vcpus=4
-    )
-    return format_note(replace(had, **words)).replace(
+    return format_note(replace(HAD, **words)).replace(
         "<owed", f"<x:owed xmlns:x='{NOTE_NAMESPACE}'"
     )
 
@@ -148,6 +147,28 @@ def test_once_everything_is_back_the_note_is_removed_also_by_a_stop(host: Make) 
     one = parked(host, guest)
     assert one.loop.restore(one.world.at_ns + 30 * NS_PER_S) == ()
     assert (guest.note, guest.weight, len(guest.online)) == ("", 256, 4)
+
+
+def test_a_weight_that_is_still_raised_keeps_the_note_until_it_is_back(host: Make) -> None:
+    guest = XenGuest("a")
+    one = parked(host, guest).rig
+    assert guest.weight == 512
+    owed = replace(HAD, weight=256)
+    assert carry_out(one, SetLive(uuid="a", count=4, original=owed)).kind is EventKind.CHANGE_DONE
+    one.seconds(3)
+    assert len(guest.online) == 4
+    assert guest.note
+    carry_out(one, SetWeight(uuid="a", weight=256))
+    one.until(lambda: not guest.note)
+
+
+def test_what_was_counted_before_a_change_is_nobody_elses_bringing_back(host: Make) -> None:
+    one = parked(host, XenGuest("a")).rig
+    one.seconds(2)
+    carry_out(one, SetLive(uuid="a", count=1, original=HAD))
+    book = one.hypervisor._books["a"]
+    assert (book.live_vcpus, book.left_live) == (2, 1)
+    assert not book.note_is_settled
 
 
 def test_somebody_who_brings_vcpus_back_makes_the_note_void(host: Make) -> None:
