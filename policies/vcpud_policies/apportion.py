@@ -39,6 +39,9 @@ from vcpud.model import Uuid
 
 ROUNDING_PCPUS = 0.25
 """A host is never wholly free: 1.9 pCPUs can keep two vCPUs running, most of the time."""
+STICKY_PCPUS = 0.05
+"""By so much more may what an earlier allotment has left exceed the pool before it is changed: what free
+processors and neighbours' wants waver by would take a vCPU and give it back for ever."""
 KEPT_RATIO = 0.97
 """No neighbour gets fewer vCPUs than this share of its entitlement."""
 FOLLOW_RATIO = 1.02
@@ -180,16 +183,24 @@ class Allotment:
     gain: float
 
 
-def allot(
-    capacity: float, claims: Sequence[Claim], *, rounding: float = ROUNDING_PCPUS
-) -> Allotment:
-    """The best numbers of vCPUs for a pool.
+def allot(capacity: float, claims: Sequence[Claim]) -> Allotment:
+    """The best numbers of vCPUs for a pool, or those it has where they are as good but for noise.
 
     Args:
         capacity: pCPUs there are for these domains.
         claims: One a domain, in any order.
-        rounding: What may be missing of the last pCPU, and how far wants may exceed them.
     """
+    found = _best(capacity, claims, ROUNDING_PCPUS)
+    allotted = any(c.sensitive and c.active < c.home for c in claims)
+    if allotted and any(found.vcpus[c.uuid] < c.active for c in claims):
+        kept = _best(capacity, claims, ROUNDING_PCPUS + STICKY_PCPUS)
+        if all(kept.vcpus[c.uuid] == c.active for c in claims):
+            return kept
+    return found
+
+
+def _best(capacity: float, claims: Sequence[Claim], rounding: float) -> Allotment:
+    """The best numbers; `rounding` may be missing of the last pCPU, and is how far wants may exceed."""
     room = math.floor(capacity + rounding)
     hurt = sorted((c for c in claims if c.sensitive), key=lambda c: c.uuid)
     calm = sorted((c for c in claims if not c.sensitive), key=lambda c: c.uuid)

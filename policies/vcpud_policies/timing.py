@@ -12,15 +12,15 @@ Approach
     lasted, the predicted gain is larger than what progress varies by from window to window, which is
     known or does not matter (where half of the progress or more is missing, any window shows it), and
     each domain in it has progress to be compared with; what was proven before is done at once and
-    undone only when it harms. vCPUs are given back as soon as there is room for them and a little
-    more; where that did not last, later each time. Whoever is short of a fraction of a vCPU for long
+    undone only when it harms. vCPUs are given back as soon as there is room for them; where that did
+    not last, later each time. Whoever is short of a fraction of a vCPU for long
     enough takes turns with whoever has one beyond. What of all this is still waited for is told.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vcpud.demand import DomainDemand
@@ -29,7 +29,7 @@ from vcpud.model import Uuid
 from vcpud.plan import Move, Proof, Resize
 from vcpud.units import NS_PER_S, seconds
 from vcpud_policies import prospects
-from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim, allot
+from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
 from vcpud_policies.belief import LEAST_PCPUS, Sought, seen_since
 from vcpud_policies.situation import SATURATED_RATIO, Situation
 
@@ -37,9 +37,6 @@ IDLE_PATIENCE_NS = 120 * NS_PER_S
 """A guest that could not use more vCPUs now gets them back when there has been room so long."""
 CLEAR_SIGMAS = 2.0
 """Standard deviations of a window of progress that a gain must exceed to be seen."""
-SPARE_PCPUS = 0.05
-"""So much more must there be than what is needed before vCPUs are given back: what free processors and
-neighbours' wants waver by would give them and take them again."""
 OWED_RATIO = 0.10
 """Share of an entitlement that must be missing before vCPUs rotate."""
 
@@ -171,8 +168,7 @@ class Turn:
         """
         seen, wanted, now_ns = self._seen, self._allotment.vcpus, self._seen.now_ns
         short = [d for d in self._changed if wanted[d.uuid] > d.active_vcpus]
-        firm = self._firm() if short else wanted
-        growing = {d.uuid: d for d in short if firm[d.uuid] > d.active_vcpus}
+        growing = {d.uuid for d in short}
         shrinks = len(short) < len(self._changed)
         for uuid, belief in seen.believed.items():
             since_ns = (belief.short_since_ns or now_ns) if uuid in growing else None
@@ -187,7 +183,7 @@ class Turn:
             uuid = domain.uuid
             since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]
             if missing or since_ns is None:
-                self.waits[uuid] = missing or "a little more room, this little would not last"
+                self.waits[uuid] = missing
                 continue
             hurried = claim.want > SATURATED_RATIO * claim.active
             patience_ns = seen.memory.patience_ns if hurried else IDLE_PATIENCE_NS
@@ -196,7 +192,7 @@ class Turn:
                 self.waits[uuid] = f"that there is room for {left_s:.0f} s more"
                 continue
             self._propose(
-                [(domain, min(wanted[uuid], firm[uuid]))],
+                [(domain, wanted[uuid])],
                 f"there is room: wants {claim.want:.2f} pCPUs, is entitled to "
                 f"{claim.entitled:.2f}",
                 proof=Proof.NO_HARM if hurried else Proof.NONE,
@@ -204,15 +200,6 @@ class Turn:
             )
             if hurried:
                 seen.memory = replace(seen.memory, grown_at_ns=now_ns)
-
-    def _firm(self) -> Mapping[Uuid, int]:
-        """What there would be room for with a little less of it, and with what everybody has."""
-        seen, wanted = self._seen, self._allotment.vcpus
-        spare = ROUNDING_PCPUS - SPARE_PCPUS
-        firm = allot(seen.pool.available_pcpus, list(seen.claims.values()), rounding=spare).vcpus
-        held = {d.uuid: min(d.active_vcpus, wanted[d.uuid]) for d in seen.inside}
-        # That one could grow if another shrank is no room.
-        return firm if all(firm[uuid] >= vcpus for uuid, vcpus in held.items()) else held
 
     def _fits_beside(self) -> bool:
         """Whether there is room for all who grow even where nobody shrinks."""
