@@ -115,10 +115,17 @@ class XenGuest:
         if self.os_type == "hvm" and count < len(self.online):
             return
         if self.follows:
-            self.stuck -= set(range(count, self.vcpus))
+            for index in range(count, self.vcpus):
+                self._removed(index)
             hindered = self.own_offline | self.stuck
             brought = frozenset(range(count)) - hindered if self.udev else frozenset()
             self.online = {index for index in self.online if index < count} | brought
+
+    def _removed(self, index: int) -> None:
+        """A CPU that comes again is new to the guest, whatever was done to it before."""
+        self.online.discard(index)
+        self.stuck.discard(index)
+        self.own_offline -= {index}
 
     def set_available(self, index: int, *, available: bool) -> None:
         """xenstore says it of one CPU."""
@@ -126,8 +133,7 @@ class XenGuest:
             return
         if not available:
             self.withheld.add(index)
-            self.stuck.discard(index)
-            self.online.discard(index)
+            self._removed(index)
             return
         self.withheld.discard(index)
         if self.udev and index not in self.own_offline | self.stuck:

@@ -115,10 +115,12 @@ class XenChange(Undertaking):
     def _set_live(self, hand: Hand, change: SetLive) -> Outcome:
         before = self._look_again(hand, _Witness())
         wanted = frozenset(range(change.count))
-        online = self._ask_for(hand, wanted)
+        taken = self._taken(change.count)
+        online = self._ask_for(hand, wanted, taken)
         detail = f"{len(online)} vCPUs online, wanted {change.count}"
         if online != wanted:
             self._request(hand, max(online, default=0) + 1)
+            self._take_away(taken - online)
             if online == before:
                 detail += f": {UDEV_MISSING if change.count > len(online) else IGNORED}"
         return self._outcome(None if online == wanted else Reason.FAILED, detail)
@@ -133,17 +135,28 @@ class XenChange(Undertaking):
             self._patience.job_deadline_s, lambda link: link.set_live_vcpus(self._uuid, count)
         )
 
+    def _taken(self, count: int) -> frozenset[int]:
+        """Of its first so many vCPUs those that are not there because the guest was asked for them.
+
+        What somebody in the guest took offline is not among them, and is his.
+        """
+        try:
+            return self._tools.leaving(self._number, count)
+        except CallFailed:
+            return frozenset()
+
     def _take_away(self, missing: frozenset[int]) -> None:
         """Have those announced anew by the next request."""
         # Where it cannot be said in xenstore they are asked for as before.
         with contextlib.suppress(CallFailed):
             for index in sorted(missing):
                 self._tools.set_available(self._number, index, available=False)
-        self._pause(AWAY_S)
 
     # ------------------------------------------------------------------ what came of it
 
-    def _ask_for(self, hand: Hand, wanted: frozenset[int]) -> frozenset[int]:
+    def _ask_for(
+        self, hand: Hand, wanted: frozenset[int], taken: frozenset[int]
+    ) -> frozenset[int]:
         """Ask, and look until the guest has done it or will not.
 
         A guest that was too busy to take a CPU offline, or to bring one online, does not try again
@@ -156,8 +169,9 @@ class XenChange(Undertaking):
         online, asked = wanted, 0
         while True:
             if self._now_ns() >= again_ns:
-                if asked >= PATIENT_ASKS and (missing := wanted - online):
+                if asked >= PATIENT_ASKS and (missing := taken & wanted - online):
                     self._take_away(missing)
+                    self._pause(AWAY_S)
                 asked += 1
                 self._request(hand, len(wanted))
                 again_ns = self._now_ns() + ASK_AGAIN_NS
