@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from fakes.xen import XenGuest, XenRig, XenWorld
 from unit.hypervisor.stand_in import Guest, Rig
+from unit.hypervisor.xen_host import Host
 
 
 @pytest.fixture
@@ -26,6 +28,35 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 
     def make(*guests: Guest, **more: Any) -> Rig:
         made.append(Rig(*guests, root=tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Makes loops over Xen hosts, with four pCPUs unless told otherwise."""
+    made: list[Host] = []
+
+    def make(*guests: XenGuest, pcpus: int = 4, **options: Any) -> Host:
+        made.append(Host(tmp_path, XenWorld(*guests, pcpus=pcpus), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.rig.close()
+
+
+@pytest.fixture
+def xen_rig(tmp_path: Path) -> Iterator[Callable[..., XenRig]]:
+    """Makes Xen backends over hosts of four pCPUs unless told otherwise."""
+    made: list[XenRig] = []
+
+    def make(*guests: XenGuest, pcpus: int = 4, scheduler: str = "credit", **more: Any) -> XenRig:
+        world = XenWorld(*guests, pcpus=pcpus, scheduler=scheduler)
+        made.append(XenRig(world, tmp_path, **more))
         return made[-1]
 
     yield make

@@ -3,97 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
-from fakes.xen import XenGuest, XenRig, XenWorld
-from unit.loop.scripted import Wants
-from vcpud.control import ControlLoop
+from fakes.ports import MemoryLedger
+from fakes.xen import XenGuest
+from unit.hypervisor.xen_host import Host
 from vcpud.hypervisor.host import LibvirtHost
 from vcpud.hypervisor.xen.change import GUEST_NS
 from vcpud.hypervisor.xen.host import XenHypervisor
-from vcpud.limits import Limits
 from vcpud.model import Original, SetLive, SetWeight
-from vcpud.record import DomainStatus, Phase, Why
-from vcpud.requests import Asked, LoopSettings, Restore
+from vcpud.record import Phase, Why
+from vcpud.requests import Asked, Restore
 from vcpud.units import NS_PER_S
 
-
-class Host:
-    """A loop over a Xen backend over a made-up host."""
-
-    def __init__(self, root: Path, world: XenWorld, **options: Any) -> None:
-        self.world = world
-        self.rig = XenRig(world, root, **options)
-        self.clock = SimulatedClock(start_ns=world.at_ns)
-        self.policy = Wants({})
-        self.ledger = MemoryLedger()
-        self.inbox = ListInbox()
-        self.recorder = ListRecorder()
-        self.loop = self.new_loop()
-
-    def new_loop(self) -> ControlLoop:
-        """As after a start of vcpud."""
-        return ControlLoop(
-            clock=self,
-            hypervisor=self.rig.hypervisor,
-            ledger=self.ledger,
-            inbox=self.inbox,
-            recorder=self.recorder,
-            settings=LoopSettings(
-                period_ns=NS_PER_S, policy=self.policy, policy_name="wants", limits=Limits()
-            ),
-        )
-
-    def now_ns(self) -> int:
-        return self.world.at_ns
-
-    def wait_until(self, deadline_ns: int) -> Any:
-        """Time passes, and whoever works in the background gets on with it."""
-        if deadline_ns > self.world.at_ns:
-            self.world.pass_s((deadline_ns - self.world.at_ns) / NS_PER_S)
-        self.rig.hypervisor.supervise()
-        if any(book.in_flight for book in self.rig.hypervisor._books.values()):
-            self.rig.woken.wait(5)
-        self.rig.woken.clear()
-        return self.clock.wait_until(self.clock.now_ns())
-
-    def cycles(self, count: int) -> None:
-        for _ in range(count):
-            self.wait_until(self.world.at_ns + NS_PER_S)
-            self.loop.cycle()
-
-    def status(self, uuid: str) -> DomainStatus:
-        return next(one for one in self.recorder.last.domains if one.uuid == uuid)
-
-    def asked(self) -> list[Any]:
-        """Every change that was begun."""
-        return [
-            change.change
-            for record in self.recorder.records
-            for change in record.changes
-            if type(change.effect).__name__ == "Accepted"
-        ]
-
-
 Make = Callable[..., Host]
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Make]:
-    made: list[Host] = []
-
-    def make(*guests: XenGuest, pcpus: int = 4, **options: Any) -> Host:
-        made.append(Host(tmp_path, XenWorld(*guests, pcpus=pcpus), **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.rig.close()
 
 
 def pair() -> tuple[XenGuest, XenGuest]:

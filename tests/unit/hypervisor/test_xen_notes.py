@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.ports import MemoryLedger
-from fakes.xen import XenGuest, XenWorld, refusal
-from unit.hypervisor.test_xen_hypervisor import carry_out
-from unit.hypervisor.test_xen_loop import Host
+from fakes.xen import XenGuest, refusal
+from unit.hypervisor.xen_host import Host, carry_out
 from vcpud.hypervisor.xml import format_note
 from vcpud.model import DomainSample, EventKind, Mode, Original, SetLive, SetWeight, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
@@ -21,19 +19,6 @@ from vcpud.units import NS_PER_S
 DENIED = 84
 HAD = Original(boot_id="elsewhere", uuid="a", name="n", incarnation="1", online=None, live_vcpus=4)
 Make = Callable[..., Host]
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Make]:
-    made: list[Host] = []
-
-    def make(*guests: XenGuest, pcpus: int = 4, **options: Any) -> Host:
-        made.append(Host(tmp_path, XenWorld(*guests, pcpus=pcpus), **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.rig.close()
 
 
 def parked(host: Make, guest: XenGuest, **options: Any) -> Host:
