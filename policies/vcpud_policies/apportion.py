@@ -19,6 +19,7 @@ Approach
     vCPU and its entitlement for itself. Greedy is exact here where each vCPU keeps a whole pCPU busy:
     the objective is separable and concave in each count, and no vCPU is worth more than what is left of
     an entitlement.
+    A ceiling below its vCPUs is a pool of the domain's own, in which they must fit as well.
     Threads that go in step have their turns in rounds: four of them run no faster on three vCPUs
     than on two, so only numbers are considered that are worth more than any smaller one; with
     such steps of several vCPUs greedy is a rule.
@@ -71,6 +72,7 @@ class Claim:
         crowded: What of its entitlement one vCPU gets while vCPUs of its pool are in excess.
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
+        ceiling: pCPUs its owner lets it use: a pool of its own, in which its vCPUs must fit, too.
     """
 
     uuid: Uuid
@@ -88,6 +90,7 @@ class Claim:
     crowded: float = 1.0
     movable: bool = True
     lends: bool = False
+    ceiling: float = math.inf
 
     @property
     def sensitive(self) -> bool:
@@ -138,12 +141,16 @@ class Claim:
             return runs
         return runs * self.crowded if vcpus == 1 else runs / (1 + self.cost)
 
+    def uncapped(self, vcpus: int) -> bool:
+        """Whether its ceiling never stops one of that many vCPUs."""
+        return vcpus <= self.ceiling + ROUNDING_PCPUS
+
     def gain(self, vcpus: int, *, fits: bool) -> float:
         """Log of progress on that many vCPUs over progress now."""
         now = self.progress(self.active, fits=not self.contended)
         if self.made is not None and self.contended:
             now = max(now, self.made)
-        return math.log(self.progress(vcpus, fits=fits) / now)
+        return math.log(self.progress(vcpus, fits=fits and self.uncapped(vcpus)) / now)
 
     def loss(self, vcpus: int) -> float:
         """Log of the use it is left with over its use now, for one that does not care; at most 0."""
@@ -286,7 +293,7 @@ def _fit(hurt: Sequence[Claim], shares: Mapping[Uuid, int], left: float) -> dict
     while under:
         _, uuid, more, claim = heapq.heappop(under)
         grown = claim.occupies(more) - claim.occupies(counts[uuid])
-        if more > claim.most or busy + grown > left:
+        if more > claim.most or not claim.uncapped(more) or busy + grown > left:
             continue
         busy += grown
         counts[uuid] = more

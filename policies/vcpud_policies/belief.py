@@ -45,6 +45,8 @@ CALM_DELAY_RATIO = 0.05
 """Run delay per active vCPU below which a host does not stand in the way."""
 LEAST_PCPUS = 1e-3
 """Progress below this cannot be told from none."""
+SATURATED_RATIO = 0.9
+"""A guest that keeps so much of its vCPUs busy, or waiting to be, could use more, and waits for no sibling."""
 UNCROWDED_RATIO = 0.9
 """Who gets so much of its share has it."""
 MOST_NOISE_RATIO = 1.0
@@ -191,8 +193,7 @@ def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str
     if wait is not None and contended:
         # Where it was given fewer vCPUs there is little left to see of what more would cost.
         spared = belief.proven and domain.active_vcpus < belief.home_vcpus
-        excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
-        most = excess / (1 - excess)
+        most = _shown(wait, calm)
         if most > cost or (domain.active_vcpus > QUEUED_LOCK_VCPUS and not spared):
             cost += LEARN_RATIO * (most - cost)
     elif wait is not None and _calm(domain):
@@ -202,6 +203,12 @@ def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str
         "cost_ratio": cost,
         "calm_wait_ratio": calm,
     }
+
+
+def _shown(wait: float, calm: float) -> float:
+    """The cost that one reading of lock waits shows."""
+    excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
+    return excess / (1 - excess)
 
 
 def _progress(
@@ -289,6 +296,7 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
     if bound is None:
         return 0.0, False
     locks = min(belief.cost_ratio * belief.trust_ratio, bound)
+    shown = _shown(domain.lock_wait_ratio or 0.0, belief.calm_wait_ratio) * belief.trust_ratio
     hint, unexplained = 0.0, 0.0
     if belief.short_windows >= _enough_windows(belief, domain, bound):
         trust = 0.5**belief.failures
@@ -297,9 +305,18 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
         if not belief.calm_seen and domain.system_ratio is not None:
             # Its system time may be contention or its own work, all of it: the middle is taken.
             unworthy = max((1 + unworthy) * (1 - domain.system_ratio / 2) - 1, 0.0)
+        if _never_sleeps(domain):
+            # Whose vCPUs all run or wait to run waits for no sibling: its scheduler is merely uneven.
+            bound, short = (1 + bound) / (1 + short) - 1, 0.0
         hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
         unexplained = trust * HINT_TRUST_RATIO * bound
-    return max(locks, hint), unexplained > locks
+    # What is believed of locks grows slowly; that one reading shows them tells what it waits for.
+    return max(locks, hint), unexplained > max(locks, shown)
+
+
+def _never_sleeps(domain: DomainDemand) -> bool:
+    asked = (domain.used_pcpus or 0.0) + (domain.run_delay_pcpus or 0.0)
+    return asked > SATURATED_RATIO * domain.active_vcpus
 
 
 def _enough_windows(belief: Belief, domain: DomainDemand, bound: float) -> int:

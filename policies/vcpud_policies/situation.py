@@ -23,7 +23,7 @@ from vcpud.tracks import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies.apportion import Claim
-from vcpud_policies.belief import Belief
+from vcpud_policies.belief import SATURATED_RATIO, Belief
 from vcpud_policies.memory import PoolMemory
 
 STEADY_RATIO = 0.05
@@ -31,8 +31,6 @@ STEADY_RATIO = 0.05
 STEADY_CYCLES = 2
 STILL_RATIO = 0.03
 """A figure that moves by less than this share of itself is noise and not on its way anywhere."""
-SATURATED_RATIO = 0.9
-"""A guest that keeps so much of its vCPUs busy could use more."""
 
 
 class Situation:
@@ -74,7 +72,10 @@ class Situation:
         )
         self._elapsed_s = (now_ns - memory.looked_at_ns) / NS_PER_S
         self.memory = _looked(memory, runnable, self.entitled, pool, now_ns)
-        self.overfull = sum(runnable.values()) > overcommit_high * pool.available_pcpus
+        self._overcommit_high = overcommit_high
+        # What a ceiling keeps from running is in nobody's way.
+        asked = sum(min(runnable[d.uuid], d.ceiling_pcpus) for d in inside)
+        self.overfull = asked > overcommit_high * pool.available_pcpus
         # A host on which nothing may be enforced is shown what would be done if it might.
         modes = {domain.mode for domain in inside}
         self._mode = Mode.ENFORCE if Mode.ENFORCE in modes else Mode.OBSERVE
@@ -111,11 +112,13 @@ class Situation:
         return self.entitled[domain.uuid] * window.worth_ratio
 
     def _contended(self, domain: DomainDemand) -> bool | None:
-        """Whether its vCPUs wait for pCPUs that others use; None while that cannot be told."""
+        """Whether its vCPUs wait for pCPUs that others use, or for its own ceiling; None while untold."""
         delay = domain.run_delay_pcpus
         if delay is None:
             return None
-        return self.overfull and delay > self._delay_high * domain.active_vcpus
+        most = domain.most_pcpus
+        capped = most is not None and _runnable(domain) > self._overcommit_high * most
+        return (self.overfull or capped) and delay > self._delay_high * domain.active_vcpus
 
     def _claim(self, domain: DomainDemand, belief: Belief) -> Claim:
         movable = (
@@ -155,6 +158,7 @@ class Situation:
             and shrinkable
             and domain.progress is not None
             and self.now_ns >= belief.lent_not_before_ns,
+            ceiling=domain.ceiling_pcpus,
         )
 
     def _owed(self, belief: Belief, claim: Claim) -> Belief:

@@ -30,8 +30,8 @@ from vcpud.plan import Move, Proof, Resize
 from vcpud.units import NS_PER_S, seconds
 from vcpud_policies import prospects
 from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
-from vcpud_policies.belief import LEAST_PCPUS, Sought, seen_since
-from vcpud_policies.situation import SATURATED_RATIO, Situation
+from vcpud_policies.belief import LEAST_PCPUS, SATURATED_RATIO, Sought, seen_since
+from vcpud_policies.situation import Situation
 
 IDLE_PATIENCE_NS = 120 * NS_PER_S
 """A guest that could not use more vCPUs now gets them back when there has been room so long."""
