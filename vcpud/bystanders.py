@@ -4,7 +4,9 @@ Problem: schedulers that keep siblings in step keep them so beside what the othe
 that nobody changed is thrown out of step when its neighbour is. It goes on using what it is entitled
 to, so processor time does not show it; and whose progress falls may merely have less to do.
 Approach: progress, up to what the domain is entitled to, tells that it loses; that its vCPUs wait longer
-than before tells that others have to do with it.
+than before tells that others have to do with it. A guest that manages itself keeps its waiting where it
+wants it, so of that one progress alone tells; and since it answers a move step by step, the first windows
+do not tell yet, whatever they say.
 
 Pure. Rates and delays are pCPUs.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
-from vcpud.gains import Gain, compared, sigmas_among
+from vcpud.gains import WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Uuid
 
 LONGER_RATIO = 0.05
@@ -25,21 +27,24 @@ LONGER_RATIO = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bystander:
-    """A domain that seems to lose by a move it is not in.
+    """A domain of which it seems or may yet turn out that it loses by a move it is not in.
 
     Attributes:
         uuid: Which.
-        gain: Its progress before and since.
+        gain: Its progress before and since; None where that is too early to tell.
         waits_longer: Whether its vCPUs wait longer for pCPUs than before.
+        steers: Whether it manages itself.
     """
 
     uuid: Uuid
-    gain: Gain
-    waits_longer: bool
+    gain: Gain | None
+    waits_longer: bool = False
+    steers: bool = False
 
     @property
     def harmed(self) -> bool:
-        return self.waits_longer and self.gain.harmed
+        tells = self.waits_longer or self.steers
+        return tells and self.gain is not None and self.gain.harmed
 
 
 def losing(  # noqa: PLR0913 - two instants and what was there at each
@@ -47,17 +52,19 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
     windows: Mapping[Uuid, tuple[Progress, ...]],
     *,
     moved: Collection[Uuid],
+    steering: Collection[Uuid],
     before: Mapping[Uuid, tuple[Progress, ...]],
     delays: Mapping[Uuid, float],
     comparable_from_ns: int,
     since_ns: int,
 ) -> list[Bystander]:
-    """Those who seem to lose, clearly or not.
+    """Those who seem to lose, clearly or not, and those of whom that cannot be told yet.
 
     Args:
         demand: As it is now.
         windows: The latest windows of progress.
         moved: Who is in the move.
+        steering: Who manages itself.
         before: Windows of progress before it.
         delays: Run delays then, where known.
         comparable_from_ns: What was seen before this was seen under other conditions.
@@ -79,10 +86,16 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
             for one in windows.get(domain.uuid, ())
             if one.active_vcpus == domain.active_vcpus and one.ended_at_ns > since_ns
         ]
+        steers = domain.uuid in steering
+        if steers and was and len(since) < WINDOWS:
+            found.append(Bystander(uuid=domain.uuid, gain=None, steers=True))
+            continue
         gain = compared(tuple(was), tuple(since), _due(domain, was), sigmas)
         if gain is not None and gain.seems_less:
             longer = _waits_longer(domain, delays.get(domain.uuid))
-            found.append(Bystander(uuid=domain.uuid, gain=gain, waits_longer=longer))
+            found.append(
+                Bystander(uuid=domain.uuid, gain=gain, waits_longer=longer, steers=steers)
+            )
     return found
 
 

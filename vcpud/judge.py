@@ -9,6 +9,8 @@ only gives vCPUs back is undone only when it did harm: towards what a guest had 
 A move that takes vCPUs has harmed, too, where a domain of the pool that is *not* in it makes clearly
 less of what it is entitled to and its vCPUs wait longer than before: schedulers that keep siblings in
 step keep them so beside what the others had. That is not waited for until the move itself can be judged.
+Where one of them manages itself, on the other hand, no such move has helped before it is known what
+that one makes of it.
 
 Where progress varies too much for two windows to tell, that is no evidence against a move: a trial in
 which somebody seems to gain and nobody of the pool to lose goes on until it is clear, and ends when that
@@ -30,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
 from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
-from vcpud.model import Uuid
+from vcpud.model import Trouble, Uuid
 from vcpud.plan import Move, Outcome, Proof, Verdict
 from vcpud.units import NS_PER_S
 
@@ -57,6 +59,7 @@ class Trial:
         everybody: Windows of all domains before it: others may lose by it, too.
         delays: Their run delay then, in pCPUs, where known.
         overtaken: One of its domains is in a later move.
+        ready: What is said of it unless it turns out to harm somebody who is not in it.
     """
 
     decision_id: str
@@ -67,6 +70,7 @@ class Trial:
     everybody: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
     delays: Mapping[Uuid, float] = field(default_factory=dict)
     overtaken: bool = False
+    ready: Verdict | None = None
 
     @property
     def watched(self) -> bool:
@@ -92,12 +96,21 @@ class Blame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Docket:
-    """The judge's memory; `Docket()` is the beginning."""
+    """The judge's memory; `Docket()` is the beginning.
+
+    Attributes:
+        windows: The latest windows of progress.
+        trials: Moves under way or under judgement.
+        blames: Domains whose last moves did not help.
+        delays: Run delays at the latest look, in pCPUs, where known.
+        steering: Who was seen to manage itself; while nothing is stolen from it, that does not show.
+    """
 
     windows: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     blames: Mapping[Uuid, Blame] = field(default_factory=dict)
     delays: Mapping[Uuid, float] = field(default_factory=dict)
+    steering: frozenset[Uuid] = frozenset()
 
     def tried(self) -> set[Uuid]:
         """Every domain that is part of a trial, but for those that are merely watched."""
@@ -187,9 +200,17 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
     verdicts = []
     trials = []
     blames = dict(docket.blames)
+    steering = frozenset(
+        domain.uuid
+        for domain in demand.domains
+        if domain.hold is Trouble.SELF_MANAGED or domain.uuid in docket.steering
+    )
     for trial in docket.trials:
         heard = _heard(trial, fresh)
-        verdict = _verdict(heard, _beside(heard, windows, demand), now_ns)
+        beside = _beside(heard, windows, demand, steering)
+        verdict = _verdict(heard, beside, now_ns)
+        if verdict is not None and verdict.kept and _too_early(heard, beside, now_ns):
+            heard, verdict = replace(heard, ready=verdict), None
         if verdict is None:
             trials.append(heard)
             continue
@@ -206,7 +227,9 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
         for domain in demand.domains
         if domain.run_delay_pcpus is not None
     }
-    after = Docket(windows=windows, trials=tuple(trials), blames=blames, delays=delays)
+    after = Docket(
+        windows=windows, trials=tuple(trials), blames=blames, delays=delays, steering=steering
+    )
     return after, tuple(verdicts)
 
 
@@ -227,7 +250,7 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
     if trial.overtaken:
         why = "changed again before its effect could be told"
         return _said(trial, Outcome.UNKNOWN, None, now_ns, why)
-    lost = {one.uuid: one.gain for one in beside if one.harmed}
+    lost = {one.uuid: one.gain for one in beside if one.gain is not None and one.harmed}
     if lost and _takes(trial.move):
         return _said(
             trial,
@@ -238,7 +261,17 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
             + ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in lost.values()),
             beside={uuid: gain.before for uuid, gain in lost.items()},
         )
-    return _weighed(trial, trial.reached_at_ns, beside, now_ns)
+    seem = [one for one in beside if one.gain is not None]
+    verdict = _weighed(trial, trial.reached_at_ns, seem, now_ns)
+    if trial.ready is None or (verdict is not None and verdict.outcome is Outcome.HARMED):
+        return verdict
+    return replace(trial.ready, at_ns=now_ns)
+
+
+def _too_early(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> bool:
+    """Whether somebody who is not in the move may yet turn out to lose by it."""
+    in_time = trial.reached_at_ns is not None and now_ns < trial.reached_at_ns + PATIENCE_NS
+    return in_time and _takes(trial.move) and any(one.gain is None for one in beside)
 
 
 def _weighed(
@@ -338,7 +371,10 @@ def _takes(move: Move) -> bool:
 
 
 def _beside(
-    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], demand: HostDemand
+    trial: Trial,
+    windows: Mapping[Uuid, tuple[Progress, ...]],
+    demand: HostDemand,
+    steering: frozenset[Uuid],
 ) -> list[Bystander]:
     """Who shares a pool with a move that was carried out, and seems to lose by it."""
     if trial.reached_at_ns is None or trial.watched:
@@ -347,6 +383,7 @@ def _beside(
         demand,
         windows,
         moved=trial.before.keys(),
+        steering=steering,
         before=trial.everybody,
         delays=trial.delays,
         comparable_from_ns=trial.move.comparable_from_ns or 0,
