@@ -8,7 +8,7 @@ import pytest
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
 from vcpud.judge import Docket, advance, opened, reached
-from vcpud.model import Method, Mode
+from vcpud.model import Method, Mode, Trouble
 from vcpud.plan import Move, Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S
 
@@ -57,18 +57,21 @@ def hear(
     return advance(docket, HostDemand(window_ns=S, pools=(), domains=domains), round(now_s * S))
 
 
-def tried(move: Move, *since: DomainDemand, had: float = 0.8) -> tuple[Verdict, ...]:
+def tried(
+    move: Move, *since: DomainDemand, had: float = 0.8, made: float = 0.72, steers: bool = False
+) -> tuple[Verdict, ...]:
     """Verdicts after each of these sights of the one beside a move made at 103 s."""
     docket = Docket()
     for at_s in (90.5, 95.5):
         beside = seen("beside", (at_s, at_s + 5), had, 2, 0.2)
+        beside = replace(beside, hold=Trouble.SELF_MANAGED if steers else None)
         docket, _ = hear(docket, at_s + 5, seen("moved", (at_s, at_s + 5), 0.7, 2, 1.0), beside)
     docket = reached(opened(docket, "d", move), "d", 103 * S)
     verdicts: tuple[Verdict, ...] = ()
     for beside in since:
         assert beside.progress is not None
         now_s = beside.progress.ended_at_ns / S
-        moved = seen("moved", (now_s - 0.5, now_s), 0.72, 1, 0.0)
+        moved = seen("moved", (now_s - 0.5, now_s), made, 1, 0.0)
         docket, found = hear(docket, now_s, moved, beside)
         verdicts += found
     return verdicts
@@ -119,3 +122,34 @@ def test_what_is_no_harm_of_who_is_beside_a_move(beside: DomainDemand) -> None:
 def test_only_who_takes_vcpus_answers_for_others(move: Move, harmed: object) -> None:
     verdicts = tried(move, seen("beside", NEXT, 0.19, 2, 0.9))
     assert any(verdict.outcome is Outcome.HARMED for verdict in verdicts) is harmed
+
+
+def steered(*rates: float) -> list[DomainDemand]:
+    """Sights of a guest that has spread out and keeps its waiting where it was: nothing else shows."""
+    spans = [(103.5 + 5 * number, 108.5 + 5 * number) for number in range(len(rates))]
+    return [seen("beside", span, rate, 2, 0.2) for span, rate in zip(spans, rates, strict=True)]
+
+
+def test_who_steers_itself_has_a_move_undone_by_its_progress_alone() -> None:
+    """It spreads out step by step: at first it seems to gain."""
+    since = steered(0.85, 0.55, 0.55, 0.55)
+    assert tried(SHRINK, *since[:3], made=2.0, steers=True) == ()
+    (verdict,) = tried(SHRINK, *since, made=2.0, steers=True)
+    assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
+    assert verdict.beside == {"beside": pytest.approx(0.8)}
+    (verdict,) = tried(SHRINK, *since, made=2.0)
+    assert verdict.outcome is Outcome.HELPED, "another that does not wait longer has less to do"
+
+
+def test_what_was_clear_at_first_is_said_when_who_steers_itself_has_answered() -> None:
+    *_, last = since = steered(0.8, 0.79, 0.8, 0.81)
+    (verdict,) = tried(SHRINK, *since, made=2.0, steers=True)
+    assert (verdict.outcome, verdict.kept) == (Outcome.HELPED, True)
+    assert last.progress is not None
+    assert verdict.at_ns == last.progress.ended_at_ns
+
+
+def test_a_move_that_harms_who_is_in_it_does_not_wait_for_who_steers_itself() -> None:
+    (verdict,) = tried(SHRINK, *steered(0.8), made=0.1, steers=True)
+    assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
+    assert verdict.at_ns == round(108.5 * S)

@@ -104,3 +104,17 @@ def test_a_neighbour_is_brought_to_its_entitlement_and_not_moved_by_noise(
 def test_who_goes_short_while_it_is_on_trial_is_thought_of_too() -> None:
     one = claim(active=1, entitled=1.0, want=1.0, used=0.67, crowded=0.67, movable=False)
     assert allot(2.0, [one, hog(entitled=1.0, used=1.33)]).vcpus == {"a": 1, "hog": 1}
+
+
+def test_a_ceiling_below_its_vcpus_is_a_pool_of_its_own() -> None:
+    """However many pCPUs there are, more vCPUs than the ceiling are stopped in turn."""
+    tenant, batch = claim(entitled=2.0, want=2.0, ceiling=2.0), claim("b", cost=0.0, want=2.0)
+    found = allot(6.0, [tenant, batch])
+    assert found.vcpus == {"a": 2, "b": 4}
+    assert found.gain == pytest.approx(math.log(2))
+
+
+def test_a_fraction_of_a_ceiling_is_no_vcpu_of_use() -> None:
+    assert allot(6.0, [claim(entitled=2.5, want=2.5, ceiling=2.5)]).vcpus == {"a": 2}
+    assert allot(6.0, [claim(entitled=2.8, want=2.8, ceiling=2.8)]).vcpus == {"a": 3}
+    assert allot(6.0, [claim(entitled=2.5, want=2.5)]).vcpus == {"a": 3}

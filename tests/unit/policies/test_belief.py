@@ -143,3 +143,31 @@ def test_what_an_earlier_vcpud_has_left_on_fewer_vcpus_is_believed_to_need_it(
         unknown = beliefs.first(untouched, min_gain=0.25)
         assert beliefs.believed_cost(unknown, untouched) == (0.0, False)
         assert not unknown.proven
+
+
+def test_who_never_sleeps_and_whose_use_is_worth_the_same_is_merely_given_too_little(
+    domain: MakeDomain,
+) -> None:
+    """2.0 of the 4.0 pCPUs that it is entitled to, each worth the half that it always was."""
+    sleeps = domain(used_pcpus=2.0, run_delay_pcpus=2.0, progress=window(20))
+    belief = replace(
+        Belief(home_vcpus=8, contended_since_ns=0, calm_worth_ratio=0.5, calm_seen=True),
+        short_windows=beliefs.HINT_WINDOWS,
+    )
+    cost, in_step = beliefs.believed_cost(belief, sleeps)
+    assert cost == pytest.approx(1)
+    assert in_step, "its vCPUs sleep meanwhile: they wait for each other"
+    assert beliefs.believed_cost(belief, replace(sleeps, run_delay_pcpus=6.0)) == (0.0, False)
+
+
+def test_one_reading_of_lock_waits_tells_that_threads_do_not_go_in_step(
+    domain: MakeDomain,
+) -> None:
+    seen = domain(progress=window(20), run_delay_pcpus=2.0)
+    belief = replace(
+        Belief(home_vcpus=8, contended_since_ns=0), short_windows=beliefs.HINT_WINDOWS
+    )
+    cost, in_step = beliefs.believed_cost(belief, seen)
+    assert in_step
+    read = replace(seen, lock_wait_ratio=0.7, lock_wait_at_ns=25 * S)
+    assert beliefs.believed_cost(belief, read) == (cost, False)
