@@ -111,7 +111,7 @@ class Trials:
     def forgive(self, uuid: Uuid | None) -> None:
         """What earlier moves of a domain, or of all, came to is held against nobody."""
         if uuid is None:
-            self.docket = Docket(windows=self.docket.windows, trials=self.docket.trials)
+            self.docket = replace(self.docket, blames={})
         else:
             self.docket = judge.forgiven(self.docket, uuid)
 
