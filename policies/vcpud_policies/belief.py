@@ -309,7 +309,7 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
             # Whose vCPUs all run or wait to run waits for no sibling: its scheduler is merely uneven.
             bound, short = (1 + bound) / (1 + short) - 1, 0.0
         hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
-        unexplained = trust * HINT_TRUST_RATIO * bound
+        unexplained = trust * HINT_TRUST_RATIO * ((1 + bound) / (1 + min(shown, bound)) - 1)
     # What is believed of locks grows slowly; that one reading shows them tells what it waits for.
     return max(locks, hint), unexplained > max(locks, shown)
 

@@ -22,7 +22,7 @@ from vcpud.model import Method, Mode, Uuid
 from vcpud.tracks import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
-from vcpud_policies.apportion import Claim
+from vcpud_policies.apportion import ROUNDING_PCPUS, Claim
 from vcpud_policies.belief import SATURATED_RATIO, Belief
 from vcpud_policies.memory import PoolMemory
 
@@ -72,7 +72,6 @@ class Situation:
         )
         self._elapsed_s = (now_ns - memory.looked_at_ns) / NS_PER_S
         self.memory = _looked(memory, runnable, self.entitled, pool, now_ns)
-        self._overcommit_high = overcommit_high
         # What a ceiling keeps from running is in nobody's way.
         asked = sum(min(runnable[d.uuid], d.ceiling_pcpus) for d in inside)
         self.overfull = asked > overcommit_high * pool.available_pcpus
@@ -113,12 +112,12 @@ class Situation:
 
     def _contended(self, domain: DomainDemand) -> bool | None:
         """Whether its vCPUs wait for pCPUs that others use, or for its own ceiling; None while untold."""
+        if _capped(domain):
+            return True
         delay = domain.run_delay_pcpus
         if delay is None:
             return None
-        most = domain.most_pcpus
-        capped = most is not None and _runnable(domain) > self._overcommit_high * most
-        return (self.overfull or capped) and delay > self._delay_high * domain.active_vcpus
+        return self.overfull and delay > self._delay_high * domain.active_vcpus
 
     def _claim(self, domain: DomainDemand, belief: Belief) -> Claim:
         movable = (
@@ -174,6 +173,17 @@ def _runnable(domain: DomainDemand) -> float:
     if domain.used_pcpus is None:
         return float(domain.active_vcpus)
     return min(domain.used_pcpus + (domain.run_delay_pcpus or 0.0), float(domain.active_vcpus))
+
+
+def _capped(domain: DomainDemand) -> bool:
+    """Whether its own ceiling stops its vCPUs: schedulers do not all count that as waiting."""
+    most, used = domain.most_pcpus, domain.used_pcpus
+    return (
+        most is not None
+        and used is not None
+        and domain.active_vcpus > most + ROUNDING_PCPUS
+        and used > SATURATED_RATIO * most
+    )
 
 
 def _where_to(
