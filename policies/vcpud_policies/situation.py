@@ -14,11 +14,11 @@ Approach
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from vcpud.demand import DomainDemand, PoolDemand, water_filled
-from vcpud.model import Method, Mode, Uuid
+from vcpud.model import Method, Mode, Trouble, Uuid
 from vcpud.tracks import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
@@ -65,7 +65,13 @@ class Situation:
         self._min_gain = min_gain
         self._delay_high = delay_high
         runnable = {domain.uuid: _runnable(domain) for domain in inside}
-        self._wants = _where_to(inside, runnable, memory, now_ns)
+        # Where nothing is stolen from it, it does not show that it would hold itself back.
+        steering = {
+            d.uuid
+            for d in inside
+            if d.hold is Trouble.SELF_MANAGED or (d.uuid in known and known[d.uuid].steers)
+        }
+        self._wants = _where_to(inside, runnable, steering, memory, now_ns)
         self.entitled = water_filled(
             pool.available_pcpus,
             [(d.uuid, float(d.weight), self._wants[d.uuid], d.ceiling_pcpus) for d in inside],
@@ -82,6 +88,8 @@ class Situation:
         self.claims: dict[Uuid, Claim] = {}
         for domain in inside:
             belief = known.get(domain.uuid) or beliefs.first(domain, min_gain=min_gain)
+            if domain.uuid in steering and not belief.steers:
+                belief = replace(belief, steers=True)
             if domain.hold is None:
                 contended = self._contended(domain)
                 belief = beliefs.look(belief, domain, contended=contended, now_ns=now_ns)
@@ -122,6 +130,7 @@ class Situation:
     def _claim(self, domain: DomainDemand, belief: Belief) -> Claim:
         movable = (
             domain.hold is None
+            and not belief.steers
             and domain.engaged is None
             and domain.mode is self._mode
             and domain.method is not Method.NONE
@@ -189,6 +198,7 @@ def _capped(domain: DomainDemand) -> bool:
 def _where_to(
     inside: Sequence[DomainDemand],
     runnable: Mapping[Uuid, float],
+    steering: Collection[Uuid],
     memory: PoolMemory,
     now_ns: int,
 ) -> dict[Uuid, float]:
@@ -204,6 +214,9 @@ def _where_to(
         if now > SATURATED_RATIO * domain.active_vcpus:
             # With a vCPU to spare tasks do not queue for long: the reading is an old one.
             now += domain.queued_tasks or 0.0
+        if domain.uuid in steering:
+            # It holds itself back while time is stolen from it, and takes whatever room it is left.
+            now = float(domain.active_vcpus)
         wants[domain.uuid] = min(now, domain.ceiling_pcpus)
     return wants
 
