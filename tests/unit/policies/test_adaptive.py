@@ -171,6 +171,28 @@ def test_a_ceiling_stops_vcpus_in_their_locks_on_a_host_with_room(  # noqa: PLR0
     assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == moves
 
 
+def test_who_steered_itself_once_is_left_alone_and_others_leave_it_all_it_has(
+    domain: MakeDomain, host: MakeHost, decide: Decide
+) -> None:
+    """Two guests of eight on eight pCPUs: 8 and 4 do not fit, and on one vCPU the other has no siblings."""
+    window = Progress(
+        began_at_ns=0, ended_at_ns=5 * NS_PER_S, rate_pcpus=0.1, active_vcpus=8, worth_ratio=0.1
+    )
+    both = {
+        "used_pcpus": 4.0,
+        "run_delay_pcpus": 4.0,
+        "lock_wait_ratio": 0.95,
+        "lock_wait_at_ns": 5 * NS_PER_S,
+        "progress": window,
+    }
+    spread, plain = domain(uuid="a", **both), domain(uuid="b", **both)
+    steered = replace(spread, used_pcpus=2.0, run_delay_pcpus=0.1, hold=Trouble.SELF_MANAGED)
+    plan = decide(Adaptive(), host(steered, plain), *[host(spread, plain)] * 4)
+    assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == {"b": 1}
+    plan = decide(Adaptive(), *[host(spread, plain)] * 4)
+    assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == {"a": 4, "b": 4}
+
+
 def test_an_indifferent_neighbour_is_brought_to_its_entitlement_and_loses_nothing() -> None:
     sensitive, other = lock("a"), hog("h")
     managed(sensitive, other)
