@@ -19,7 +19,7 @@ from statistics import fmean
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
 from vcpud.gains import WINDOWS, Gain, compared, sigmas_among
-from vcpud.model import Uuid
+from vcpud.model import Trouble, Uuid
 
 LONGER_RATIO = 0.05
 """Run delay per active vCPU that is more than before by less than this is noise."""
@@ -52,7 +52,6 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
     windows: Mapping[Uuid, tuple[Progress, ...]],
     *,
     moved: Collection[Uuid],
-    steering: Collection[Uuid],
     before: Mapping[Uuid, tuple[Progress, ...]],
     delays: Mapping[Uuid, float],
     comparable_from_ns: int,
@@ -64,7 +63,6 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
         demand: As it is now.
         windows: The latest windows of progress.
         moved: Who is in the move.
-        steering: Who manages itself.
         before: Windows of progress before it.
         delays: Run delays then, where known.
         comparable_from_ns: What was seen before this was seen under other conditions.
@@ -86,7 +84,7 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
             for one in windows.get(domain.uuid, ())
             if one.active_vcpus == domain.active_vcpus and one.ended_at_ns > since_ns
         ]
-        steers = domain.uuid in steering
+        steers = domain.hold is Trouble.SELF_MANAGED
         if steers and was and len(since) < WINDOWS:
             found.append(Bystander(uuid=domain.uuid, gain=None, steers=True))
             continue

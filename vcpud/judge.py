@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
 from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
-from vcpud.model import Trouble, Uuid
+from vcpud.model import Uuid
 from vcpud.plan import Move, Outcome, Proof, Verdict
 from vcpud.units import NS_PER_S
 
@@ -96,21 +96,12 @@ class Blame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Docket:
-    """The judge's memory; `Docket()` is the beginning.
-
-    Attributes:
-        windows: The latest windows of progress.
-        trials: Moves under way or under judgement.
-        blames: Domains whose last moves did not help.
-        delays: Run delays at the latest look, in pCPUs, where known.
-        steering: Who was seen to manage itself; while nothing is stolen from it, that does not show.
-    """
+    """The judge's memory; `Docket()` is the beginning."""
 
     windows: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     blames: Mapping[Uuid, Blame] = field(default_factory=dict)
     delays: Mapping[Uuid, float] = field(default_factory=dict)
-    steering: frozenset[Uuid] = frozenset()
 
     def tried(self) -> set[Uuid]:
         """Every domain that is part of a trial, but for those that are merely watched."""
@@ -200,14 +191,9 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
     verdicts = []
     trials = []
     blames = dict(docket.blames)
-    steering = frozenset(
-        domain.uuid
-        for domain in demand.domains
-        if domain.hold is Trouble.SELF_MANAGED or domain.uuid in docket.steering
-    )
     for trial in docket.trials:
         heard = _heard(trial, fresh)
-        beside = _beside(heard, windows, demand, steering)
+        beside = _beside(heard, windows, demand)
         verdict = _verdict(heard, beside, now_ns)
         if verdict is not None and verdict.kept and _too_early(heard, beside, now_ns):
             heard, verdict = replace(heard, ready=verdict), None
@@ -227,9 +213,7 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
         for domain in demand.domains
         if domain.run_delay_pcpus is not None
     }
-    after = Docket(
-        windows=windows, trials=tuple(trials), blames=blames, delays=delays, steering=steering
-    )
+    after = Docket(windows=windows, trials=tuple(trials), blames=blames, delays=delays)
     return after, tuple(verdicts)
 
 
@@ -371,10 +355,7 @@ def _takes(move: Move) -> bool:
 
 
 def _beside(
-    trial: Trial,
-    windows: Mapping[Uuid, tuple[Progress, ...]],
-    demand: HostDemand,
-    steering: frozenset[Uuid],
+    trial: Trial, windows: Mapping[Uuid, tuple[Progress, ...]], demand: HostDemand
 ) -> list[Bystander]:
     """Who shares a pool with a move that was carried out, and seems to lose by it."""
     if trial.reached_at_ns is None or trial.watched:
@@ -383,7 +364,6 @@ def _beside(
         demand,
         windows,
         moved=trial.before.keys(),
-        steering=steering,
         before=trial.everybody,
         delays=trial.delays,
         comparable_from_ns=trial.move.comparable_from_ns or 0,

@@ -70,7 +70,6 @@ class Belief:
         in_step: It was proven of a domain that does not wait for locks: its threads wait for each
             other in user space.
         seen: Whether it was ever told if its vCPUs wait for pCPUs.
-        steers: It was seen to keep work on fewer vCPUs by itself: it is left alone.
         crowded_ratio: What of its entitlement it got last, on fewer vCPUs than it came with, while its
             pool is overfull: schedulers share out pCPU by pCPU, and more vCPUs get more.
         crowded_not_before_ns: Something else limits it, so that is not believed before this.
@@ -100,7 +99,6 @@ class Belief:
     proven: bool = False
     in_step: bool = False
     seen: bool = False
-    steers: bool = False
     crowded_ratio: float = 1.0
     crowded_not_before_ns: int = 0
     failures: int = 0

@@ -14,7 +14,7 @@ Approach
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vcpud.demand import DomainDemand, PoolDemand, water_filled
@@ -65,13 +65,7 @@ class Situation:
         self._min_gain = min_gain
         self._delay_high = delay_high
         runnable = {domain.uuid: _runnable(domain) for domain in inside}
-        # Where nothing is stolen from it, it does not show that it would hold itself back.
-        steering = {
-            d.uuid
-            for d in inside
-            if d.hold is Trouble.SELF_MANAGED or (d.uuid in known and known[d.uuid].steers)
-        }
-        self._wants = _where_to(inside, runnable, steering, memory, now_ns)
+        self._wants = _where_to(inside, runnable, memory, now_ns)
         self.entitled = water_filled(
             pool.available_pcpus,
             [(d.uuid, float(d.weight), self._wants[d.uuid], d.ceiling_pcpus) for d in inside],
@@ -88,8 +82,6 @@ class Situation:
         self.claims: dict[Uuid, Claim] = {}
         for domain in inside:
             belief = known.get(domain.uuid) or beliefs.first(domain, min_gain=min_gain)
-            if domain.uuid in steering and not belief.steers:
-                belief = replace(belief, steers=True)
             if domain.hold is None:
                 contended = self._contended(domain)
                 belief = beliefs.look(belief, domain, contended=contended, now_ns=now_ns)
@@ -130,7 +122,6 @@ class Situation:
     def _claim(self, domain: DomainDemand, belief: Belief) -> Claim:
         movable = (
             domain.hold is None
-            and not belief.steers
             and domain.engaged is None
             and domain.mode is self._mode
             and domain.method is not Method.NONE
@@ -198,7 +189,6 @@ def _capped(domain: DomainDemand) -> bool:
 def _where_to(
     inside: Sequence[DomainDemand],
     runnable: Mapping[Uuid, float],
-    steering: Collection[Uuid],
     memory: PoolMemory,
     now_ns: int,
 ) -> dict[Uuid, float]:
@@ -214,7 +204,7 @@ def _where_to(
         if now > SATURATED_RATIO * domain.active_vcpus:
             # With a vCPU to spare tasks do not queue for long: the reading is an old one.
             now += domain.queued_tasks or 0.0
-        if domain.uuid in steering:
+        if domain.hold is Trouble.SELF_MANAGED:
             # It holds itself back while time is stolen from it, and takes whatever room it is left.
             now = float(domain.active_vcpus)
         wants[domain.uuid] = min(now, domain.ceiling_pcpus)

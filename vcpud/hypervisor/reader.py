@@ -109,7 +109,6 @@ class Reader:
         self._handles = Handles()
         self._abilities = Abilities()
         self._timetable.renew()
-        self._statement.withdraw(Part.PREFERRED)
         if rebooted:
             self._statement.forget()
 

@@ -35,6 +35,9 @@ class Part(StrEnum):
     ABILITIES = "abilities"
 
 
+LOOKS_STEERED: Final = 2
+"""So many looks in a row that show work kept off CPUs tell that this is how the kernel goes about it."""
+
 _FIELDS: Final = {
     Part.ACCOUNTING: "accounting",
     Part.LOCKS: "locks",
@@ -61,7 +64,7 @@ class Statement:
         """
         self._max_vcpus = max_vcpus
         self._absurd: dict[Part, str] = {}
-        self._preferred: frozenset[int] | None = None
+        self._looks_steered = 0
         self._base_accounting: CpuAccounting | None = None
         self._base_locks: LockWait | None = None
         self._base_run_queue: RunQueue | None = None
@@ -77,17 +80,17 @@ class Statement:
     def manages_itself(self) -> bool:
         """Whether the guest's kernel keeps work off some of the CPUs that are online.
 
-        Two controllers of the same CPUs, both moved by the same steal, do harm.
+        Two controllers of the same CPUs, both moved by the same steal, do harm. A kernel that was seen
+        to do it twice in a row may do it again whenever something is stolen from it; seen once, it may
+        have been in the middle of a change of its CPUs.
         """
-        accounting = self.reading.accounting
-        if self._preferred is None or accounting is None:
-            return False
-        return not accounting.online <= self._preferred
+        return self._looks_steered > 0
 
     def forget(self) -> None:
         """Another kernel speaks from now on."""
         self.reading = GuestReading()
         self._base_accounting = self._base_locks = self._base_run_queue = None
+        self._looks_steered = 0
         self._absurd.clear()
 
     def took(self, latency_ns: int) -> None:
@@ -142,8 +145,14 @@ class Statement:
         elif part is Part.RUNNABLE:
             self._note(runnable=agent.parse_runnable(content, taken_at_ns=taken_at_ns))
         else:
-            self._preferred = agent.parse_preferred(content, max_vcpus=most)
+            self._steered(agent.parse_preferred(content, max_vcpus=most))
         self._absurd.pop(part, None)
+
+    def _steered(self, preferred: frozenset[int]) -> None:
+        accounting = self.reading.accounting
+        if self._looks_steered < LOOKS_STEERED and accounting is not None:
+            narrower = not accounting.online <= preferred
+            self._looks_steered = self._looks_steered + 1 if narrower else 0
 
     def refuse(self, part: Part, error: agent.AbsurdError) -> None:
         """A part cannot be true."""
@@ -152,9 +161,7 @@ class Statement:
 
     def withdraw(self, part: Part) -> None:
         """What was said of a part before holds no longer."""
-        if part is Part.PREFERRED:
-            self._preferred = None
-        elif part in _FIELDS:
+        if part in _FIELDS:
             self._note(**{_FIELDS[part]: None})
 
     def _note(self, **parts: Any) -> None:

@@ -219,6 +219,22 @@ def test_a_guest_whose_kernel_keeps_work_off_online_cpus_manages_itself(
     assert Trouble.SELF_MANAGED not in talk.reader.troubles
 
 
+def test_a_kernel_that_keeps_work_off_cpus_time_and_again_may_do_so_again() -> None:
+    talk = Talk(max_vcpus=2)
+    talk.agent.cpus = [{"cpu": cpu, "user": 1, "system": 1, "idle": 1} for cpu in (0, 1)]
+    talk.agent.files[PREFERRED] = "0\n"
+    for _ in range(11):
+        talk.session()
+    talk.agent.files[PREFERRED] = "0-1\n"
+    for _ in range(16):
+        talk.session()
+    assert Trouble.SELF_MANAGED in talk.reader.troubles, "nothing is stolen from it just now"
+    talk.reader.renew(rebooted=False)
+    assert Trouble.SELF_MANAGED in talk.reader.troubles, "the kernel is the same"
+    talk.reader.renew(rebooted=True)
+    assert Trouble.SELF_MANAGED not in talk.reader.troubles
+
+
 def test_a_guest_without_preferred_cpus_is_asked_once_until_it_is_another() -> None:
     talk = Talk()
     asked = [talk.session() for _ in range(20)]

@@ -171,7 +171,7 @@ def test_a_ceiling_stops_vcpus_in_their_locks_on_a_host_with_room(  # noqa: PLR0
     assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == moves
 
 
-def test_who_steered_itself_once_is_left_alone_and_others_leave_it_all_it_has(
+def test_who_steers_itself_is_left_alone_and_others_leave_it_all_it_has(
     domain: MakeDomain, host: MakeHost, decide: Decide
 ) -> None:
     """Two guests of eight on eight pCPUs: 8 and 4 do not fit, and on one vCPU the other has no siblings."""
@@ -186,8 +186,8 @@ def test_who_steered_itself_once_is_left_alone_and_others_leave_it_all_it_has(
         "progress": window,
     }
     spread, plain = domain(uuid="a", **both), domain(uuid="b", **both)
-    steered = replace(spread, used_pcpus=2.0, run_delay_pcpus=0.1, hold=Trouble.SELF_MANAGED)
-    plan = decide(Adaptive(), host(steered, plain), *[host(spread, plain)] * 4)
+    steers = replace(spread, used_pcpus=2.0, run_delay_pcpus=0.1, hold=Trouble.SELF_MANAGED)
+    plan = decide(Adaptive(), *[host(steers, plain)] * 5)
     assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == {"b": 1}
     plan = decide(Adaptive(), *[host(spread, plain)] * 4)
     assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == {"a": 4, "b": 4}
