@@ -22,9 +22,9 @@ from vcpud.client import SOCKET_NAME
 from vcpud.clock import Interruptible, MonotonicClock
 from vcpud.control import ControlLoop
 from vcpud.errors import ConfigError, LedgerError, PartialError
-from vcpud.explain import History
 from vcpud.explain import document as explain
 from vcpud.fittings import FanOut, Recorded, open_backend_for
+from vcpud.history import History
 from vcpud.inbox import Answers, SocketInbox
 from vcpud.killswitch import SwitchedInbox
 from vcpud.ledger import FileLedger, clear_hold, read_hold, write_hold

@@ -23,8 +23,8 @@ from unit.hypervisor.stand_in import Guest, StandIn, StandInLink
 from vcpud.backend import BackendOptions
 from vcpud.clock import MonotonicClock
 from vcpud.control import ControlLoop
-from vcpud.explain import History
 from vcpud.fittings import FanOut
+from vcpud.history import History
 from vcpud.hypervisor.kvm import KvmHypervisor
 from vcpud.hypervisor.link import Row
 from vcpud.hypervisor.options import LibvirtOptions

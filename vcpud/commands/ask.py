@@ -23,8 +23,8 @@ from vcpud.commands.common import (
 )
 from vcpud.daemonless import rehearse
 from vcpud.errors import PartialError, UnreachableError, UsageError
-from vcpud.explain import History
 from vcpud.fittings import FanOut
+from vcpud.history import History
 from vcpud.ledger import FileLedger, read_hold
 from vcpud.lock import ledger_folder
 from vcpud.model import Mode

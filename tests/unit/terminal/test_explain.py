@@ -10,7 +10,8 @@ import pytest
 
 from fakes.host import FakeDomain
 from unit.loop.test_control import ASKED, Raising, Rig, lock_pair
-from vcpud.explain import REMEMBERED, History, document, text
+from vcpud.explain import document, text
+from vcpud.history import REMEMBERED, History
 from vcpud.limits import Limits
 from vcpud.model import Method, Mode, ShareUnit, Terms, Trouble
 from vcpud.plan import Outlook, Prospect

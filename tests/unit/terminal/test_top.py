@@ -14,8 +14,8 @@ from textual.widgets import DataTable, Input, Static
 from fakes.host import FakeDomain
 from unit.loop.test_control import Rig
 from vcpud.errors import UnreachableError
-from vcpud.explain import History
 from vcpud.explain import document as explain
+from vcpud.history import History
 from vcpud.model import Mode, Terms, Trouble
 from vcpud.status import LatestCycle
 from vcpud.top.app import Closely, Daemon, Top
