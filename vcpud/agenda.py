@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from vcpud import owed
 from vcpud.bars import FOREVER_NS, Bars
+from vcpud.docket import Docket
 from vcpud.foreign import Watch
-from vcpud.judge import Docket
 from vcpud.limits import Foreign
 from vcpud.model import Change, DomainSample, Original, Uuid
 from vcpud.record import DomainStatus, ForeignChange, Phase, Purpose

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from vcpud.judge import Docket
+from vcpud.docket import Docket
 from vcpud.limits import Foreign
 from vcpud.model import DomainSample, Trouble, Uuid
 from vcpud.record import Phase, Why

@@ -27,10 +27,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
+from vcpud.docket import Blame, Docket, Trial
 from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Uuid
 from vcpud.plan import Move, Outcome, Proof, Verdict
@@ -44,137 +45,6 @@ PATIENCE_NS = 90 * NS_PER_S
 """A move that cannot be judged by then counts as not helping."""
 BACKOFF_NS = 60 * NS_PER_S
 BACKOFF_MAX_NS = 3600 * NS_PER_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """A move under way or under judgement.
-
-    Attributes:
-        decision_id: Which move.
-        move: What was asked.
-        before: Windows of progress before it, by domain.
-        after: Windows since, by domain.
-        reached_at_ns: When its last step was read back, None while under way.
-        everybody: Windows of all domains before it: others may lose by it, too.
-        delays: Their run delay then, in pCPUs, where known.
-        overtaken: One of its domains is in a later move.
-        ready: What is said of it unless it turns out to harm somebody who is not in it.
-    """
-
-    decision_id: str
-    move: Move
-    before: Mapping[Uuid, tuple[Progress, ...]]
-    after: Mapping[Uuid, tuple[Progress, ...]]
-    reached_at_ns: int | None = None
-    everybody: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
-    delays: Mapping[Uuid, float] = field(default_factory=dict)
-    overtaken: bool = False
-    ready: Verdict | None = None
-
-    @property
-    def watched(self) -> bool:
-        """Whether nothing follows from how it ends."""
-        return self.move.proof is Proof.NONE
-
-    def about(self, uuid: Uuid) -> bool:
-        return any(resize.uuid == uuid for resize in self.move.resizes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blame:
-    """A domain whose last moves did not help.
-
-    Attributes:
-        failures: How many in a row.
-        until_ns: Leave it alone until then.
-    """
-
-    failures: int
-    until_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Docket:
-    """The judge's memory; `Docket()` is the beginning."""
-
-    windows: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
-    trials: tuple[Trial, ...] = ()
-    blames: Mapping[Uuid, Blame] = field(default_factory=dict)
-    delays: Mapping[Uuid, float] = field(default_factory=dict)
-
-    def tried(self) -> set[Uuid]:
-        """Every domain that is part of a trial, but for those that are merely watched."""
-        return {
-            resize.uuid
-            for trial in self.trials
-            if not trial.watched
-            for resize in trial.move.resizes
-        }
-
-    def on_trial(self, uuid: Uuid) -> Trial | None:
-        """The trial a domain is part of, if any; it is not where it is merely watched."""
-        for trial in self.trials:
-            if not trial.watched and trial.about(uuid):
-                return trial
-        return None
-
-    def blocked_until_ns(self, uuid: Uuid, now_ns: int) -> int | None:
-        """Until when a domain is left alone, None when it is not."""
-        blame = self.blames.get(uuid)
-        return blame.until_ns if blame is not None and blame.until_ns > now_ns else None
-
-
-def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
-    """Put a move on trial: what was seen so far becomes its "before"."""
-    moved = {resize.uuid for resize in move.resizes}
-    trials = tuple(
-        replace(one, overtaken=True) if any(map(one.about, moved)) else one
-        for one in docket.trials
-    )
-    comparable_from_ns = move.comparable_from_ns or 0
-    before = {
-        resize.uuid: tuple(
-            window
-            for window in docket.windows.get(resize.uuid, ())
-            if window.active_vcpus == resize.from_vcpus
-            and window.began_at_ns >= comparable_from_ns
-        )
-        for resize in move.resizes
-    }
-    trial = Trial(
-        decision_id=decision_id,
-        move=move,
-        before=before,
-        after={},
-        everybody=docket.windows,
-        delays=docket.delays,
-    )
-    return replace(docket, trials=(*trials, trial))
-
-
-def reached(docket: Docket, decision_id: str, now_ns: int) -> Docket:
-    """Every step of the move has been read back: judging may begin."""
-    trials = tuple(
-        replace(trial, reached_at_ns=now_ns)
-        if trial.decision_id == decision_id and trial.reached_at_ns is None
-        else trial
-        for trial in docket.trials
-    )
-    return replace(docket, trials=trials)
-
-
-def dismissed(docket: Docket, uuid: Uuid) -> Docket:
-    """A domain is gone, was rebooted or taken away: its trial ends without a verdict."""
-    windows = {key: value for key, value in docket.windows.items() if key != uuid}
-    trials = tuple(trial for trial in docket.trials if not trial.about(uuid))
-    return replace(docket, windows=windows, trials=trials)
-
-
-def forgiven(docket: Docket, uuid: Uuid) -> Docket:
-    """An operator said so, or the domain is a new incarnation."""
-    blames = {key: value for key, value in docket.blames.items() if key != uuid}
-    return replace(docket, blames=blames)
 
 
 def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tuple[Verdict, ...]]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vcpud import judge
+from vcpud import docket, judge
 from vcpud.actuation import Actuation, Intent
 from vcpud.agenda import Agenda
-from vcpud.judge import Docket
+from vcpud.docket import Docket
 from vcpud.model import DomainSample, Uuid
 from vcpud.plan import Plan, Verdict
 from vcpud.record import Purpose
@@ -43,7 +43,7 @@ class Trials:
         """Send the domains of every move on their way, and put it on trial."""
         for move in plan.moves:
             decision_id = self._decision_id(now_ns)
-            self.docket = judge.opened(self.docket, decision_id, move)
+            self.docket = docket.opened(self.docket, decision_id, move)
             for resize in move.resizes:
                 intent = Intent(
                     decision_id=decision_id,
@@ -64,7 +64,7 @@ class Trials:
             if trial.reached_at_ns is None and not any(
                 resize.uuid in courses for resize in trial.move.resizes
             ):
-                self.docket = judge.reached(self.docket, trial.decision_id, now_ns)
+                self.docket = docket.reached(self.docket, trial.decision_id, now_ns)
         self.docket, verdicts = judge.advance(self.docket, demand, now_ns)
         for verdict in verdicts:
             for resize in () if verdict.kept else verdict.move.resizes:
@@ -84,7 +84,7 @@ class Trials:
     def call_off(self, uuid: Uuid, now_ns: int) -> None:
         """End a domain's trial without a verdict: who is on trial with it is given back."""
         trial = self.docket.on_trial(uuid)
-        self.docket = judge.dismissed(self.docket, uuid)
+        self.docket = docket.dismissed(self.docket, uuid)
         for resize in () if trial is None else trial.move.resizes:
             domain = self.running.get(resize.uuid)
             if domain is not None and resize.uuid != uuid:
@@ -113,7 +113,7 @@ class Trials:
         if uuid is None:
             self.docket = replace(self.docket, blames={})
         else:
-            self.docket = judge.forgiven(self.docket, uuid)
+            self.docket = docket.forgiven(self.docket, uuid)
 
     def _decision_id(self, now_ns: int) -> str:
         """Unique on this host until it reboots, across restarts of vcpud too."""

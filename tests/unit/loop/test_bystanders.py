@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
-from vcpud.judge import Docket, advance, opened, reached
+from vcpud.docket import Docket, opened, reached
+from vcpud.judge import advance
 from vcpud.model import Method, Mode, Trouble
 from vcpud.plan import Move, Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S

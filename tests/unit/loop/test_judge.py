@@ -7,16 +7,8 @@ from dataclasses import replace
 import pytest
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
-from vcpud.judge import (
-    BACKOFF_NS,
-    PATIENCE_NS,
-    SETTLE_NS,
-    Docket,
-    advance,
-    dismissed,
-    opened,
-    reached,
-)
+from vcpud.docket import Docket, dismissed, opened, reached
+from vcpud.judge import BACKOFF_NS, PATIENCE_NS, SETTLE_NS, advance
 from vcpud.model import Method, Mode
 from vcpud.plan import Move, Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S
