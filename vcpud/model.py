@@ -2,7 +2,8 @@
 
 Every value is immutable. Durations and instants are nanoseconds on the monotonic clock of the
 `Clock` port, amounts of processor are pCPUs or vCPUs (fractions allowed). `None` means "not
-reported" and never zero. Counters are cumulative; differences are taken in `vcpud.demand` only.
+reported" and never zero. Counters are cumulative; what decides takes their differences in
+`vcpud.rates` and `vcpud.heard`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from vcpud.demand import DomainDemand, PoolDemand, water_filled
 from vcpud.model import Method, Mode, Trouble, Uuid
-from vcpud.tracks import SMOOTH_NS
+from vcpud.rates import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies.apportion import ROUNDING_PCPUS, Claim

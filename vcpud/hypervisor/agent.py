@@ -2,7 +2,7 @@
 
 A guest may lie, and a broken one may answer anything. Every parser bounds the size before it
 reads, accepts only numbers that a machine can produce, and raises `AbsurdError` otherwise: an
-absurd part is not used at all. Differences over time are judged in `demand`; only growth faster
+absurd part is not used at all. Differences over time are judged in `vcpud.heard`; only growth faster
 than any clock is refused here (`reader`).
 References: QEMU qga/qapi-schema.json; Linux Documentation/scheduler/sched-stats.rst,
 Documentation/trace/histogram.rst.

@@ -2,7 +2,7 @@
 
 A guest may say anything. What it has counted cannot have grown faster than the clock on every CPU at
 once; what has is no figure of a working machine, and the whole part is not used. Falling counters are
-for `vcpud.tracks` to judge: a CPU that was taken away takes its counters with it.
+for `vcpud.heard` to judge: a CPU that was taken away takes its counters with it.
 """
 
 from __future__ import annotations
