@@ -9,8 +9,7 @@ A domain that only counted on is
     [counter, counter, ...] or [[taken, booted_for, online_taken, guest, perf], counter, ...]
 each the difference to the sample before, or to it and the step of the whole sample where that is
 time. The list in front is left out where it is all zeros, counters where none has changed. `guest`
-is 0 where nothing new was read, else its parts in order, each 0, a list of differences, or in
-full; `perf` is 0, or the differences of cycles and instructions. Counters stand as in
+is as in `readings`; `perf` is 0, or the differences of cycles and instructions. Counters stand as in
 `VcpuCounters`, column after column, errors last, without those that are not reported.
 """
 
@@ -21,22 +20,10 @@ from operator import add, attrgetter
 from typing import Any
 
 from vcpud.counters import VcpuCounters, make_counters
-from vcpud.guest import (
-    CpuAccounting,
-    CpuTimes,
-    GuestReading,
-    LockWait,
-    RunnableTasks,
-    RunQueue,
-    RunQueueWait,
-)
-from vcpud.model import (
-    DomainSample,
-    HostSample,
-)
-from vcpud.recording import older
+from vcpud.model import DomainSample, HostSample
+from vcpud.recording import older, readings
 from vcpud.recording.codec import UnreadableError, plain, read
-from vcpud.swift import changer, maker
+from vcpud.swift import changer
 
 FORMAT = 2
 _HOT = (
@@ -61,19 +48,6 @@ _HOST = attrgetter(
 _sample = changer(HostSample, "taken_at_ns", "busy_ns", "domains")
 _domain = changer(DomainSample, *_HOT)
 _counted = changer(DomainSample, "taken_at_ns", "booted_for_ns", "vcpus")
-_guest = maker(GuestReading)
-_accounting = maker(CpuAccounting)
-_times = maker(CpuTimes)
-_locks = maker(LockWait)
-_queue = maker(RunQueue)
-_queue_wait = maker(RunQueueWait)
-_runnable = maker(RunnableTasks)
-
-_PARTS = tuple(field.name for field in dataclasses.fields(GuestReading))
-_GUEST = attrgetter(*_PARTS)
-_KINDS = (CpuAccounting, LockWait, RunQueue, RunnableTasks, None, None)
-if _PARTS != ("accounting", "locks", "run_queue", "runnable", "latency_ns", "agent_cost_ns"):
-    raise TypeError("GuestReading has changed: its parts are written by position")
 
 
 # ------------------------------------------------------------------------------------ writing
@@ -105,7 +79,7 @@ def _domain_difference(was: DomainSample, now: DomainSample, step_ns: int) -> An
         return plain(now)
     booted = _change(was.booted_for_ns, now.booted_for_ns)
     online = _change(was.online_taken_at_ns, now.online_taken_at_ns)
-    guest = _guest_difference(was.guest, now.guest)
+    guest = readings.difference(was.guest, now.guest)
     cycles = _change(was.cycles, now.cycles)
     instructions = _change(was.instructions, now.instructions)
     counters = _counter_differences(was.vcpus, now.vcpus)
@@ -141,52 +115,6 @@ def _change(was: int | None, now: int | None) -> int | None:
     if was is None or now is None:
         return 0 if was is now else None
     return now - was
-
-
-def _guest_difference(was: GuestReading | None, now: GuestReading | None) -> Any:
-    if was == now:
-        return 0
-    if was is None or now is None:
-        return None
-    return [
-        0 if old == new else _part_difference(old, new) or [plain(new)]
-        for old, new in zip(_GUEST(was), _GUEST(now), strict=True)
-    ]
-
-
-def _part_difference(was: Any, now: Any) -> list[int] | None:
-    """At least two numbers, or None: a list of one holds the part in full."""
-    if type(was) is not type(now):
-        return None
-    old, new = _numbers(was), _numbers(now)
-    if old is None or new is None or len(old) != len(new) or _order(was) != _order(now):
-        return None
-    return [after - before for before, after in zip(old, new, strict=True)]
-
-
-def _numbers(part: Any) -> list[int] | None:
-    match part:
-        case CpuAccounting(taken_at_ns=taken_at_ns, cpus=cpus):
-            if any(cpu.steal_ns is None for cpu in cpus):
-                return None
-            counts = [
-                count
-                for cpu in cpus
-                for count in (cpu.user_ns, cpu.system_ns, cpu.idle_ns, cpu.steal_ns or 0)
-            ]
-            return [taken_at_ns, *counts] if counts else None
-        case RunQueue(taken_at_ns=taken_at_ns, cpus=queues):
-            return [taken_at_ns, *(one.wait_ns for one in queues)] if queues else None
-        case LockWait(taken_at_ns=taken_at_ns, waits=waits, wait_ns=wait_ns):
-            return [taken_at_ns, waits, wait_ns]
-        case RunnableTasks(taken_at_ns=taken_at_ns, runnable=runnable):
-            return [taken_at_ns, runnable]
-        case _:
-            return None
-
-
-def _order(part: Any) -> list[int]:
-    return [cpu.index for cpu in getattr(part, "cpus", ())]
 
 
 # ------------------------------------------------------------------------------------ reading
@@ -270,7 +198,7 @@ class SampleReader:
         if online_taken and online is not None:
             online += online_taken
         if said:
-            guest = self._guest(guest, said)
+            guest = readings.changed(guest, said, self._shift_ns)
         if perf:
             cycles = None if cycles is None else cycles + perf[0]
             instructions = None if instructions is None else instructions + perf[1]
@@ -285,32 +213,6 @@ class SampleReader:
             instructions,
         )
 
-    def _guest(self, was: GuestReading | None, entry: list[Any]) -> GuestReading:
-        if was is None:
-            raise UnreadableError("a change of a guest that never spoke")
-        return _guest(
-            *(
-                old
-                if change == 0
-                else self._part(kind, change[0])
-                if len(change) == 1
-                else _part_applied(old, change)
-                for old, kind, change in zip(_GUEST(was), _KINDS, entry, strict=True)
-            )
-        )
-
-    def _part(self, kind: Any, data: Any) -> Any:
-        if kind is not None:
-            return self._later_part(read(kind | None, data))
-        if data is not None and type(data) is not int:
-            raise UnreadableError("expected a number")
-        return data
-
-    def _later_part(self, part: Any) -> Any:
-        if not self._shift_ns or part is None or type(part) is int:
-            return part
-        return dataclasses.replace(part, taken_at_ns=part.taken_at_ns + self._shift_ns)
-
     def _later(self, domain: DomainSample) -> DomainSample:
         if not self._shift_ns and not self._life:
             return domain
@@ -320,7 +222,7 @@ class SampleReader:
             incarnation=domain.incarnation + self._life,
             taken_at_ns=domain.taken_at_ns + self._shift_ns,
             online_taken_at_ns=None if online_ns is None else online_ns + self._shift_ns,
-            guest=None if guest is None else _guest(*map(self._later_part, _GUEST(guest))),
+            guest=None if guest is None else readings.later(guest, self._shift_ns),
         )
 
 
@@ -335,37 +237,3 @@ def _applied(was: VcpuCounters, changes: list[int]) -> VcpuCounters:
     if left:
         raise UnreadableError("counters of other vCPUs")
     return make_counters(was.indices, now[: len(counts)], now[len(counts) :])
-
-
-def _part_applied(was: Any, change: list[int]) -> Any:
-    first = change[0]
-    match was:
-        case CpuAccounting(taken_at_ns=taken_at_ns, cpus=cpus):
-            parts = zip(cpus, change[1::4], change[2::4], change[3::4], change[4::4], strict=True)
-            return _accounting(
-                taken_at_ns + first,
-                tuple(
-                    [
-                        _times(
-                            cpu.index,
-                            cpu.user_ns + user,
-                            cpu.system_ns + system,
-                            cpu.idle_ns + idle,
-                            (cpu.steal_ns or 0) + steal,
-                        )
-                        for cpu, user, system, idle, steal in parts
-                    ]
-                ),
-            )
-        case RunQueue(taken_at_ns=taken_at_ns, cpus=queues):
-            waits = zip(queues, change[1:], strict=True)
-            return _queue(
-                taken_at_ns + first,
-                tuple([_queue_wait(one.index, one.wait_ns + wait) for one, wait in waits]),
-            )
-        case LockWait(taken_at_ns=taken_at_ns, waits=count, wait_ns=wait_ns):
-            return _locks(taken_at_ns + first, count + change[1], wait_ns + change[2])
-        case RunnableTasks(taken_at_ns=taken_at_ns, runnable=runnable):
-            return _runnable(taken_at_ns + first, runnable + change[1])
-        case _:
-            raise UnreadableError("a change of what the guest never said")
