@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from vcpud.hypervisor.cpusets import parse_cpuset
 from vcpud.hypervisor.proc import ProcFiles
-from vcpud.hypervisor.xml import parse_cpuset
 
 _POLICY_FIELD: Final = 41
 _REALTIME_POLICIES: Final = frozenset({1, 2})

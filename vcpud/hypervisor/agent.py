@@ -17,7 +17,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from vcpud.guest import CpuAccounting, CpuTimes, LockWait, RunnableTasks, RunQueue, RunQueueWait
-from vcpud.hypervisor.xml import parse_cpuset
+from vcpud.hypervisor.cpusets import parse_cpuset
 from vcpud.units import NS_PER_MS, NS_PER_US
 
 REPLY_LIMIT: Final = 2 * 1024 * 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vcpud.hypervisor.xml import format_cpuset
+from vcpud.hypervisor.cpusets import format_cpuset
 from vcpud.model import Pool, Trouble
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vcpud.hypervisor.xml import parse_cpuset
+from vcpud.hypervisor.cpusets import parse_cpuset
 from vcpud.model import ShareUnit, Uuid
 from vcpud.units import NS_PER_S
 

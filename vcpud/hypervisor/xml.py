@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 from xml.etree import ElementTree as ET
 
+from vcpud.hypervisor.cpusets import cpu_number, format_cpuset, parse_cpuset
 from vcpud.hypervisor.stats import VCPU_LIMIT
 from vcpud.model import Mode, Original, Uuid, same_run
 from vcpud.terms import NAMESPACE, NOTE_NAMESPACE, Wishes
@@ -24,8 +25,6 @@ _POLICY: Final = f"{{{NAMESPACE}}}policy"
 _NOTE: Final = f"{{{NOTE_NAMESPACE}}}owed"
 _AGENT_PORT: Final = "org.qemu.guest_agent.0"
 _REALTIME: Final = frozenset({"fifo", "rr"})
-_PCPU_LIMIT: Final = 16384
-_NAMED_LIMIT: Final = 2 * _PCPU_LIMIT
 _DIGITS: Final = 18
 _SHOWN: Final = 40
 
@@ -161,28 +160,6 @@ def parse_description(text: str) -> Description:
     )
 
 
-def parse_cpuset(text: str) -> frozenset[int]:
-    """Read a set of CPUs as libvirt and Linux write it, such as `0-3,^2,8`.
-
-    Raises:
-        ValueError: It is not one.
-    """
-    chosen: set[int] = set()
-    excluded: set[int] = set()
-    named = 0
-    for raw in text.strip().split(","):
-        part = raw.strip()
-        first, dash, last = part.removeprefix("^").partition("-")
-        low = _index(first)
-        span = range(low, (_index(last) if dash else low) + 1)
-        # Who writes the same ones again and again wants them to be added again and again.
-        named += max(len(span), 1)
-        if named > _NAMED_LIMIT:
-            raise ValueError("a set of CPUs that names too many")
-        (excluded if part.startswith("^") else chosen).update(span)
-    return frozenset(chosen - excluded)
-
-
 def format_note(original: Original) -> str:
     """The metadata element that says what a domain is owed."""
     element = ET.Element(
@@ -194,20 +171,6 @@ def format_note(original: Original) -> str:
     if original.weight is not None:
         element.set("weight", str(original.weight))
     return ET.tostring(element, encoding="unicode")
-
-
-def format_cpuset(cpus: frozenset[int]) -> str:
-    """The shortest spelling of a set of CPUs, ascending."""
-    parts: list[str] = []
-    ordered = sorted(cpus)
-    start = 0
-    for position, cpu in enumerate(ordered):
-        following = ordered[position + 1] if position + 1 < len(ordered) else None
-        if following != cpu + 1:
-            first = ordered[start]
-            parts.append(str(first) if first == cpu else f"{first}-{cpu}")
-            start = position + 1
-    return ",".join(parts)
 
 
 def document(text: str) -> ET.Element:
@@ -224,14 +187,6 @@ def document(text: str) -> ET.Element:
         return ET.fromstring(text)  # noqa: S314  no declaration, no entities
     except (ET.ParseError, ValueError) as error:
         raise UnreadableError(f"not well-formed: {error}") from error
-
-
-def _index(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_PCPU_LIMIT))):
-        raise ValueError(f"{text[:_SHOWN]!r} is not a CPU")
-    if int(text) >= _PCPU_LIMIT:
-        raise ValueError(f"there is no CPU {text}")
-    return int(text)
 
 
 def _positive(text: str | None) -> int | None:
@@ -262,7 +217,7 @@ def _vcpus(root: ET.Element, live: int) -> tuple[tuple[int, ...], frozenset[int]
     unpluggable: set[int] = set()
     for vcpu in listed:
         try:
-            index = _index(vcpu.get("id", ""))
+            index = cpu_number(vcpu.get("id", ""))
         except ValueError as error:
             raise UnreadableError(f"<vcpus>: {error}") from error
         if vcpu.get("enabled") == "yes":
@@ -278,7 +233,7 @@ def _affinities(root: ET.Element, present: tuple[int, ...]) -> tuple[frozenset[i
         cpuset = element.get("cpuset") if element is not None else None
         common = parse_cpuset(cpuset) if cpuset else None
         pins = {
-            _index(pin.get("vcpu", "")): parse_cpuset(pin.get("cpuset", ""))
+            cpu_number(pin.get("vcpu", "")): parse_cpuset(pin.get("cpuset", ""))
             for pin in root.iterfind("cputune/vcpupin")
         }
     except ValueError as error:

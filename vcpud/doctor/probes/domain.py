@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Findings, Severity, about
-from vcpud.hypervisor.xml import AgentPort, format_cpuset
+from vcpud.hypervisor.cpusets import format_cpuset
+from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Mode, ShareUnit
 
 if TYPE_CHECKING:

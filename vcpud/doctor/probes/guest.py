@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Finding, Findings, Severity, about
 from vcpud.hypervisor.agent import LOCK_HISTOGRAMS
-from vcpud.hypervisor.xml import format_cpuset
+from vcpud.hypervisor.cpusets import format_cpuset
 
 if TYPE_CHECKING:
     from vcpud.doctor.facts import DomainFacts, HostFacts

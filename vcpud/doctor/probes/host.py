@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Findings, Severity, on_host
+from vcpud.hypervisor.cpusets import format_cpuset
 from vcpud.hypervisor.poller import CHEAP_COUNTERS_VERSION
-from vcpud.hypervisor.xml import format_cpuset
 
 if TYPE_CHECKING:
     from vcpud.doctor.facts import HostFacts
