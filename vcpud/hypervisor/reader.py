@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from vcpud.hypervisor import agent
+from vcpud.hypervisor import agent, guestfiles
 from vcpud.hypervisor.abilities import CPUSTATS, Abilities
 from vcpud.hypervisor.failures import Meaning
 from vcpud.hypervisor.handles import Handles
@@ -158,10 +158,10 @@ class Reader:
             self._take(step.verb, step.part, text, middle_ns)
         except agent.AbsurdError as error:
             self._statement.refuse(step.part, error)
-        except agent.DroppedError:
+        except guestfiles.DroppedError:
             self._locks_dropped = True
             self._statement.withdraw(Part.LOCKS)
-        except agent.MissingError:
+        except guestfiles.MissingError:
             self._missing(step.part, ended_ns)
 
     def take_accounting(self, text: str, middle_ns: int) -> CpuAccounting | None:
@@ -199,7 +199,7 @@ class Reader:
 
     def _path(self, part: Part) -> str:
         if part is Part.LOCKS:
-            return agent.LOCK_HISTOGRAMS[self._locks_path]
+            return guestfiles.LOCK_HISTOGRAMS[self._locks_path]
         return {
             Part.ACCOUNTING: "/proc/stat",
             Part.RUN_QUEUE: "/proc/schedstat",
@@ -248,7 +248,7 @@ class Reader:
             return
         self._statement.withdraw(part)
         if part is Part.LOCKS:
-            self._locks_path = (self._locks_path + 1) % len(agent.LOCK_HISTOGRAMS)
+            self._locks_path = (self._locks_path + 1) % len(guestfiles.LOCK_HISTOGRAMS)
             if self._locks_path:
                 self._steps.appendleft(_Step(_Verb.OPEN, Part.LOCKS))
                 return
@@ -257,7 +257,7 @@ class Reader:
 
     def _take_file(self, part: Part, content: str, middle_ns: int) -> None:
         if part is Part.COST:
-            cost_ns = agent.parse_own_cost(content)
+            cost_ns = guestfiles.parse_own_cost(content)
             self._statement.cost(cost_ns)
             self._timetable.measured(cost_ns)
             return

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from vcpud.guest import CpuAccounting, GuestReading
-from vcpud.hypervisor import agent
+from vcpud.hypervisor import agent, guestfiles
 from vcpud.hypervisor.plausible import (
     began_anew,
     check_accounting,
@@ -131,21 +131,23 @@ class Statement:
         """
         most = self._max_vcpus
         if part is Part.ACCOUNTING:
-            self._account(agent.parse_stat(content, taken_at_ns=taken_at_ns, max_vcpus=most))
+            self._account(guestfiles.parse_stat(content, taken_at_ns=taken_at_ns, max_vcpus=most))
         elif part is Part.LOCKS:
-            locks = agent.parse_lock_histogram(content, taken_at_ns=taken_at_ns, max_vcpus=most)
+            locks = guestfiles.parse_lock_histogram(
+                content, taken_at_ns=taken_at_ns, max_vcpus=most
+            )
             check_locks(self._base_locks, locks, most)
             self._base_locks = locks
             self._note(locks=locks)
         elif part is Part.RUN_QUEUE:
-            queue = agent.parse_run_queue(content, taken_at_ns=taken_at_ns, max_vcpus=most)
+            queue = guestfiles.parse_run_queue(content, taken_at_ns=taken_at_ns, max_vcpus=most)
             check_run_queue(self._base_run_queue, queue)
             self._base_run_queue = queue
             self._note(run_queue=queue)
         elif part is Part.RUNNABLE:
-            self._note(runnable=agent.parse_runnable(content, taken_at_ns=taken_at_ns))
+            self._note(runnable=guestfiles.parse_runnable(content, taken_at_ns=taken_at_ns))
         else:
-            self._steered(agent.parse_preferred(content, max_vcpus=most))
+            self._steered(guestfiles.parse_preferred(content, max_vcpus=most))
         self._absurd.pop(part, None)
 
     def _steered(self, preferred: frozenset[int]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpud.hypervisor import agent
+from vcpud.hypervisor import agent, guestfiles
 
 RECORDED = Path(__file__).parents[2] / "data/agent"
 SITUATIONS = ["idle", "collapsed"]
@@ -68,7 +68,7 @@ def test_a_real_agent_has_no_command_switched_off_that_is_needed(situation: str)
 
 def test_a_real_lock_histogram_is_summed_in_nanoseconds() -> None:
     content = agent.parse_file(recorded("collapsed", "lock-hist-reply.json"))
-    found = agent.parse_lock_histogram(content, taken_at_ns=3, max_vcpus=4)
+    found = guestfiles.parse_lock_histogram(content, taken_at_ns=3, max_vcpus=4)
     assert found.waits == 535 + 529 + 534 + 526
     assert found.wait_ns == (20_908_942 + 20_890_246 + 20_972_197 + 20_807_908) * 1000
 
@@ -76,7 +76,7 @@ def test_a_real_lock_histogram_is_summed_in_nanoseconds() -> None:
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_a_real_schedstat_tells_the_wait_of_every_cpu(situation: str) -> None:
     content = agent.parse_file(recorded(situation, "schedstat-reply.json"))
-    found = agent.parse_run_queue(content, taken_at_ns=0, max_vcpus=4)
+    found = guestfiles.parse_run_queue(content, taken_at_ns=0, max_vcpus=4)
     assert [one.index for one in found.cpus] == [0, 1, 2, 3]
     assert all(one.wait_ns > 0 for one in found.cpus)
 
@@ -85,18 +85,18 @@ def test_a_real_schedstat_tells_the_wait_of_every_cpu(situation: str) -> None:
 def test_a_real_load_average_counts_tasks_without_the_agent_itself(situation: str) -> None:
     content = agent.parse_file(recorded(situation, "loadavg-reply.json"))
     runnable = int(content.split()[3].split("/")[0])
-    assert agent.parse_runnable(content, taken_at_ns=0).runnable == runnable - 1
+    assert guestfiles.parse_runnable(content, taken_at_ns=0).runnable == runnable - 1
 
 
 def test_entries_that_were_dropped_make_the_histogram_worthless() -> None:
     content = recorded("collapsed", "lock-hist.txt").replace("Dropped: 0", "Dropped: 3")
-    with pytest.raises(agent.DroppedError):
-        agent.parse_lock_histogram(content, taken_at_ns=0, max_vcpus=4)
+    with pytest.raises(guestfiles.DroppedError):
+        guestfiles.parse_lock_histogram(content, taken_at_ns=0, max_vcpus=4)
 
 
 def test_a_file_that_holds_no_histogram_means_the_signal_is_missing() -> None:
-    with pytest.raises(agent.MissingError):
-        agent.parse_lock_histogram("", taken_at_ns=0, max_vcpus=4)
+    with pytest.raises(guestfiles.MissingError):
+        guestfiles.parse_lock_histogram("", taken_at_ns=0, max_vcpus=4)
 
 
 LIES = [
@@ -121,13 +121,15 @@ def test_no_file_of_a_guest_takes_longer_to_read_than_it_is_long(filler: str) ->
     content = (filler * agent.FILE_LIMIT)[: agent.FILE_LIMIT]
     began_s = time.process_time()
     for parse in (
-        lambda: agent.parse_lock_histogram(content, taken_at_ns=0, max_vcpus=4),
-        lambda: agent.parse_run_queue(content, taken_at_ns=0, max_vcpus=4),
-        lambda: agent.parse_runnable(content, taken_at_ns=0),
-        lambda: agent.parse_preferred(content, max_vcpus=4),
-        lambda: agent.parse_own_cost(content),
+        lambda: guestfiles.parse_lock_histogram(content, taken_at_ns=0, max_vcpus=4),
+        lambda: guestfiles.parse_run_queue(content, taken_at_ns=0, max_vcpus=4),
+        lambda: guestfiles.parse_runnable(content, taken_at_ns=0),
+        lambda: guestfiles.parse_preferred(content, max_vcpus=4),
+        lambda: guestfiles.parse_own_cost(content),
     ):
-        with contextlib.suppress(agent.AbsurdError, agent.MissingError, agent.DroppedError):
+        with contextlib.suppress(
+            agent.AbsurdError, guestfiles.MissingError, guestfiles.DroppedError
+        ):
             parse()
     assert time.process_time() - began_s < 0.5
 
@@ -155,7 +157,7 @@ def test_content_that_is_not_text_is_absurd(content: str) -> None:
 )  # fmt: skip
 def test_a_histogram_that_cannot_be_is_absurd(line: str) -> None:
     with pytest.raises(agent.AbsurdError):
-        agent.parse_lock_histogram(f"{line}\n    Dropped: 0\n", taken_at_ns=0, max_vcpus=4)
+        guestfiles.parse_lock_histogram(f"{line}\n    Dropped: 0\n", taken_at_ns=0, max_vcpus=4)
 
 
 def test_a_guest_without_any_cpu_online_is_absurd() -> None:
@@ -200,16 +202,16 @@ FILE = st.text() | st.lists(
 @given(FILE)
 def test_no_file_breaks_a_parser_and_no_amount_in_it_passes_a_machines_life(content: str) -> None:
     for parse in (
-        lambda text: agent.parse_lock_histogram(text, taken_at_ns=0, max_vcpus=4),
-        lambda text: agent.parse_run_queue(text, taken_at_ns=0, max_vcpus=4),
-        lambda text: agent.parse_stat(text, taken_at_ns=0, max_vcpus=4),
-        lambda text: agent.parse_runnable(text, taken_at_ns=0),
-        lambda text: agent.parse_preferred(text, max_vcpus=4),
-        agent.parse_own_cost,
+        lambda text: guestfiles.parse_lock_histogram(text, taken_at_ns=0, max_vcpus=4),
+        lambda text: guestfiles.parse_run_queue(text, taken_at_ns=0, max_vcpus=4),
+        lambda text: guestfiles.parse_stat(text, taken_at_ns=0, max_vcpus=4),
+        lambda text: guestfiles.parse_runnable(text, taken_at_ns=0),
+        lambda text: guestfiles.parse_preferred(text, max_vcpus=4),
+        guestfiles.parse_own_cost,
     ):
         try:
             found = parse(content)
-        except (agent.AbsurdError, agent.MissingError, agent.DroppedError):
+        except (agent.AbsurdError, guestfiles.MissingError, guestfiles.DroppedError):
             continue
         assert all(0 <= amount < agent.AMOUNT_LIMIT for amount in _amounts(found))
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpud.hypervisor.agent import AbsurdError, parse_stat
+from vcpud.hypervisor.agent import AbsurdError
 from vcpud.hypervisor.budget import Budget
 from vcpud.hypervisor.failures import Meaning
+from vcpud.hypervisor.guestfiles import parse_stat
 from vcpud.hypervisor.reader import Reader
 from vcpud.hypervisor.timetable import Pace
 from vcpud.model import Trouble

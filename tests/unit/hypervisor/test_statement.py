@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from vcpud.hypervisor.agent import AbsurdError, MissingError
+from vcpud.hypervisor.agent import AbsurdError
+from vcpud.hypervisor.guestfiles import MissingError
 from vcpud.hypervisor.statement import Part, Statement
 from vcpud.units import NS_PER_S
 

@@ -22,7 +22,8 @@ from vcpud.doctor.probes.guest import (
     FILES,
     NEEDED,
 )
-from vcpud.hypervisor.agent import LOCK_HISTOGRAMS, GuestVcpu
+from vcpud.hypervisor.agent import GuestVcpu
+from vcpud.hypervisor.guestfiles import LOCK_HISTOGRAMS
 from vcpud.hypervisor.xml import AgentPort, Description
 from vcpud.model import Mode, ShareUnit, Terms
 from vcpud.settings import Settings

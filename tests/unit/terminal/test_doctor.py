@@ -29,8 +29,9 @@ from vcpud.doctor.probes.guest import (
     UDEV_RULES,
 )
 from vcpud.errors import UnreachableError, UsageError
-from vcpud.hypervisor.agent import LOCK_HISTOGRAMS, GuestVcpu
+from vcpud.hypervisor.agent import GuestVcpu
 from vcpud.hypervisor.failures import CallFailed, Meaning
+from vcpud.hypervisor.guestfiles import LOCK_HISTOGRAMS
 from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Mode, ShareUnit, Terms
 from vcpud.terms import TermsBook

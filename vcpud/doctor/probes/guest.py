@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from vcpud.doctor.findings import Finding, Findings, Severity, about
-from vcpud.hypervisor.agent import LOCK_HISTOGRAMS
 from vcpud.hypervisor.cpusets import format_cpuset
+from vcpud.hypervisor.guestfiles import LOCK_HISTOGRAMS
 
 if TYPE_CHECKING:
     from vcpud.doctor.facts import DomainFacts, HostFacts

@@ -26,7 +26,8 @@ from vcpud.guest import (
     RunQueue,
     RunQueueWait,
 )
-from vcpud.hypervisor.agent import AMOUNT_LIMIT, TASK_LIMIT, AbsurdError
+from vcpud.hypervisor.agent import AMOUNT_LIMIT, AbsurdError
+from vcpud.hypervisor.guestfiles import TASK_LIMIT
 from vcpud.units import NS_PER_S, NS_PER_US
 
 LINE_LIMIT: Final = 2048
