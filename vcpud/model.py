@@ -2,8 +2,7 @@
 
 Every value is immutable. Durations and instants are nanoseconds on the monotonic clock of the
 `Clock` port, amounts of processor are pCPUs or vCPUs (fractions allowed). `None` means "not
-reported" and never zero. Counters are cumulative; what decides takes their differences in
-`vcpud.rates` and `vcpud.heard`.
+reported" and never zero. Counters are cumulative; `rates` and `heard` take their differences.
 """
 
 from __future__ import annotations
@@ -108,8 +107,7 @@ class DomainSample:
         pool: Name of the pool of pCPUs it runs in.
         weight: Relative share, in the scheduler's own unit.
         share_unit: What the weight counts.
-        weight_adjustable: Setting the weight changes its share: a domain that is shrunk where weight
-            counts per vCPU can be made up for it.
+        weight_adjustable: Setting the weight changes its share, and so makes up for fewer vCPUs.
         quota_pcpus_per_vcpu: KVM's `vcpu_quota / vcpu_period`, None when unlimited.
         cap_pcpus: Ceiling of the domain as a whole (KVM's `global_quota`, Xen's cap), None when unlimited.
         online: Guest CPUs that are online, None when nobody can tell.
@@ -212,8 +210,6 @@ class SetOnline:
     """Have exactly these guest CPUs online.
 
     Attributes:
-        uuid: Which domain.
-        online: Guest CPUs.
         original: What the domain is owed, for a note that travels with it; no part of the change.
     """
 
@@ -224,13 +220,7 @@ class SetOnline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLive:
-    """Have this many vCPU devices present.
-
-    Attributes:
-        uuid: Which domain.
-        count: vCPUs.
-        original: What the domain is owed, for a note that travels with it; no part of the change.
-    """
+    """Have this many vCPU devices present; `original` as in `SetOnline`."""
 
     uuid: Uuid
     count: int

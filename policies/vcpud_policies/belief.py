@@ -272,12 +272,8 @@ def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
     )
 
 
-def shortfall(belief: Belief, domain: DomainDemand) -> float | None:
-    """How much more it could make of its entitlement than it makes, at most: a ratio from 0."""
-    return _shortfall(belief.calm_worth_ratio, domain)
-
-
 def _shortfall(worth: float, domain: DomainDemand) -> float | None:
+    """How much more it could make of its entitlement than it makes, at most: a ratio from 0."""
     if domain.progress is None or domain.entitled_pcpus is None:
         return None
     most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * worth
@@ -292,7 +288,7 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
     """
     if belief.proven:
         return belief.cost_ratio, belief.in_step
-    bound = shortfall(belief, domain) if comparable(belief, domain) else None
+    bound = _shortfall(belief.calm_worth_ratio, domain) if comparable(belief, domain) else None
     if bound is None:
         return 0.0, False
     locks = min(belief.cost_ratio * belief.trust_ratio, bound)

@@ -276,17 +276,10 @@ class Book:
         """Why no note could be left, empty when one could."""
         return self.view.note_failure
 
-    def handed_over(self, boot_id: str) -> Original | None:
-        """What a vcpud elsewhere, or before a save, still owed it; this run's own is no such."""
+    def noted(self, boot_id: str, *, own: bool) -> Original | None:
+        """What a vcpud of this host wrote down for this run, or what one elsewhere, or before a save, still owed it."""
         note = self.note
-        if note is None or note.is_of(boot_id, self.incarnation):
-            return None
-        return note.original(self.uuid, self.facts.name)
-
-    def own_note(self, boot_id: str) -> Original | None:
-        """What a vcpud of this host wrote down for this run."""
-        note = self.note
-        if note is None or not note.is_of(boot_id, self.incarnation):
+        if note is None or note.is_of(boot_id, self.incarnation) is not own:
             return None
         return note.original(self.uuid, self.facts.name)
 

@@ -55,5 +55,5 @@ def on_any(book: Book, why_hung: Callable[[Uuid], str], boot_id: str) -> Iterato
         yield f"{book.facts.name}: {why_hung(book.uuid)}"
     if book.note_failure:
         yield f"{book.facts.name}: no hand-over note can be left: {book.note_failure}"
-    if book.terms.mode is not Mode.ENFORCE and book.handed_over(boot_id):
+    if book.terms.mode is not Mode.ENFORCE and book.noted(boot_id, own=False):
         yield f"{book.facts.name}: {NOT_OURS_NOTE}"

@@ -53,8 +53,8 @@ def sample_of(book: Book, now_ns: int, boot_grace_ns: int, boot_id: str) -> Doma
         vcpus=book.vcpus,
         guest=view.reading,
         troubles=_troubles(book, view, method, now_ns, booting=booting),
-        handed_over=book.handed_over(boot_id),
-        own_note=book.own_note(boot_id),
+        handed_over=book.noted(boot_id, own=False),
+        own_note=book.noted(boot_id, own=True),
     )
 
 

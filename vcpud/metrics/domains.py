@@ -147,10 +147,6 @@ def wait_error(
     return math.sqrt(max(sum(squares), 0)) / window_ns / active_vcpus
 
 
-def _yields(seen: _Seen) -> int | None:
-    return seen.sample.vcpus.yields
-
-
 def _age(seen: _Seen) -> float:
     age_ns = seen.ended_ns - seen.sample.taken_at_ns
     return age_ns / NS_PER_S if age_ns > 0 else 0.0
@@ -161,7 +157,7 @@ _FIGURES: tuple[tuple[Family, Callable[[_Seen], float | None]], ...] = (
     (catalogue.DOMAIN_WAIT_ERROR, _wait_error),
     (catalogue.DOMAIN_HAZARD, _hazard),
     (catalogue.DOMAIN_LHP, _lhp),
-    (catalogue.DOMAIN_YIELDS, _yields),
+    (catalogue.DOMAIN_YIELDS, attrgetter("sample.vcpus.yields")),
     (catalogue.DOMAIN_PROGRESS, _progress),
     (catalogue.DOMAIN_AGE, _age),
 )

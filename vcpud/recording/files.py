@@ -153,7 +153,8 @@ class RecordingWriter:
         old = sorted(folder.glob(f"*{ENDING}"))
         for one in old[: max(0, len(old) + 1 - self._where.max_files)]:
             one.unlink(missing_ok=True)
-        path = _fresh(folder, wall_ns)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall_ns // NS_PER_S))
+        path = folder / f"{stamp}.{wall_ns % NS_PER_S // 1000:06d}Z{ENDING}"
         heading = Heading(
             version=version(),
             wall_ns=wall_ns,
@@ -220,11 +221,6 @@ class _Out:
         while left:
             left = left[os.write(self._fd, left) :]
         self.size += len(data)
-
-
-def _fresh(folder: Path, wall_ns: int) -> Path:
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall_ns // NS_PER_S))
-    return folder / f"{stamp}.{wall_ns % NS_PER_S // 1000:06d}Z{ENDING}"
 
 
 # ------------------------------------------------------------------------------------ reading
@@ -318,10 +314,7 @@ def _lines(path: Path, source: Any) -> Generator[bytes]:
     unzip = zlib.decompressobj(_GZIP)
     rest = b""
     with source:
-        while True:
-            data = source.read(_CHUNK)
-            if not data:
-                break
+        while data := source.read(_CHUNK):
             while data:
                 try:
                     text = unzip.decompress(data, _CHUNK << 4)

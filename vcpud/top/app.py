@@ -150,7 +150,7 @@ class Top(App[None]):
         try:
             document = self._daemon.status()
         except VcpudError as error:
-            self.call_from_thread(self._failed, str(error))
+            self.call_from_thread(self._fault, f"{MARKS['trouble']} {error}")
             return
         self.call_from_thread(self._taken, document)
         screen = self.screen
@@ -172,9 +172,6 @@ class Top(App[None]):
         self.board.take(document)
         self._fault("")
         self.draw()
-
-    def _failed(self, why: str) -> None:
-        self._fault(f"{MARKS['trouble']} {why}")
 
     def _fault(self, text: str) -> None:
         fault = self.screen_stack[0].query_one("#fault", Static)
