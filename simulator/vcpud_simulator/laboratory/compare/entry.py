@@ -22,22 +22,19 @@ from vcpud_simulator.laboratory.compare.oracle import (
 from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant, Plan, lasting, open_loop
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.runs import (
-    Counts,
     Decision,
     Hold,
     Outcome,
-    Script,
     Task,
     digest,
 )
 from vcpud_simulator.laboratory.compare.scores import Responses, Seeded
+from vcpud_simulator.laboratory.compare.scripted import Counts, Script, in_turn
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import DomainPlan, Scenario
 
 HORIZON_NS: Final = 60 * NS_PER_S
 """How long after a decision its harm is looked for."""
-TURN_NS: Final = 120 * NS_PER_S
-"""How long the oracle leaves those who take turns where they are, at least: as long as policies."""
 AS_THEY_ARE: Final = 0
 """The candidate that needs no run of its own: it is the unmanaged host."""
 
@@ -209,19 +206,9 @@ class Entry:
         turns = self.found[state].turns
         if turns is None:
             return []
-        counts = dict(self._counts(state, turns))
-        groups = uneven(self.problems[state], turns)
-        end_ns = self.window_ns[1]
-        places = max(map(len, groups))
-        number = places * max(1, end_ns // (places * TURN_NS))
-        script = []
-        for turn in range(number):
-            now = dict(counts)
-            for group in groups:
-                for place, name in enumerate(group):
-                    now[name] = counts[group[(place + turn) % len(group)]]
-            script.append((turn * end_ns // number, tuple(now.items())))
-        return [Candidate(script=tuple(script), text=f"{_text(tuple(counts.items()))}, in turn")]
+        counts = self._counts(state, turns)
+        script = in_turn(dict(counts), uneven(self.problems[state], turns), self.window_ns[1])
+        return [Candidate(script=script, text=f"{_text(counts)}, in turn")]
 
     def _counts(self, state: states.State, assignment: Assignment) -> Counts:
         """An assignment of those who are there, the others as they are."""

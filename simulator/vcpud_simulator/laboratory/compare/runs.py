@@ -21,14 +21,10 @@ from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.changes import Change
-from vcpud_simulator.laboratory.compare.scripted import HeldBack, Scripted
+from vcpud_simulator.laboratory.compare.scripted import Counts, HeldBack, Script, Scripted
 from vcpud_simulator.laboratory.pace import UNBOUND, limits_of
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import Scenario
-
-Counts = tuple[tuple[str, int], ...]
-"""Active vCPUs by domain, in the scenario's order."""
-Script = tuple[tuple[int, Counts], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,33 @@
-"""Policies that only the instrument has: one that follows a script, one that leaves somebody be."""
+"""Policies that only the instrument has: one that follows a script, one that leaves somebody be.
+
+Who takes turns follows a script, too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from vcpud.demand import HostDemand
 from vcpud.plan import Move, Plan, Proof, Resize, Verdict
 from vcpud.policy import Policy
+from vcpud.units import NS_PER_S
+
+TURN_NS: Final = 120 * NS_PER_S
+"""How long the oracle leaves those who take turns where they are, at least: as long as policies."""
+
+Counts = tuple[tuple[str, int], ...]
+"""Active vCPUs by domain, in the scenario's order."""
+Script = tuple[tuple[int, Counts], ...]
+"""From when on which domain has how many, in order of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scripted:
-    """Brings domains to the counts written down for the moment; knows the future, sees nothing.
+    """Brings domains to the counts written down for the moment; knows the future, sees nothing."""
 
-    Attributes:
-        script: From when on which domain has how many, in order of time.
-    """
-
-    script: tuple[tuple[int, tuple[tuple[str, int], ...]], ...]
+    script: Script
 
     def initial(self) -> None:
         return None
@@ -85,3 +94,23 @@ class HeldBack:
             move for move in plan.moves if not any(one.uuid in held for one in move.resizes)
         )
         return state, Plan(moves=moves, outlooks=plan.outlooks)
+
+
+def in_turn(counts: Mapping[str, int], groups: Sequence[Sequence[str]], until_ns: int) -> Script:
+    """A script in which those of a group have each other's counts in turn, each for as long.
+
+    Args:
+        counts: How many every domain has to begin with.
+        groups: Who takes turns with whom; at least one.
+        until_ns: How long that goes on.
+    """
+    places = max(map(len, groups))
+    number = places * max(1, until_ns // (places * TURN_NS))
+    script = []
+    for turn in range(number):
+        now = dict(counts)
+        for group in groups:
+            for place, name in enumerate(group):
+                now[name] = counts[group[(place + turn) % len(group)]]
+        script.append((turn * until_ns // number, tuple(now.items())))
+    return tuple(script)
