@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fakes.xen import XenGuest, XenRig, XenWorld
+from fakes.xen import XenGuest, XenWorld
+from fakes.xen_libvirt import XenRig
 from unit.hypervisor.stand_in import Guest, Rig
 from unit.hypervisor.xen_host import Host
 

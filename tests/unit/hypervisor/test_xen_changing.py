@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fakes.xen import XenGuest, XenRig
+from fakes.xen import XenGuest
+from fakes.xen_libvirt import XenRig
 from unit.hypervisor.xen_host import carry_out, only, refused
 from vcpud.model import (
     Change,

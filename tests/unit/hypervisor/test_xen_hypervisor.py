@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fakes.xen import XenGuest, XenRig
+from fakes.xen import XenGuest
+from fakes.xen_libvirt import XenRig
 from unit.hypervisor.xen_host import only, refused
 from vcpud.backend import BackendOptions
 from vcpud.hypervisor import xen

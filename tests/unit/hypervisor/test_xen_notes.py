@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fakes.ports import MemoryLedger
-from fakes.xen import XenGuest, refusal
+from fakes.xen import XenGuest
+from fakes.xen_libvirt import refusal
 from unit.hypervisor.xen_host import Host, carry_out
 from vcpud.hypervisor.xml import format_note
 from vcpud.model import DomainSample, EventKind, Mode, Original, SetLive, SetWeight, Terms

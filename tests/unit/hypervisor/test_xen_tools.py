@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.xen import FakeXenLibrary, XenGuest, XenWorld
+from fakes.xen import XenGuest, XenWorld
+from fakes.xen_libvirt import FakeXenLibrary
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Link, VcpuState
 from vcpud.hypervisor.workers import Losses

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
-from fakes.xen import XenRig, XenWorld
+from fakes.xen import XenWorld
+from fakes.xen_libvirt import XenRig
 from unit.loop.scripted import Wants
 from vcpud.control import ControlLoop
 from vcpud.limits import Limits

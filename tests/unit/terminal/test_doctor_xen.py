@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fakes.xen import FakeXenLibrary, XenGuest, XenWorld
+from fakes.xen import XenGuest, XenWorld
+from fakes.xen_libvirt import FakeXenLibrary
 from unit.terminal.examined import GOOD, GOOD_XML, Room, codes
 from vcpud.doctor.collect import Doctor
 from vcpud.doctor.facts import (
