@@ -70,8 +70,8 @@ def tried(
     docket = reached(opened(docket, "d", move), "d", 103 * S)
     verdicts: tuple[Verdict, ...] = ()
     for beside in since:
-        assert beside.progress is not None
         beside = replace(beside, hold=Trouble.SELF_MANAGED if steers else None)  # noqa: PLW2901 - the same, held
+        assert beside.progress is not None
         now_s = beside.progress.ended_at_ns / S
         moved = seen("moved", (now_s - 0.5, now_s), made, 1, 0.0)
         docket, found = hear(docket, now_s, moved, beside)
