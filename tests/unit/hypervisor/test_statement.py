@@ -48,9 +48,13 @@ def test_a_kernel_that_keeps_work_off_a_cpu_that_is_online_manages_itself() -> N
     said.file(Part.PREFERRED, "0-1\n", 0)
     assert not said.manages_itself, "nobody knows what is online"
     said.accounting(accounting(5, 5, 5), 0)
+    said.file(Part.PREFERRED, "0-1\n", 1)
     assert said.manages_itself
-    said.withdraw(Part.PREFERRED)
-    assert not said.manages_itself
+    said.file(Part.PREFERRED, "0-2\n", 2)
+    assert not said.manages_itself, "it may have been in the middle of a change"
+    for at_ns, preferred in ((3, "0-1\n"), (4, "0-1\n"), (5, "0-2\n")):
+        said.file(Part.PREFERRED, preferred, at_ns)
+    assert said.manages_itself, "seen twice in a row it may do it again"
 
 
 def test_another_kernel_is_not_held_against_the_one_before() -> None:
