@@ -1,7 +1,7 @@
 """A domain of independent work beside one that contends on a kernel lock: neither may lose its share.
 
-On credit both have the floor that `vcpud doctor` advises there, half of their vCPUs; what the latter keeps of its share
-without, on one, is measured and stated, not judged.
+Both have the floor that `vcpud doctor` advises, half of their vCPUs; what the latter keeps of its share without, on
+one, is measured on credit and stated, not judged.
 
 The emulator is a process like others. A block in which it had clearly less processor time than in most, or threw away
 what it had translated, has measured that: its pair is left out, by what was beneath it and never by what was found.
@@ -60,7 +60,7 @@ BUDGET_S: Final = 235.0
 BLOCKS_A_TURN: Final = 4
 """Shares are told to a few percent only by many blocks, and to enter an arm takes as long as several of them."""
 COARSE: Final = "credit"
-"""The scheduler that keeps no share on less than half of a domain's vCPUs."""
+"""The scheduler that loses most of a share on a single vCPU."""
 WEIGHT: Final = 256
 """Xen's own for every domain."""
 ON_ONE: Final = "on one"
@@ -77,14 +77,14 @@ def needs_s(scheduler: str) -> float:
 def measure(stage: XenStage) -> Outcome:
     """Compare managed with unmanaged, and on credit one vCPU with all."""
     scheduler = xl_info()["xen_scheduler"]
-    floor = floor_on(scheduler, stage.sets["mixed"][0].vcpus)
+    floor = advised_floor(stage.sets["mixed"][0].vcpus)
     with stage.books() as books:
         record = functools.partial(_record, stage, books)
         with _floor(stage, floor):
             outcome = scenarios.mixed(
                 stage, ORDERS, BUDGET_S, BOUNDS, more=record, blocks_a_turn=BLOCKS_A_TURN
             )
-        if floor > 1:
+        if scheduler == COARSE:
             outcome.blocks = {**outcome.blocks, **_on_one(stage, scheduler).blocks}
         time.sleep(2 * PERIOD_S)  # until the books know of the last block's end
     record(outcome, outcome.blocks)
@@ -96,7 +96,7 @@ def measure(stage: XenStage) -> Outcome:
             f"{all_of_them.value:.3g} [{all_of_them.low:.3g}, {all_of_them.high:.3g}]"
         )
     note_use(books, outcome, stage.bench.guests.values(), stage.pcpus)
-    if floor > 1:
+    if scheduler == COARSE:
         _record_on_one(stage, books, outcome)
     outcome.judge(BOUNDS)
     report(outcome)
@@ -161,17 +161,14 @@ def _record_on_one(stage: XenStage, books: CpuBooks, outcome: Outcome) -> None:
         )
 
 
-def floor_on(scheduler: str, vcpus: int) -> int:
+def advised_floor(vcpus: int) -> int:
     """Return the fewest vCPUs the documentation advises for a domain whose share is to be kept."""
-    return math.ceil(vcpus / 2) if scheduler == COARSE else 1
+    return math.ceil(vcpus / 2)
 
 
 @contextlib.contextmanager
 def _floor(stage: XenStage, floor: int) -> Iterator[None]:
     """Have both domains under a floor, as an operator sets it."""
-    if floor == 1:
-        yield
-        return
     vcpud = stage.paused_vcpud(stage.guests("mixed"))
     for name in ORDERS:
         vcpud.told("set", name, "--min", str(floor))

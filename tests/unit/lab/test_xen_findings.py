@@ -8,7 +8,7 @@ from lab.cells import Block
 from lab.outcome import Outcome
 from lab.paths import LAB
 from lab.xen import beneath, faults
-from lab.xen.beside import floor_on, undisturbed
+from lab.xen.beside import advised_floor, undisturbed
 from lab.xen.books import CpuBooks
 from lab.xen.commands import Commands
 from lab.xen.domain import PAIR, PCPUS
@@ -192,10 +192,9 @@ def test_what_is_judged_of_overcommit_has_the_plain_name_and_the_rest_says_its_r
     assert suffix("credit", DEFAULT_US) == ""
 
 
-def test_on_credit_alone_the_lab_sets_the_floor_that_the_doctor_advises() -> None:
-    assert [floor_on("credit", vcpus) for vcpus in (1, 2, 3, 4)] == [1, 1, 2, 2]
-    assert floor_on("credit2", 4) == 1
-    assert all(floor_on("credit", vcpus) == share_floor(vcpus) for vcpus in range(1, 17))
+def test_the_lab_sets_the_floor_that_the_doctor_advises() -> None:
+    assert [advised_floor(vcpus) for vcpus in (1, 2, 3, 4)] == [1, 1, 2, 2]
+    assert all(advised_floor(vcpus) == share_floor(vcpus) for vcpus in range(1, 17))
 
 
 STAT = """\

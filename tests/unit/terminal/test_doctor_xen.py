@@ -65,7 +65,7 @@ def xen_domain(**wrong: Any) -> dict[str, Any]:
 
 def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
     assert codes(examine_host(XEN_HOST)) == {"xen-host", "xen-scheduler"}
-    assert codes(examine_domain(XEN_DOMAIN, XEN_HOST)) == {"xen-kind"}
+    assert codes(examine_domain(XEN_DOMAIN, XEN_HOST)) == {"xen-kind", "xen-share-floor"}
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,12 @@ def test_what_is_wrong_with_a_domain_on_xen(code: str, severity: Severity, wrong
         ("credit", 1, Mode.OBSERVE, True),  # before it is managed is the time to say so
         ("credit", 1, Mode.OFF, False),
         ("credit", 2, Mode.ENFORCE, False),
-        ("credit2", 1, Mode.ENFORCE, False),
+        ("credit2", 1, Mode.ENFORCE, True),
+        ("credit2", 2, Mode.ENFORCE, False),
+        ("null", 1, Mode.ENFORCE, False),  # nothing is shrunk there
     ],
 )
-def test_a_domain_that_could_lose_its_share_on_credit_is_named_with_the_floor_that_keeps_it(
+def test_a_domain_that_could_lose_its_share_is_named_with_the_floor_that_keeps_it(
     scheduler: str, floor: int, mode: Mode, *, named: bool
 ) -> None:
     terms = replace(XEN_DOMAIN.terms, mode=mode, min_vcpus=floor)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COARSE: Final = "credit"
 """A scheduler whose weights keep a domain's share only while it has half of its vCPUs."""
 CREDIT2: Final = "credit2"
+KEPT_ON_ONE: Final = {COARSE: 0.88, CREDIT2: 0.92}
+"""What a domain of four vCPUs kept of its share on one with the weight of all, beside one other: `make lab-xen`."""
 CREDIT2_SPAN: Final = 5
 """How many times the lightest weight another may be for credit2 to keep shares.
 
@@ -71,8 +73,8 @@ def _scheduler(facts: HostFacts) -> Findings:
                 f"{xen.scheduler} lets vCPUs take turns whatever their credit, and a vCPU can save no "
                 "more than a turn's: a domain shrunk to fewer than half of its vCPUs falls short of its "
                 "share, and no weight is right for it, nor a shorter time slice",
-                "sched=credit2, the default since Xen 4.12, which keeps it; or a floor (`min`) of half of "
-                "its vCPUs for each domain whose share has to be kept",
+                "a floor (`min`) of half of its vCPUs for each domain whose share has to be kept; or "
+                "sched=credit2, the default since Xen 4.12, on which less is lost",
             )
     else:
         yield on_host(
@@ -252,7 +254,7 @@ def _cap(facts: DomainFacts, _host: HostFacts) -> Findings:
 
 def _floor(facts: DomainFacts, _host: HostFacts) -> Findings:
     description, xen = facts.description, facts.xen
-    if description is None or xen is None or xen.scheduler != COARSE:
+    if description is None or xen is None or xen.scheduler not in KEPT_ON_ONE:
         return
     had = max(description.live_vcpus, xen.online or 0)
     floor = share_floor(had)
@@ -262,14 +264,14 @@ def _floor(facts: DomainFacts, _host: HostFacts) -> Findings:
             "xen-share-floor",
             Severity.NOTE,
             f"it may be shrunk to {facts.terms.min_vcpus} of {had} vCPUs, and on {xen.scheduler} fewer "
-            f"than {floor} fall short of its share: 0.9 of it on one of four beside one other domain, less "
-            "beside more",
-            f"where its share has to be kept: `vcpud set {facts.name} --min {floor}`, or sched=credit2",
+            f"than {floor} fall short of its share: {KEPT_ON_ONE[xen.scheduler]} of it on one of four beside "
+            "one other domain, less beside more",
+            f"where its share has to be kept: `vcpud set {facts.name} --min {floor}`",
         )
 
 
 def share_floor(vcpus: int) -> int:
-    """Return the fewest of a domain's vCPUs on which credit keeps its share."""
+    """Return the fewest of a domain's vCPUs on which it keeps its share."""
     return math.ceil(vcpus / 2)
 
 
