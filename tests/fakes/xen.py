@@ -127,6 +127,7 @@ class XenWorld:
         self.xl = True
         self.xl_knows_option = True
         self.xl_calls = 0
+        self.rate_limit_us_told: int | None = 1000
         self.strangers: frozenset[int] = frozenset()
         self.down = False
         self.when_asked: Callable[[], object] = lambda: None
@@ -195,6 +196,10 @@ class XenWorld:
 
     def report(self, number: int) -> bytes | None:
         return next((g.report for g in self.guests.values() if g.number == number), None)
+
+    def rate_limit_us(self) -> int | None:
+        self._xl()
+        return self.rate_limit_us_told
 
     def version(self) -> str:
         self._xl()

@@ -25,6 +25,7 @@ class XenFacts:
         heaviest: The largest.
         guests_weight: What the weights of all guests' vCPUs come to.
         version: Xen's, None when not told.
+        rate_limit_us: How long, under credit2, whoever runs does so at least, None when not told.
         xl: Why `xl` cannot be used, None when it can.
         ignore_host: The way past libvirt's refusal is configured.
         ignore_host_works: It was tried out, None when it was not.
@@ -37,6 +38,7 @@ class XenFacts:
     heaviest: int | None = None
     guests_weight: int | None = None
     version: str | None = None
+    rate_limit_us: int | None = None
     xl: str | None = None
     ignore_host: bool = False
     ignore_host_works: bool | None = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CREDIT2: Final = "credit2"
 DOM0: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -64,6 +65,7 @@ class XenLook:
             xl = failure.message
         works = within(self.tools.can_ignore_host) if self.ignore_host and xl is None else None
         own = self._weighing(link, DOM0, "host", within, missed)
+        scheduler = None if own is None else own.scheduler
         weights = {
             uuid: found.weight
             for uuid in uuids
@@ -71,17 +73,27 @@ class XenLook:
             and found.weight is not None
         }
         return XenFacts(
-            scheduler=None if own is None else own.scheduler,
+            scheduler=scheduler,
             dom0_weight=None if own is None else own.weight,
             dom0_vcpus=len(self.online[0]) if 0 in self.online else None,
             lightest=min(weights.values(), default=None),
             heaviest=max(weights.values(), default=None),
             guests_weight=sum(weight * self._active(uuid) for uuid, weight in weights.items()),
             version=version,
+            rate_limit_us=self._rate_limit_us(scheduler, within, missed) if xl is None else None,
             xl=xl,
             ignore_host=self.ignore_host,
             ignore_host_works=works,
         )
+
+    def _rate_limit_us(self, scheduler: str | None, within: Within, missed: Missed) -> int | None:
+        if scheduler != CREDIT2:
+            return None
+        try:
+            return within(self.tools.rate_limit_us)
+        except CallFailed as failure:
+            missed("host", "how long turns are", failure.message)
+            return None
 
     def _active(self, uuid: str) -> int:
         """Return how many vCPUs of a domain are online, 0 where Xen does not say."""

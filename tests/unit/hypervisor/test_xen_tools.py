@@ -21,7 +21,12 @@ from vcpud.hypervisor.workers import Losses
 from vcpud.hypervisor.xen.ration import Ration
 from vcpud.hypervisor.xen.roll import FROZEN_NS, IGNORED_NS, RECHECK_NS, Roll, Weighing
 from vcpud.hypervisor.xen.sampler import LONGEST_SLOT_NS, Sampler
-from vcpud.hypervisor.xen.tools import XenTools, parse_vcpu_list, parse_version
+from vcpud.hypervisor.xen.tools import (
+    XenTools,
+    parse_rate_limit_us,
+    parse_vcpu_list,
+    parse_version,
+)
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 VCPU_LIST = """\
@@ -58,6 +63,13 @@ def test_any_other_text_around_it_changes_nothing(text: str) -> None:
 def test_xens_version_is_read_from_xl_info() -> None:
     assert parse_version(INFO) == "4.17.7"
     assert parse_version("") == ""
+
+
+def test_of_several_pools_the_longest_rate_limit_counts() -> None:
+    pools = "Cpupool Pool-0: ratelimit=1000us\nCpupool own: ratelimit=25000us\n"
+    assert parse_rate_limit_us(pools) == 25_000
+    assert parse_rate_limit_us("Cpupool Pool-0: tslice=30ms ratelimit=1000us") is None
+    assert parse_rate_limit_us("") is None
 
 
 def xl(folder: Path, script: str) -> XenTools:

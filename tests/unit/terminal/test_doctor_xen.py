@@ -78,6 +78,7 @@ def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
         ("dom0-vcpus", Severity.NOTE, xen_facts(dom0_vcpus=4)),
         ("xen-weights-apart", Severity.WARNING, xen_facts(dom0_weight=10_000)),
         ("xen-weights-apart", Severity.WARNING, xen_facts(heaviest=4096)),
+        ("xen-turns-long", Severity.WARNING, xen_facts(rate_limit_us=10_000)),
         ("xl-unusable", Severity.WARNING, xen_facts(xl="there is no xl here")),
         ("xl-unusable", Severity.ERROR, xen_facts(xl="no", ignore_host=True)),
         (
@@ -193,6 +194,30 @@ def test_a_xen_host_is_looked_at_and_nothing_is_changed(room: Room) -> None:
     assert guest.requests == silent.requests == []
     assert "credit" in found.text()
     assert "Xen 4.17.7, libvirt 9.0.0, dom0's vCPUs 1, dom0's weight 256" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "limit_us", "named"),
+    [
+        ("credit2", 10_000, True),
+        ("credit2", 1000, False),
+        ("credit2", None, False),
+        ("credit", 10_000, False),
+    ],
+)
+def test_turns_too_long_for_weights_to_count_are_named_under_credit2(
+    room: Room, scheduler: str, limit_us: int | None, *, named: bool
+) -> None:
+    world, roll = XenWorld(XenGuest("a"), scheduler=scheduler), Roll()
+    world.rate_limit_us_told = limit_us
+    doctor = Doctor(
+        replace(room.settings, backend="xen"),
+        "xen:///system",
+        lambda _: FakeXenLibrary(world, roll),
+        root=room.root,
+        xen=XenLook(tools=world, roll=roll, ignore_host=False),
+    )
+    assert ("xen-turns-long" in codes(doctor.examine().findings)) is named
 
 
 def test_without_xl_the_doctor_says_what_it_could_not_see(room: Room) -> None:

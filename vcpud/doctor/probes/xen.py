@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from vcpud.doctor.findings import Findings, Severity, about, on_host
 from vcpud.doctor.probes.guest import lock_signal_missing
 from vcpud.doctor.probes.host import XEN, dotted
+from vcpud.doctor.xen import CREDIT2
 from vcpud.hypervisor.xen.book import FULLY_VIRTUAL, PER_VCPU
 from vcpud.hypervisor.xen.gate import NO_WAY_BACK
 from vcpud.limits import MAX_WEIGHT
@@ -21,20 +22,20 @@ from vcpud.model import Mode
 if TYPE_CHECKING:
     from vcpud.doctor.facts import DomainFacts, HostFacts, XenFacts
 
-COARSE: Final = "credit"
-"""A scheduler whose weights keep a domain's share only while it has half of its vCPUs."""
-CREDIT2: Final = "credit2"
-KEPT_ON_ONE: Final = {COARSE: 0.88, CREDIT2: 0.92}
+CREDIT: Final = "credit"
+KEPT_ON_ONE: Final = {CREDIT: 0.88, CREDIT2: 0.92}
 """What a domain of four vCPUs kept of its share on one with the weight of all, beside one other: `make lab-xen`."""
 CREDIT2_SPAN: Final = 5
 """How many times the lightest weight another may be for credit2 to keep shares.
 
 An epoch gives each vCPU 10 ms of credit (CSCHED2_CREDIT_INIT), burnt the faster the less it weighs
-beside the heaviest of its queue; whoever runs does so for 1 ms (sched_ratelimit_us) at least, and
+beside the heaviest of its queue; whoever runs does so for 1 ms (RATE_LIMIT_US) at least, and
 what a vCPU owes beyond 10 ms is forgiven (CSCHED2_CREDIT_MIN). One lighter than a tenth of the
 heaviest owes more than that after every turn: from there on it gets as many turns as any other such
 vCPU. Turns last longer than they must; half of the ten leaves them twice the time.
 """
+RATE_LIMIT_US: Final = 1000
+"""Xen's own (SCHED_DEFAULT_RATELIMIT_US)."""
 _KINDS: Final = {"linux": "PV", "xen": "PV", "xenpvh": "PVH"}
 
 
@@ -66,7 +67,7 @@ def _scheduler(facts: HostFacts) -> Findings:
             "weight of a domain while it has fewer, and sets it back",
             "nothing; whoever watches weights should expect it",
         )
-        if xen.scheduler == COARSE:
+        if xen.scheduler == CREDIT:
             yield on_host(
                 "xen-share-coarse",
                 Severity.NOTE,
@@ -142,6 +143,20 @@ def _span(facts: HostFacts) -> Findings:
             )
 
 
+def _turns(facts: HostFacts) -> Findings:
+    xen = facts.xen
+    limit_us = None if xen is None else xen.rate_limit_us
+    if limit_us is not None and limit_us > RATE_LIMIT_US:
+        yield on_host(
+            "xen-turns-long",
+            Severity.WARNING,
+            f"credit2 lets whoever runs go on for {limit_us} us: weights count for little in so long turns. A "
+            "domain of four vCPUs kept, with 10000 us, 0.44 of its share on one vCPU of all their weight and "
+            "0.66 on two",
+            f"`xl sched-credit2 -s -r {RATE_LIMIT_US}`, Xen's own, where shares have to be kept",
+        )
+
+
 def _tools(facts: HostFacts) -> Findings:
     xen = facts.xen
     if xen is None:
@@ -169,6 +184,7 @@ XEN_HOST_PROBES: Final[tuple[Callable[[HostFacts], Findings], ...]] = (
     _scheduler,
     _dom0,
     _span,
+    _turns,
     _tools,
 )
 

@@ -38,6 +38,7 @@ _VCPU_LINE: Final = re.compile(
 """Name, domain id, vCPU, pCPU, state, seconds, affinities; a name may hold anything, so the last match
 on a line counts."""
 _VERSION_LINE: Final = re.compile(r"^xen_version\s*: (\S{1,40})", re.MULTILINE)
+_RATE_LIMIT: Final = re.compile(r"^Cpupool .*: ratelimit=(\d{1,9})us", re.MULTILINE)
 
 
 class Toolstack(Protocol):
@@ -63,6 +64,9 @@ class Toolstack(Protocol):
 
     def version(self) -> str:
         """Xen's, such as 4.17.7; empty where it is not told."""
+
+    def rate_limit_us(self) -> int | None:
+        """How long, under credit2, whoever runs does so at least, in any of its pools; None where not told."""
 
 
 class XenTools:
@@ -104,6 +108,9 @@ class XenTools:
 
     def version(self) -> str:
         return parse_version(self._xl("info"))
+
+    def rate_limit_us(self) -> int | None:
+        return parse_rate_limit_us(self._xl("sched-credit2", "-s"))
 
     def _xl(self, *arguments: str) -> str:
         program = shutil.which("xl", path=self._path)
@@ -147,6 +154,11 @@ def parse_version(text: str) -> str:
     """Read Xen's version in `xl info`; empty where it is missing."""
     found = _VERSION_LINE.search(text)
     return "" if found is None else found[1]
+
+
+def parse_rate_limit_us(text: str) -> int | None:
+    """Read the longest rate limit in `xl sched-credit2 -s`; None where it is missing."""
+    return max(map(int, _RATE_LIMIT.findall(text)), default=None)
 
 
 # ------------------------------------------------------------------------------- xenstore
