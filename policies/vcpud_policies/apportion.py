@@ -4,14 +4,15 @@ Units: amounts of processor are pCPUs; gains are natural logarithms of a ratio o
 
 Problem
     A pool of P pCPUs runs at most P vCPUs at once. Where more are runnable, some are preempted,
-    and a guest whose vCPUs wait for each other pays nearly the same whether few or many are in
+    and a guest whose threads meet at barriers pays nearly the same whether few or many are in
     excess. So the whole numbers must add up to P, entitlements do not come in whole numbers, and
     vCPUs of those who do not care count like any other.
 
 Approach
     Progress of a domain on n vCPUs is min(n, E), divided by 1 + its cost while vCPUs of its pool
     are in excess; a domain on one vCPU has no sibling to wait for and pays nothing but what more
-    numerous vCPUs of others were seen to take of its share. Sensitive domains start at their
+    numerous vCPUs of others were seen to take of its share. One that queues for locks pays by how many
+    of its own are in excess of its entitlement: who has no more is preempted least. Sensitive domains start at their
     entitlement rounded to what the host can keep running; neighbours that do not care are, where
     the rest does not fit, brought to their entitlement rounded up, largest saving first. Then
     single vCPUs are given or taken where the weighted sum of log progress gains most or loses
@@ -73,6 +74,7 @@ class Claim:
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
         ceiling: pCPUs its owner lets it use: a pool of its own, in which its vCPUs must fit, too.
+        beside_steering: Somebody of the pool manages itself, and loses by what it is not left.
     """
 
     uuid: Uuid
@@ -91,6 +93,7 @@ class Claim:
     movable: bool = True
     lends: bool = False
     ceiling: float = math.inf
+    beside_steering: bool = False
 
     @property
     def sensitive(self) -> bool:
@@ -139,7 +142,13 @@ class Claim:
         runs = self.runs(vcpus)
         if fits:
             return runs
-        return runs * self.crowded if vcpus == 1 else runs / (1 + self.cost)
+        return runs * self.crowded if vcpus == 1 else runs / (1 + self.cost * self.excess(vcpus))
+
+    def excess(self, vcpus: int) -> float:
+        """What of its cost so many vCPUs pay in a pool that is overfull."""
+        if self.in_step or self.beside_steering or self.entitled >= self.home:
+            return 1.0
+        return min(max((vcpus - self.entitled) / (self.home - self.entitled), 0.0), 1.0)
 
     def uncapped(self, vcpus: int) -> bool:
         """Whether its ceiling never stops one of that many vCPUs."""

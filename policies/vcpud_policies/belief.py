@@ -307,7 +307,14 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
         hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
         unexplained = trust * HINT_TRUST_RATIO * ((1 + bound) / (1 + min(shown, bound)) - 1)
     # What is believed of locks grows slowly; that one reading shows them tells what it waits for.
-    return max(locks, hint), unexplained > max(locks, shown)
+    in_step = unexplained > max(locks, shown) and not _queues(belief, domain)
+    return max(locks, hint), in_step
+
+
+def _queues(belief: Belief, domain: DomainDemand) -> bool:
+    """Whether its vCPUs spend more than half of what all but the holder can in line for locks."""
+    most = 1 - 1 / domain.active_vcpus
+    return (domain.lock_wait_ratio or 0.0) - belief.calm_wait_ratio > most / 2
 
 
 def _never_sleeps(domain: DomainDemand) -> bool:

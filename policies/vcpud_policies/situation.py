@@ -78,6 +78,7 @@ class Situation:
         # A host on which nothing may be enforced is shown what would be done if it might.
         modes = {domain.mode for domain in inside}
         self._mode = Mode.ENFORCE if Mode.ENFORCE in modes else Mode.OBSERVE
+        self._steering = any(domain.hold is Trouble.SELF_MANAGED for domain in inside)
         self.believed: dict[Uuid, Belief] = {}
         self.claims: dict[Uuid, Claim] = {}
         for domain in inside:
@@ -158,6 +159,7 @@ class Situation:
             and domain.progress is not None
             and self.now_ns >= belief.lent_not_before_ns,
             ceiling=domain.ceiling_pcpus,
+            beside_steering=self._steering,
         )
 
     def _owed(self, belief: Belief, claim: Claim) -> Belief:

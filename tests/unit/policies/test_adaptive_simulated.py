@@ -34,5 +34,14 @@ def test_who_is_kept_from_its_share_by_a_hog_gets_it_back() -> None:
     assert [verdict.outcome for verdict in result.verdicts] == [Outcome.HELPED]
 
 
+def test_guests_whose_owners_keep_the_host_overfull_queue_for_locks_less() -> None:
+    scenario = read_scenario("compare_kernel_lock_floors")
+    result = run(scenario, policy=Adaptive(), duration_ns=100 * NS_PER_S)
+    before = run(scenario, policy=None, duration_ns=30 * NS_PER_S)
+    for name, points in result.timeline.items():
+        assert points[-1].active_vcpus == 2
+        assert rate(points[-20:]) > 4 * rate(before.timeline[name][-20:])
+
+
 def rate(points: Sequence[Point]) -> float:
     return fmean(point.rate for point in points)

@@ -114,6 +114,25 @@ def test_a_ceiling_below_its_vcpus_is_a_pool_of_its_own() -> None:
     assert found.gain == pytest.approx(math.log(2))
 
 
+def test_where_floors_keep_the_pool_from_fitting_queues_for_locks_are_made_shorter() -> None:
+    pair = [claim(uuid, entitled=1.0, least=2, cost=9.0) for uuid in "ab"]
+    found = allot(2.0, pair)
+    assert (found.vcpus, found.fits) == ({"a": 2, "b": 2}, False)
+    assert found.gain == pytest.approx(math.log(10 / 4)), "a third of the excess is left"
+    in_step = [replace(one, in_step=True) for one in pair]
+    assert allot(2.0, in_step) == replace(found, vcpus={"a": 4, "b": 4}, gain=0.0)
+    beside = [replace(one, beside_steering=True) for one in pair]
+    assert allot(2.0, beside).vcpus == {"a": 4, "b": 4}
+
+
+def test_who_has_none_beyond_its_entitlement_pays_nothing_for_what_others_have() -> None:
+    locks = claim(entitled=2.0, cost=9.0)
+    hog = claim("h", cost=0.0, entitled=2.0, used=2.0, movable=False)
+    found = allot(4.0, [locks, hog])
+    assert (found.vcpus, found.fits) == ({"a": 2, "h": 4}, False)
+    assert found.gain == pytest.approx(math.log(10))
+
+
 def test_a_fraction_of_a_ceiling_is_no_vcpu_of_use() -> None:
     assert allot(6.0, [claim(entitled=2.5, want=2.5, ceiling=2.5)]).vcpus == {"a": 2}
     assert allot(6.0, [claim(entitled=2.8, want=2.8, ceiling=2.8)]).vcpus == {"a": 3}

@@ -171,3 +171,20 @@ def test_one_reading_of_lock_waits_tells_that_threads_do_not_go_in_step(
     assert in_step
     read = replace(seen, lock_wait_ratio=0.7, lock_wait_at_ns=25 * S)
     assert beliefs.believed_cost(belief, read) == (cost, False)
+
+
+@pytest.mark.parametrize(("ratio", "in_step"), [(0.43, True), (0.45, False), (0.875, False)])
+def test_vcpus_that_stand_in_line_for_locks_most_of_the_time_do_not_go_in_step(
+    domain: MakeDomain, ratio: float, *, in_step: bool
+) -> None:
+    """Of eight vCPUs seven can be in line at once; that progress is next to none is more than that explains."""
+    seen = domain(
+        run_delay_pcpus=2.0,
+        lock_wait_ratio=ratio,
+        lock_wait_at_ns=25 * S,
+        progress=replace(window(20), rate_pcpus=0.01),
+    )
+    belief = replace(
+        Belief(home_vcpus=8, contended_since_ns=0), short_windows=beliefs.HINT_WINDOWS
+    )
+    assert beliefs.believed_cost(belief, seen)[1] is in_step
