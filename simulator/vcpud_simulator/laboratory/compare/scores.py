@@ -105,7 +105,8 @@ class Score:
 
     @property
     def oracle_too_weak(self) -> bool:
-        return self.raw_over_oracle.value > TOO_WEAK
+        """Whether it beats the oracle by the oracle's own rules: who takes of others what is theirs may."""
+        return self.raw_over_oracle.value > TOO_WEAK and self.worst_domain_over_floor >= FLOOR
 
 
 def floors(unmanaged: ByDomain, run_pcpus: ByDomain, entitled_pcpus: ByDomain) -> dict[str, float]:

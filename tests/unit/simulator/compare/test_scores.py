@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,9 @@ def test_a_share_is_capped_at_one_and_one_far_above_accuses_the_oracle() -> None
     assert made(1.02).over_oracle == 1.0
     assert not made(1.02).oracle_too_weak
     assert made(1.04).oracle_too_weak
+    assert not replace(made(1.2), worst_domain_over_floor=0.96).oracle_too_weak, (
+        "nor may the oracle"
+    )
 
 
 def harms(
