@@ -124,7 +124,7 @@ def _one(  # noqa: PLR0913, PLR0917  each is a fact of the comparison
     watched = guests[0]
     comparison = Comparison()
     comparison.blocks.update(
-        {arm: outcome.blocks[arm] for arm in (alone, pair) if arm in outcome.blocks}
+        {arm: list(outcome.blocks[arm]) for arm in (alone, pair) if arm in outcome.blocks}
     )
 
     def enough() -> bool:
