@@ -63,6 +63,17 @@ def xen_domain(**wrong: Any) -> dict[str, Any]:
     return {"xen": replace(XEN_DOMAIN.xen, **wrong)}
 
 
+def xen_doctor(room: Room, world: XenWorld) -> Doctor:
+    roll = Roll()
+    return Doctor(
+        replace(room.settings, backend="xen"),
+        "xen:///system",
+        lambda _: FakeXenLibrary(world, roll),
+        root=room.root,
+        xen=XenLook(tools=world, roll=roll, ignore_host=False),
+    )
+
+
 def test_on_a_good_xen_host_only_what_is_worth_knowing_is_said() -> None:
     assert codes(examine_host(XEN_HOST)) == {"xen-host", "xen-scheduler"}
     assert codes(examine_domain(XEN_DOMAIN, XEN_HOST)) == {"xen-kind", "xen-share-floor"}
@@ -171,14 +182,7 @@ def test_a_xen_host_is_looked_at_and_nothing_is_changed(room: Room) -> None:
     guest = XenGuest("a", number=3, report=b"vcpud1 up=1 hz=100 run=1 lock=-")
     silent = XenGuest("b", number=4, online={0, 1}, weight=512)
     world = XenWorld(guest, silent, pcpus=2)
-    roll = Roll()
-    doctor = Doctor(
-        replace(room.settings, backend="xen"),
-        "xen:///system",
-        lambda _: FakeXenLibrary(world, roll),
-        root=room.root,
-        xen=XenLook(tools=world, roll=roll, ignore_host=False),
-    )
+    doctor = xen_doctor(room, world)
     found = doctor.examine()
     assert found.domains == ("n-a", "n-b")
     by_domain = {(one.subject, one.code) for one in found.findings}
@@ -208,27 +212,14 @@ def test_a_xen_host_is_looked_at_and_nothing_is_changed(room: Room) -> None:
 def test_turns_too_long_for_weights_to_count_are_named_under_credit2(
     room: Room, scheduler: str, limit_us: int | None, *, named: bool
 ) -> None:
-    world, roll = XenWorld(XenGuest("a"), scheduler=scheduler), Roll()
+    world = XenWorld(XenGuest("a"), scheduler=scheduler)
     world.rate_limit_us_told = limit_us
-    doctor = Doctor(
-        replace(room.settings, backend="xen"),
-        "xen:///system",
-        lambda _: FakeXenLibrary(world, roll),
-        root=room.root,
-        xen=XenLook(tools=world, roll=roll, ignore_host=False),
-    )
+    doctor = xen_doctor(room, world)
     assert ("xen-turns-long" in codes(doctor.examine().findings)) is named
 
 
 def test_without_xl_the_doctor_says_what_it_could_not_see(room: Room) -> None:
     world = XenWorld(XenGuest("a"))
     world.xl = False
-    roll = Roll()
-    doctor = Doctor(
-        replace(room.settings, backend="xen"),
-        "xen:///system",
-        lambda _: FakeXenLibrary(world, roll),
-        root=room.root,
-        xen=XenLook(tools=world, roll=roll, ignore_host=False),
-    )
+    doctor = xen_doctor(room, world)
     assert ("host", "xl-unusable") in {(o.subject, o.code) for o in doctor.examine().findings}
