@@ -45,6 +45,12 @@ class Times:
         whole = self.running + self.runnable + self.blocked + self.offline
         return self.runnable / whole if whole else None
 
+    @property
+    def served_ratio(self) -> float | None:
+        """Share of the time it wanted a pCPU that it had one; None when nothing was seen of it."""
+        wanted = self.running + self.runnable
+        return self.running / wanted if wanted else None
+
 
 def parse(summary: str) -> dict[tuple[int, int], Times]:
     """Return the times by domain id and vCPU from what ``xenalyze --summary`` prints."""

@@ -288,11 +288,13 @@ def test_a_trace_says_how_every_vcpu_spent_its_time() -> None:
     assert times.keys() == {(1, 0), (1, 1), (0, 0)}
     assert times[1, 0].runnable_ratio == pytest.approx(0.75)
     assert times[1, 1].runnable_ratio == 0.0
+    assert times[1, 0].served_ratio == pytest.approx(0.25)
     assert times[0, 0].blocked == pytest.approx(54.0)
 
 
 def test_nothing_traced_of_a_vcpu_is_not_a_wait_of_zero() -> None:
     assert Times().runnable_ratio is None
+    assert Times(blocked=1.0).served_ratio is None, "who wants nothing is not served"
 
 
 def test_commands_run_in_a_process_that_has_them_loaded_as_they_would_alone(
