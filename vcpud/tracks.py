@@ -33,6 +33,7 @@ MIN_AVAILABLE_RATIO = 0.1
 HOLDS = (
     Trouble.PAUSED,
     Trouble.HUNG,
+    Trouble.SELF_MANAGED,
     Trouble.STALE,
     Trouble.JOB,
     Trouble.BOOTING,
@@ -42,9 +43,9 @@ HOLDS = (
     Trouble.COUNTER_RESET,
     Trouble.COUNTER_ABSURD,
     Trouble.AGENT_ABSURD,
-    Trouble.SELF_MANAGED,
 )
-"""Troubles with which nothing may be decided for a domain, gravest first."""
+"""Troubles with which nothing may be decided for a domain, gravest first. Others go by who manages itself, so what
+is the matter for a moment must not hide it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ BUDGET_S: Final = 235.0
 BLOCKS_A_TURN: Final = 4
 """Shares are told to a few percent only by many blocks, and to enter an arm takes as long as several of them."""
 COARSE: Final = "credit"
-"""The scheduler that loses most of a share on a single vCPU."""
+"""The scheduler under which a single vCPU falls further short of a share: how far is measured each time."""
 WEIGHT: Final = 256
 """Xen's own for every domain."""
 ON_ONE: Final = "on one"

@@ -411,3 +411,19 @@ def test_a_guest_that_says_none_of_its_cpus_is_online_breaks_nothing() -> None:
     liar = domain(0, 0, online=frozenset(), share_unit=ShareUnit.VCPU)
     _, demand = fold(host(0, liar, domain(0, 0, uuid="other")))
     assert len(demand.domains) == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("other", "hold"),
+    [
+        (Trouble.STALE, Trouble.SELF_MANAGED),
+        (Trouble.AGENT_ABSURD, Trouble.SELF_MANAGED),
+        (Trouble.PAUSED, Trouble.PAUSED),
+    ],
+)
+def test_what_is_the_matter_for_a_moment_does_not_hide_who_manages_itself(
+    other: Trouble, hold: Trouble
+) -> None:
+    both = frozenset({other, Trouble.SELF_MANAGED})
+    _, demand = fold(host(0, domain(0, 0, troubles=both)))
+    assert demand.domains[0].hold is hold  # type: ignore[attr-defined]

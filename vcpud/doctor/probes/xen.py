@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 CREDIT: Final = "credit"
 KEPT_ON_ONE: Final = {CREDIT: 0.88, CREDIT2: 0.92}
-"""What a domain of four vCPUs kept of its share on one with the weight of all, beside one other: `make lab-xen`."""
+"""What a domain of four vCPUs kept of its share on one with the weight of all, beside one other.
+
+Measured in the Xen lab: for credit in each of its whole runs, for credit2 before the lab set a floor there (3dfe916).
+"""
 CREDIT2_SPAN: Final = 5
 """How many times the lightest weight another may be for credit2 to keep shares.
 
