@@ -102,7 +102,7 @@ class PolicySection(Section):
     """Which policy, and its own options: those the policy checks itself."""
 
     model_config = ConfigDict(extra="allow")
-    name: _Text = "spin_feedback"
+    name: _Text = "adaptive"
 
 
 class LibvirtSection(Section):

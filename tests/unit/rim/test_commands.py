@@ -296,7 +296,7 @@ def test_status_with_a_backend_looks_for_itself(machine: Machine) -> None:
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(machine: Machine) -> None:
     code, out, _ = machine.vcpud("dry-run", "--cycles", "15")
     assert code == 0
-    assert "db: would go from 4 to 1 active vCPUs (guest_agent): lock wait" in out
+    assert "db: would go from 4 to 1 active vCPUs (guest_agent): contention" in out
     assert "nothing was changed" in out
     assert machine.host.begun == []
     assert list(machine.state.iterdir()) == []

@@ -104,7 +104,10 @@ def test_so_does_a_restore_and_status_names_it(machine: Machine) -> None:
 @pytest.mark.sockets
 def test_what_a_reload_cannot_move_the_next_start_takes_over_where_it_is(machine: Machine) -> None:
     elsewhere = machine.folder / "elsewhere"
-    keep = {"state_dir": str(elsewhere), "on_stop": "keep"}
+    # One that leaves what it takes over as it is: another tries whether there is room for more.
+    lasting = {"on_stop": "keep", "policy": {"name": "spin_feedback"}}
+    keep = {"state_dir": str(elsewhere), **lasting}
+    machine.configure(**lasting)
     after = machine.clock.after
     after(20 * NS_PER_S, lambda: machine.configure(**keep))
     answers: list[tuple[int, str, str]] = []
