@@ -60,12 +60,10 @@ class Part(ABC):
 
     Attributes:
         others_a_round: How many of the other policies take a turn in each round.
-        round_s: What the first round of a sitting is expected to last.
         guest_set: The guests.
     """
 
     others_a_round: ClassVar[int] = 2
-    round_s: ClassVar[float] = 160.0
     guest_set: ClassVar[str] = "pair"
 
     def __init__(self, stage: Stage) -> None:
@@ -229,7 +227,6 @@ class Phases(Part):
     """
 
     others_a_round = 1
-    round_s = 440.0
     _course = ("kernel_lock", "independent", "kernel_lock")
 
     def begin(self, book: Book) -> None:
@@ -287,10 +284,12 @@ class Entry:
     Attributes:
         part: Plays it.
         claims: What is asked of whom.
+        round_s: What a round is expected to last.
     """
 
     part: Callable[[Stage], Part]
     claims: tuple[Claim, ...]
+    round_s: float = 160.0
 
 
 def _pair(
@@ -318,6 +317,7 @@ PARTS: Final[Mapping[str, Entry]] = {
     "user_spin_alone": _pair(Kind.USER_SPIN, alone=True, unmanaged=0.97),
     "phases": Entry(
         part=Phases,
+        round_s=440.0,
         claims=(
             Claim(figure="over_best_static", against=(BEST,), limit=0.85, score=geometric),
             *(

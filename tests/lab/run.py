@@ -43,7 +43,7 @@ ON_REQUEST = {
     "micro": grid.LIMIT_S,
     "grid": grid.LIMIT_S,
     "contest": sitting.LIMIT_S,
-    **{f"contest:{name}": sitting.SITTING_S for name in contest.PARTS},
+    **{f"contest:{name}": lasts_s for name, lasts_s in sitting.SITTING_S.items()},
     "jobs": jobs.LIMIT_S,
 }
 """Parts that only run when they are named, and what a run of them may last."""
@@ -148,7 +148,7 @@ class _Run:
         found += [
             Part(
                 name=f"contest:{name}",
-                needs_s=sitting.SITTING_S,
+                needs_s=sitting.SITTING_S[name],
                 do=functools.partial(self._contest, name),
             )
             for name in contest.PARTS

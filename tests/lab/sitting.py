@@ -1,8 +1,8 @@
 """Sittings of the contest: whole rounds in which all who are judged take a turn, until they say enough.
 
 vcpud's own policy and what it is compared with take a turn in every round, a few of the other policies with them; each
-round goes in the reverse order of the one before. A sitting lasts a quarter of an hour at most; the rounds of several
-add up (`turns`).
+round goes in the reverse order of the one before. A sitting is long enough for one verdict, six rounds as they are
+expected to last; the rounds of several add up (`turns`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lab.host import lasting
 from lab.paths import BUILD
 from lab.results import commit, revision
 from lab.stage import say
-from lab.standings import OWN, enough, standing
+from lab.standings import LEAST_ROUNDS, OWN, enough, standing
 from lab.turns import Turn, opened, read
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 OTHERS: Final = ("spin_feedback", "extendability", "steal_governor", "folding", "rules")
 """With the parameters of their sources (policies/presets); ``static`` is what is called unmanaged here."""
 POLICIES: Final = (OWN, *OTHERS)
-SITTING_S: Final = 960.0
-"""Five rounds of most parts, of those that wait longest, too."""
-LIMIT_S: Final = SITTING_S * len(PARTS)
+SITTING_S: Final = {name: (LEAST_ROUNDS + 1) * entry.round_s for name, entry in PARTS.items()}
+"""By part: one round more than a verdict takes, for guests that start and rounds that last longer."""
+LIMIT_S: Final = sum(SITTING_S.values())
 MEASURED: Final = ("vcpud", "policies", "deploy/guest", "tests/lab/guest", "tests/lab/contest.py")
 """What the figures depend on: turns of one state of these may be put together."""
 SHELF: Final = BUILD / "contest"
@@ -47,15 +47,15 @@ def others(number: int, a_round: int) -> tuple[str, ...]:
 
 def run_part(stage: Stage, name: str, host: Mapping[str, Any]) -> dict[str, Any]:
     """Let everybody take turns for one sitting; returns where they stand, earlier sittings included."""
-    until_s = min(time.monotonic() + SITTING_S, stage.ends_s)
-    part = PARTS[name].part(stage)
-    claims = PARTS[name].claims
+    until_s = min(time.monotonic() + SITTING_S[name], stage.ends_s)
+    entry = PARTS[name]
+    part, claims = entry.part(stage), entry.claims
     path = _shelved(name)
     book = opened(path, code=revision(MEASURED), commit=commit(), host=lasting(host))
     if book.turns:
         say(f"  {book.rounds} rounds from earlier sittings")
     part.begin(book)
-    sit(part, book, claims, path, until_s)
+    sit(part, book, claims, path, until_s, expected_s=entry.round_s)
     stage.end_vcpud()
     found = standing(book, claims, POLICIES)
     _tell(found)
@@ -76,9 +76,17 @@ def _shelved(name: str) -> Path:
     return SHELF / f"{name}.json"
 
 
-def sit(part: Part, book: Book, claims: Sequence[Claim], path: Path, until_s: float) -> None:
+def sit(  # noqa: PLR0913 - each a word of one sentence
+    part: Part,
+    book: Book,
+    claims: Sequence[Claim],
+    path: Path,
+    until_s: float,
+    *,
+    expected_s: float,
+) -> None:
     """Play rounds until they say enough, or the next would last too long."""
-    last_s = part.round_s
+    last_s = expected_s
     while not enough(book, claims):
         if time.monotonic() + last_s > until_s:
             say("  the sitting is over; another one goes on from here")

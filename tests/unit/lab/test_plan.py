@@ -1,8 +1,9 @@
 """The plan of a run fits its time, and its guests are what the issue asks for."""
 
-from lab import grid, jobs, plan
+from lab import contest, grid, jobs, plan, sitting
 from lab.faults import FAULTS
 from lab.plan import HostPart
+from lab.standings import LEAST_ROUNDS
 
 HOST = HostPart(pcpus=2, cpuset="", accelerator="qemu")
 
@@ -55,3 +56,8 @@ def test_the_jobs_fit_into_their_limit_and_are_run_on_request_only() -> None:
     assert jobs.PART_S * len(jobs.JOBS) <= jobs.LIMIT_S
     assert not set(jobs.JOBS) & set(FAULTS)
     assert not set(jobs.JOBS) & set(plan.FAULT_S)
+
+
+def test_a_sitting_of_any_part_is_long_enough_for_a_verdict() -> None:
+    for name, entry in contest.PARTS.items():
+        assert LEAST_ROUNDS * entry.round_s < sitting.SITTING_S[name]
