@@ -52,6 +52,8 @@ class DomainDemand:
         run_delay_pcpus: Time runnable without a pCPU per unit of time, smoothed.
         last_delay_pcpus: The same between the latest two readings alone, for those with a pace of
             their own: whoever steps every second by what is smoothed over several goes too far.
+        last_used_pcpus: Run time in the same way.
+        read_at_ns: When the later of these two readings was taken.
         entitled_pcpus: What weights guarantee it now, given what the others want.
         lock_wait_ratio: Time waited for spinlocks per second of an active vCPU; None when not
             reported or not fresh.
@@ -81,6 +83,8 @@ class DomainDemand:
     used_pcpus: float | None = None
     run_delay_pcpus: float | None = None
     last_delay_pcpus: float | None = None
+    last_used_pcpus: float | None = None
+    read_at_ns: int | None = None
     entitled_pcpus: float | None = None
     lock_wait_ratio: float | None = None
     lock_wait_at_ns: int | None = None

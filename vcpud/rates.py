@@ -143,15 +143,20 @@ def _delay(
     return delay if known is None else keep * known + (1 - keep) * delay
 
 
-def last_delay(track: Track) -> float | None:
-    """Run delay per unit of time between the latest two readings."""
+def last_window(track: Track) -> tuple[float | None, float | None, int | None]:
+    """Run delay and use per unit of time between the latest two readings, and when that ended."""
     points = track.points if len(track.points) > 1 else track.older[-1:] + track.points
+    if not points:
+        return None, None, None
+    now_ns, run_ns, delay_ns = points[-1]
     if len(points) < 2:  # noqa: PLR2004 - a window has two ends
-        return None
-    (before_ns, _, before_delay_ns), (now_ns, _, delay_ns) = points[-2], points[-1]
+        return None, None, now_ns
+    before_ns, before_run_ns, before_delay_ns = points[-2]
+    window_ns, most = now_ns - before_ns, float(track.most_vcpus)
+    used = min((run_ns - before_run_ns) / window_ns, most)
     if before_delay_ns is None or delay_ns is None or delay_ns < before_delay_ns:
-        return None
-    return min((delay_ns - before_delay_ns) / (now_ns - before_ns), float(track.most_vcpus))
+        return None, used, now_ns
+    return min((delay_ns - before_delay_ns) / window_ns, most), used, now_ns
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,7 @@ from vcpud.model import (
     Trouble,
     Uuid,
 )
-from vcpud.rates import Track, follow, keep_ratio, last_delay
+from vcpud.rates import Track, follow, keep_ratio, last_window
 from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 
@@ -139,7 +139,7 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         sample.method,
         track.used_pcpus,
         track.run_delay_pcpus,
-        last_delay(track),
+        *last_window(track),
         entitled_pcpus,
         heard.lock_wait_ratio if fresh else None,
         lock_at_ns,

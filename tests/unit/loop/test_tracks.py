@@ -89,11 +89,17 @@ def test_use_and_run_delay_are_rates_over_the_window() -> None:
     ("delays_s", "expected"),
     [([0], None), ([0, 1.5], 1.5), ([0, 1.5, 1.5], 0.0), ([0, 1.5, 0.5], None)],
 )
-def test_the_last_delay_is_that_of_the_last_window_alone(
+def test_the_last_window_is_that_between_the_latest_two_readings_alone(
     delays_s: list[float], expected: float | None
 ) -> None:
-    _, demand = fold(*(host(at, domain(at, at / 2, delay)) for at, delay in enumerate(delays_s)))
-    assert demand.domains[0].last_delay_pcpus == expected  # type: ignore[attr-defined]
+    last = len(delays_s) - 1
+    _, demand = fold(
+        *(host(at, domain(at, at**2 / 4, delay)) for at, delay in enumerate(delays_s))
+    )
+    only = demand.domains[0]  # type: ignore[attr-defined]
+    assert only.last_delay_pcpus == expected
+    assert only.last_used_pcpus == (None if last < 1 else (2 * last - 1) / 4)
+    assert only.read_at_ns == last * NS_PER_S
 
 
 @pytest.mark.parametrize(
