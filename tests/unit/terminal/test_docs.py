@@ -46,7 +46,7 @@ def blocks(kind: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("name", ["configuration", "events"])
+@pytest.mark.parametrize("name", ["compared", "configuration", "events"])
 def test_a_generated_page_is_what_its_generator_writes(name: str) -> None:
     fresh = generator(f"generate_{name}").page()
     assert (DOCS / f"{name}.md").read_text() == fresh, f"run docs/generate_{name}.py"
