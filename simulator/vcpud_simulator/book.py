@@ -97,7 +97,6 @@ class Book:
         }
         self._deadline = Timer(self._overdue)
         self._enquiry = Enquiry(resident, world, chance)
-        self._steers = False
 
     # ------------------------------------------------------------------ what may be done
 
@@ -201,15 +200,13 @@ class Book:
         return (None, None) if found is None else found
 
     def _troubles(self, now_ns: int) -> frozenset[Trouble]:
-        # Who was once seen to keep work off CPUs may do it again.
-        self._steers |= self._kernel.preferred_cpus != self._kernel.online_cpus
         conditions = {
             Trouble.BOOTING: now_ns - self._booted_at_ns < BOOT_GRACE_NS,
             Trouble.ONE_VCPU: len(self._kernel.cpus) == 1,
             Trouble.NO_ACTUATOR: self.method is Method.NONE,
             Trouble.AGENT_MISSING: not self._enquiry.asked,
             Trouble.LOCK_SIGNAL_MISSING: Signal.LOCKS not in self._enquiry.asked,
-            Trouble.SELF_MANAGED: self._steers,
+            Trouble.SELF_MANAGED: self._enquiry.manages_itself,
         }
         return frozenset(trouble for trouble, present in conditions.items() if present)
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunnableTasks, RunQueue
+from vcpud.preferred import SelfManagement
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
 from vcpud_simulator.platform import GUEST_SIGNALS, Signal
-from vcpud_simulator.reporter import Answer, Reporter
+from vcpud_simulator.reporter import Answer, PreferredCpus, Reporter
 from vcpud_simulator.signals import Feed, blurred, lied
 
 if TYPE_CHECKING:
@@ -43,12 +44,17 @@ class Enquiry:
         self.asked: tuple[Signal, ...] = tuple(
             signal
             for signal in GUEST_SIGNALS
-            if signal in world.platform.signals and signal not in plan.missing
+            if signal in world.platform.signals
+            and signal not in plan.missing
+            # A kernel that never steers is taken to have no such mask: asking once finds that out.
+            and (plan.steers or signal is not Signal.PREFERRED)
         )
         self.wanted = False
         self.occupied = False
         self.online: frozenset[int] | None = None
         self.online_taken_at_ns: int | None = None
+        self._preferred: PreferredCpus | None = None
+        self._self_management = SelfManagement()
         self._lies = plan.lies
         self._kernel = resident.inhabitant.kernel
         self._command_ns = resident.inhabitant.agent.costs.agent_ns
@@ -97,6 +103,11 @@ class Enquiry:
 
     # ------------------------------------------------------------------ what it says
 
+    @property
+    def manages_itself(self) -> bool:
+        """Whether its kernel was seen to keep work off CPUs."""
+        return self._self_management.seen
+
     def learn(self, online: frozenset[int], taken_at_ns: int) -> None:
         """Which guest CPUs are in use."""
         self.online, self.online_taken_at_ns = online, taken_at_ns
@@ -120,8 +131,15 @@ class Enquiry:
                     reading = replace(reading, run_queue=part)
                 case RunnableTasks():
                     reading = replace(reading, runnable=part)
+                case PreferredCpus():
+                    self._looked(part, reading.accounting)
         self._reading = reading
         return reading
+
+    def _looked(self, preferred: PreferredCpus, accounting: CpuAccounting | None) -> None:
+        if preferred is not self._preferred and accounting is not None:
+            self._preferred = preferred
+            self._self_management.looked(preferred.cpus, accounting.online)
 
     def _ask(self) -> None:
         reporter, now_ns = self._reporter, self._engine.now_ns
@@ -130,17 +148,16 @@ class Enquiry:
         if reporter.busy or self.occupied:
             self._engine.arm(self._poll, now_ns + PROMPT_NS)
             return
-        # The queue's length is only nice to know: its two readings take turns.
-        extra = (Signal.RUN_QUEUE, Signal.RUNNABLE)[self._readings % 2]
+        wanted = {Signal.ACCOUNTING, Signal.LOCKS, Signal.PREFERRED}
+        if self._readings:
+            # The queue's length is only nice to know: its two readings take turns.
+            wanted.add((Signal.RUNNABLE, Signal.RUN_QUEUE)[self._readings % 2])
         due = tuple(
-            signal
-            for signal in self.asked
-            if signal in {Signal.ACCOUNTING, Signal.LOCKS, extra}
-            and self._feeds[signal].due(now_ns)
+            signal for signal in self.asked if signal in wanted and self._feeds[signal].due(now_ns)
         )
         self._readings += 1
-        spacing_ns = PROMPT_NS if self._hurried else self._period_ns
         self._hurried = max(0, self._hurried - 1)
+        spacing_ns = PROMPT_NS if self._hurried else self._period_ns
         self._engine.arm(self._poll, now_ns + spacing_ns)
         if due:
             reporter.ask(due, self._heard, self._free)

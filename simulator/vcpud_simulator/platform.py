@@ -26,10 +26,17 @@ class Signal(StrEnum):
     LOCKS = "locks"
     RUN_QUEUE = "run_queue"
     RUNNABLE = "runnable"
+    PREFERRED = "preferred"
 
 
-GUEST_SIGNALS: Final = (Signal.ACCOUNTING, Signal.LOCKS, Signal.RUN_QUEUE, Signal.RUNNABLE)
-"""Those that the guest itself must be asked for."""
+GUEST_SIGNALS: Final = (
+    Signal.ACCOUNTING,
+    Signal.LOCKS,
+    Signal.PREFERRED,
+    Signal.RUN_QUEUE,
+    Signal.RUNNABLE,
+)
+"""Those that the guest itself must be asked for, the most valuable first."""
 
 CYCLES_PER_NS: Final = 2.5
 """A server's clock; only ratios of counters mean anything."""
@@ -69,7 +76,9 @@ class Platform:
 
 
 _HOST: Final = frozenset({Signal.RUN, Signal.RUN_DELAY})
-_GUEST: Final = frozenset(GUEST_SIGNALS)
+_AGENT: Final = frozenset(GUEST_SIGNALS)
+_REPORTED: Final = _AGENT - {Signal.PREFERRED}
+"""A reporter's line has no room for which CPUs its kernel prefers."""
 _TCG: Final = {
     item.name: getattr(TCG, item.name)
     for item in fields(TCG)
@@ -78,13 +87,13 @@ _TCG: Final = {
 
 PLATFORMS: Final[Mapping[str, Platform]] = {
     "kvm": Platform(
-        signals=_HOST | _GUEST,
+        signals=_HOST | _AGENT,
         method=Method.AGENT,
         directed_yield=True,
         note="stands for KVM: lock waits and accounting through the guest agent",
     ),
     "kvm-perf": Platform(
-        signals=_HOST | _GUEST | {Signal.PERF},
+        signals=_HOST | _AGENT | {Signal.PERF},
         method=Method.AGENT,
         directed_yield=True,
         note="stands for KVM with libvirt's perf statistics: instructions and cycles as well",
@@ -97,14 +106,14 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
         note="stands for Xen without a guest reporter: host signals only",
     ),
     "xen-reporter": Platform(
-        signals=_HOST | _GUEST,
+        signals=_HOST | _REPORTED,
         method=Method.XENSTORE,
         directed_yield=False,
         sets_weights=True,
         note="stands for Xen with a guest reporter in xenstore",
     ),
     "tcg": Platform(
-        signals=_HOST | _GUEST,
+        signals=_HOST | _AGENT,
         method=Method.AGENT,
         directed_yield=True,
         guest=_TCG,

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from vcpud_simulator.guest.cpu import GuestCpu
     from vcpud_simulator.guest.kernel import GuestKernel
 
-Part: TypeAlias = CpuAccounting | LockWait | RunQueue | RunnableTasks
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferredCpus:
+    """CPUs that a guest's kernel keeps work on."""
+
+    taken_at_ns: int
+    cpus: frozenset[int]
+
+
+Part: TypeAlias = CpuAccounting | LockWait | RunQueue | RunnableTasks | PreferredCpus
 
 ROUND_TRIP_NS: Final = 200_000
 """libvirt, QEMU's chardev and the virtio-serial port, both ways."""
@@ -181,11 +190,18 @@ def runnable(kernel: GuestKernel, at_ns: int) -> RunnableTasks:
     return RunnableTasks(taken_at_ns=at_ns, runnable=kernel.runnable_tasks)
 
 
+def preferred(kernel: GuestKernel, at_ns: int) -> PreferredCpus:
+    """`/sys/devices/system/cpu/preferred`."""
+    cpus = frozenset(cpu.index for cpu in kernel.preferred_cpus)
+    return PreferredCpus(taken_at_ns=at_ns, cpus=cpus)
+
+
 LOOKS: Final[Mapping[Signal, Callable[[GuestKernel, int], Part]]] = {
     Signal.ACCOUNTING: accounting,
     Signal.LOCKS: lock_wait,
     Signal.RUN_QUEUE: run_queue,
     Signal.RUNNABLE: runnable,
+    Signal.PREFERRED: preferred,
 }
 
 

@@ -103,6 +103,7 @@ class SignalsPlan:
     locks: SignalPlan = SignalPlan()
     run_queue: SignalPlan = SignalPlan()
     runnable: SignalPlan = SignalPlan()
+    preferred: SignalPlan = SignalPlan()
     agent_period_ns: Period = 5 * NS_PER_S
 
     def of(self, signal: Signal) -> SignalPlan:

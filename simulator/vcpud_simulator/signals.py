@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from vcpud.guest import CpuAccounting, LockWait, RunnableTasks, RunQueue
-from vcpud_simulator.reporter import Part
+from vcpud_simulator.reporter import Part, PreferredCpus
 from vcpud_simulator.rng import Stream
 from vcpud_simulator.scenario import Lie, SignalPlan
 
@@ -102,7 +102,7 @@ def blurred(part: Part, counted: Counted) -> Part:
                 replace(cpu, wait_ns=counted(cpu.index, cpu.wait_ns)) for cpu in part.cpus
             )
             return replace(part, cpus=queues)
-        case RunnableTasks():
+        case RunnableTasks() | PreferredCpus():
             return part
 
 

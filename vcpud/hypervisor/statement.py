@@ -18,6 +18,7 @@ from vcpud.hypervisor.plausible import (
     check_locks,
     check_run_queue,
 )
+from vcpud.preferred import SelfManagement
 
 if TYPE_CHECKING:
     from vcpud.guest import LockWait, RunQueue
@@ -34,9 +35,6 @@ class Part(StrEnum):
     PREFERRED = "preferred"
     ABILITIES = "abilities"
 
-
-LOOKS_STEERED: Final = 2
-"""So many looks in a row that show work kept off CPUs tell that this is how the kernel goes about it."""
 
 _FIELDS: Final = {
     Part.ACCOUNTING: "accounting",
@@ -64,7 +62,7 @@ class Statement:
         """
         self._max_vcpus = max_vcpus
         self._absurd: dict[Part, str] = {}
-        self._looks_steered = 0
+        self._self_management = SelfManagement()
         self._base_accounting: CpuAccounting | None = None
         self._base_locks: LockWait | None = None
         self._base_run_queue: RunQueue | None = None
@@ -78,19 +76,14 @@ class Statement:
 
     @property
     def manages_itself(self) -> bool:
-        """Whether the guest's kernel keeps work off some of the CPUs that are online.
-
-        Two controllers of the same CPUs, both moved by the same steal, do harm. A kernel that was seen
-        to do it twice in a row may do it again whenever something is stolen from it; seen once, it may
-        have been in the middle of a change of its CPUs.
-        """
-        return self._looks_steered > 0
+        """Whether the guest's kernel keeps work off some of the CPUs that are online."""
+        return self._self_management.seen
 
     def forget(self) -> None:
         """Another kernel speaks from now on."""
         self.reading = GuestReading()
         self._base_accounting = self._base_locks = self._base_run_queue = None
-        self._looks_steered = 0
+        self._self_management = SelfManagement()
         self._absurd.clear()
 
     def took(self, latency_ns: int) -> None:
@@ -147,14 +140,10 @@ class Statement:
         elif part is Part.RUNNABLE:
             self._note(runnable=guestfiles.parse_runnable(content, taken_at_ns=taken_at_ns))
         else:
-            self._steered(guestfiles.parse_preferred(content, max_vcpus=most))
+            preferred = guestfiles.parse_preferred(content, max_vcpus=most)
+            if self.reading.accounting is not None:
+                self._self_management.looked(preferred, self.reading.accounting.online)
         self._absurd.pop(part, None)
-
-    def _steered(self, preferred: frozenset[int]) -> None:
-        accounting = self.reading.accounting
-        if self._looks_steered < LOOKS_STEERED and accounting is not None:
-            narrower = not accounting.online <= preferred
-            self._looks_steered = self._looks_steered + 1 if narrower else 0
 
     def refuse(self, part: Part, error: agent.AbsurdError) -> None:
         """A part cannot be true."""

@@ -22,10 +22,8 @@ _COST_FIRST: Final = (1, 3)
 """The guess at what a command costs is put right early; a difference needs two measurements."""
 _COST_EVERY: Final = 8
 _EXTRA_EVERY: Final = 3
-_PREFERRED_EVERY: Final = 8
-_PREFERRED_AT: Final = 2
 _FILE_COMMANDS: Final = 3
-_LOCKS_AT_LEAST_NS: Final = 30 * NS_PER_S
+_AT_LEAST_NS: Final = 30 * NS_PER_S
 _FILE_TRY_AGAIN_NS: Final = 60 * NS_PER_S
 _SILENCE_LIMIT_NS: Final = 30 * NS_PER_S
 _PATIENCE: Final = 2
@@ -55,7 +53,7 @@ class Timetable:
         self._sessions = 0
         self._silences = 0
         self._locks_again_ns: int | None = None
-        self._locks_asked_ns: int | None = None
+        self._asked_ns: int | None = None
         self._cost_ns: int | None = None
         self._preferred_missing = False
 
@@ -143,26 +141,26 @@ class Timetable:
             parts.append(Part.ACCOUNTING)
         if abilities.files_blocked:
             return parts if abilities.told else [*parts, Part.ABILITIES]
-        if (self._hurried > 0 or solvent or self._overdue(now_ns)) and (
-            self._locks_again_ns is None or now_ns >= self._locks_again_ns
-        ):
-            self._locks_asked_ns = now_ns
-            parts.append(Part.LOCKS)
+        if self._hurried > 0 or solvent or self._overdue(now_ns):
+            self._asked_ns = now_ns
+            if self._locks_again_ns is None or now_ns >= self._locks_again_ns:
+                parts.append(Part.LOCKS)
+            # Nobody who manages itself is to be changed for its locks before that is known.
+            if not self._preferred_missing:
+                parts.append(Part.PREFERRED)
         if session and (self._budget.ample(now_ns) or (solvent and session % _EXTRA_EVERY == 0)):
             parts.append(Part.RUN_QUEUE if session % 2 else Part.RUNNABLE)
         if session and not abilities.told:
             parts.append(Part.ABILITIES)
         if session in _COST_FIRST or (session and not session % _COST_EVERY):
             parts.append(Part.COST)
-        look = session % _PREFERRED_EVERY == _PREFERRED_AT and not self._preferred_missing
-        if look and solvent:
-            parts.append(Part.PREFERRED)
         return parts
 
     def _overdue(self, now_ns: int) -> bool:
-        """Whether the lock histogram, though there is debt, must be read once more."""
-        if self._locks_asked_ns is None:
+        """Whether locks and preferred CPUs, though there is debt, must be asked for once more."""
+        if self._asked_ns is None:
             return True
+        files = 1 if self._preferred_missing else 2
         # The other half of the budget pays for this and, now and then, for measuring the cost.
-        spacing_ns = max(_LOCKS_AT_LEAST_NS, self._budget.spacing_ns(_FILE_COMMANDS + 1))
-        return now_ns - self._locks_asked_ns >= spacing_ns
+        spacing_ns = max(_AT_LEAST_NS, self._budget.spacing_ns(files * _FILE_COMMANDS + 1))
+        return now_ns - self._asked_ns >= spacing_ns
