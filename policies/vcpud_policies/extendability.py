@@ -1,6 +1,6 @@
 """As many vCPUs as a domain's CPU extendability: its fair share and what others leave over.
 
-Units: amounts of processor are pCPUs, averaged over the last seconds.
+Units: amounts of processor are pCPUs, of the time between the latest two readings.
 
 Problem
     A domain with more vCPUs than the pCPUs it can get has them preempted while siblings wait. What
@@ -8,12 +8,18 @@ Problem
 
 Approach
     vScale's extendability. With P pCPUs and weights W, a domain's fair share is
-    s = P W / sum(W). One that consumed less is a releaser: it keeps its share, and leaves s - c to
-    the others. One that consumed its share is a competitor and may extend into what was left, in
-    proportion to its weight: E = s + left W / sum(W of competitors). It gets ceil(E) vCPUs. With
-    `water_filling` a competitor that cannot use its extension for want of vCPUs hands it on, which
-    the source does not do. In the source the guest reads its extendability every 10 ms; through
-    libvirt it is as old as a sample.
+    s = P W / sum(W). One that consumed less in the last period is a releaser: it keeps its share,
+    and leaves s - c to the others. One that consumed its share is a competitor and may extend into
+    what was left, in proportion to its weight: E = s + left W / sum(W of competitors). It gets
+    ceil(E) vCPUs. With `water_filling` a competitor that cannot use its extension for want of vCPUs
+    hands it on, which the source does not do. In the source the hypervisor measures every 10 ms;
+    through libvirt a period is that of the daemon's cycles.
+
+    Where the source is silent: its scheduler knows exactly what was charged, counters read from
+    outside do not, and other people's work (dom0, interrupts) takes a per cent or two from everybody.
+    Compared exactly, as with `competes_from` 1, domains that want all they can get were releasers
+    every other period, and what they seem to leave would round others up. So a domain competes from
+    0.95 of its share on. P is what unmanaged work leaves of the pool, for the same reason.
 
     Known to fail: the sum of ceil(E) exceeds P, which leaves a residual overcommit; a domain that
     was shrunk consumes less and looks like a releaser.
@@ -39,12 +45,18 @@ class Extendability:
     """vScale's rule.
 
     Attributes:
+        competes_from: What of its share a domain must have consumed to be a competitor.
         water_filling: Whether a competitor hands on what it cannot use.
         judged: Whether moves that do not help are undone; the source has no judge.
     """
 
+    competes_from: float = 0.95
     water_filling: bool = False
     judged: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.competes_from <= 1:
+            raise ValueError("0 < competes_from <= 1 is required")
 
     def initial(self) -> None:
         return None
@@ -63,16 +75,20 @@ class Extendability:
         for pool in demand.pools:
             inside = members.get(pool.name, [])
             shares |= extendabilities(
-                pool.available_pcpus, inside, water_filling=self.water_filling
+                pool.available_pcpus,
+                inside,
+                competes_from=self.competes_from,
+                water_filling=self.water_filling,
             )
         return state, proposals.plan(
             self._one(domain, shares[domain.uuid]) for _, domain in proposals.eligible(demand)
         )
 
     def _one(self, domain: DomainDemand, extendability: float) -> tuple[Outlook, Move | None]:
-        inputs = (("used_pcpus", domain.used_pcpus), ("extendability_pcpus", extendability))
+        used = domain.last_used_pcpus
+        inputs = (("used_pcpus", used), ("extendability_pcpus", extendability))
         wanted = domain.active_vcpus
-        if domain.used_pcpus is not None:
+        if used is not None:
             wanted = proposals.within(domain, math.ceil(extendability - 1e-9))
         outlook = proposals.stepped(
             domain,
@@ -83,12 +99,16 @@ class Extendability:
         )
         if wanted == domain.active_vcpus:
             return outlook, None
-        reason = f"used {domain.used_pcpus:.2f} pCPUs, may extend to {extendability:.2f}"
+        reason = f"used {used:.2f} pCPUs, may extend to {extendability:.2f}"
         return outlook, proposals.resize(domain, wanted, reason, judged=self.judged)
 
 
 def extendabilities(
-    pcpus: float, domains: list[DomainDemand], *, water_filling: bool = False
+    pcpus: float,
+    domains: list[DomainDemand],
+    *,
+    competes_from: float = 1.0,
+    water_filling: bool = False,
 ) -> dict[Uuid, float]:
     """What each domain of a pool may extend to.
 
@@ -96,6 +116,7 @@ def extendabilities(
         pcpus: What there is to share.
         domains: Who shares it, with positive weights; one whose use is not known is taken to use
             its share.
+        competes_from: What of its share a competitor has consumed.
         water_filling: Whether a competitor hands on what exceeds its vCPUs.
     """
     weight = sum(domain.weight for domain in domains)
@@ -104,9 +125,9 @@ def extendabilities(
     competitors = []
     left = 0.0
     for domain in domains:
-        used = fair[domain.uuid] if domain.used_pcpus is None else domain.used_pcpus
-        if used < fair[domain.uuid] * _CONSUMED:
-            left += fair[domain.uuid] - used
+        share, used = fair[domain.uuid], domain.last_used_pcpus
+        if used is not None and used < share * competes_from:
+            left += share - used
         else:
             competitors.append(domain)
     while competitors and left > _NOTHING:
@@ -124,6 +145,4 @@ def extendabilities(
     return extended
 
 
-_CONSUMED = 0.95
-"""A competitor uses its share but for what sampling and other people's work take."""
 _NOTHING = 1e-6

@@ -11,9 +11,13 @@ Approach
     the first holds, one vCPU more; where only the second holds, one fewer. What is evaluated is
     `vcpud_policies.expressions`, never Python. A figure that is not reported, a division by zero:
     nothing follows from that condition, nor from the other one, where this one would have come
-    first. The source evaluates inside the guest; here `loadavg` is
-    the momentary number of runnable tasks, and its history (`loadavg[3]`), its memory rules and
-    its user-defined variables are absent.
+    first.
+
+    As in the source, `idle`, `user`, `system` and `steal` are of the time since the last evaluation, and
+    `loadavg` is Linux's average over a minute, here made from the guest's runnable tasks as they are
+    read; before a minute has passed it begins with the first reading. The source evaluates inside
+    the guest; its history (`loadavg[3]`), its memory rules and its user-defined variables are
+    absent.
 
     Known to fail: rules see one domain and not the host; thresholds are per workload. Its own
     manual page advises against the example rules in production.
@@ -34,7 +38,7 @@ from vcpud.plan import Move, Outlook, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import proposals
 from vcpud_policies.expressions import Rule, RuleError, Unknown, read
-from vcpud_policies.paced import Looks, paced
+from vcpud_policies.paced import Looks, Since, paced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +91,11 @@ class Rules:
     ) -> tuple[Looks, Plan]:
         return paced(state, demand, now_ns, interval_ns=self.update_ns, see=self._see)
 
-    def _see(self, domain: DomainDemand, pool: PoolDemand) -> tuple[Outlook, Move | None]:
+    def _see(
+        self, domain: DomainDemand, pool: PoolDemand, since: Since
+    ) -> tuple[Outlook, Move | None]:
         names = sorted({*self._more.names, *self._fewer.names})
-        figures = {name: FIGURES[name](domain, pool) for name in names}
+        figures = {name: FIGURES[name](domain, pool, since) for name in names}
         active, wanted = domain.active_vcpus, domain.active_vcpus
         more = _holds(self._more, figures)
         if more:
@@ -120,52 +126,51 @@ def _holds(rule: Rule, figures: Mapping[str, float | None]) -> bool | None:
 # ----------------------------------------------------------------------------- the vocabulary
 
 
-def _idle(domain: DomainDemand, _pool: PoolDemand) -> float | None:
-    if domain.used_pcpus is None or domain.run_delay_pcpus is None:
+def _idle(domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None:
+    used, delay = since.used_pcpus, since.run_delay_pcpus
+    if used is None or delay is None:
         return None
-    wanted = domain.used_pcpus + domain.run_delay_pcpus
-    return 100 * max(1 - wanted / domain.active_vcpus, 0.0)
+    return 100 * max(1 - (used + delay) / domain.active_vcpus, 0.0)
 
 
-def _system(domain: DomainDemand, pool: PoolDemand) -> float | None:
-    idle = _idle(domain, pool)
+def _system(domain: DomainDemand, pool: PoolDemand, since: Since) -> float | None:
+    idle = _idle(domain, pool, since)
     if idle is None or domain.system_ratio is None:
         return None
     return (100 - idle) * domain.system_ratio
 
 
-def _user(domain: DomainDemand, pool: PoolDemand) -> float | None:
-    idle, system = _idle(domain, pool), _system(domain, pool)
+def _user(domain: DomainDemand, pool: PoolDemand, since: Since) -> float | None:
+    idle, system = _idle(domain, pool, since), _system(domain, pool, since)
     return None if idle is None or system is None else 100 - idle - system
 
 
-def _steal(domain: DomainDemand, _pool: PoolDemand) -> float | None:
-    if domain.run_delay_pcpus is None:
-        return None
-    return 100 * domain.run_delay_pcpus / domain.active_vcpus
+def _steal(domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None:
+    delay = since.run_delay_pcpus
+    return None if delay is None else 100 * delay / domain.active_vcpus
 
 
-Figure = Callable[[DomainDemand, PoolDemand], float | None]
+Figure = Callable[[DomainDemand, PoolDemand, Since], float | None]
 FIGURES: Mapping[str, Figure] = {
     # cpuplugd's
-    "onumcpus": lambda d, _: float(d.active_vcpus),
-    "loadavg": lambda d, _: d.runnable_tasks,
-    "runnable_proc": lambda d, _: d.runnable_tasks,
+    "onumcpus": lambda d, _, __: float(d.active_vcpus),
+    "loadavg": lambda _, __, s: s.load,
+    "runnable_proc": lambda d, _, __: d.runnable_tasks,
     "idle": _idle,
     "user": _user,
     "system": _system,
     "steal": _steal,
     # vcpud's
-    "max_vcpus": lambda d, _: float(d.max_vcpus),
-    "used_pcpus": lambda d, _: d.used_pcpus,
-    "run_delay_pcpus": lambda d, _: d.run_delay_pcpus,
-    "entitled_pcpus": lambda d, _: d.entitled_pcpus,
-    "lock_wait_ratio": lambda d, _: d.lock_wait_ratio,
-    "queued_tasks": lambda d, _: d.queued_tasks,
-    "system_ratio": lambda d, _: d.system_ratio,
-    "steal_ratio": lambda d, _: d.steal_ratio,
-    "progress_pcpus": lambda d, _: None if d.progress is None else d.progress.rate_pcpus,
-    "overcommit_ratio": lambda _, p: p.overcommit_ratio,
-    "available_pcpus": lambda _, p: p.available_pcpus,
+    "max_vcpus": lambda d, _, __: float(d.max_vcpus),
+    "used_pcpus": lambda _, __, s: s.used_pcpus,
+    "run_delay_pcpus": lambda _, __, s: s.run_delay_pcpus,
+    "entitled_pcpus": lambda d, _, __: d.entitled_pcpus,
+    "lock_wait_ratio": lambda d, _, __: d.lock_wait_ratio,
+    "queued_tasks": lambda d, _, __: d.queued_tasks,
+    "system_ratio": lambda d, _, __: d.system_ratio,
+    "steal_ratio": lambda d, _, __: d.steal_ratio,
+    "progress_pcpus": lambda d, _, __: None if d.progress is None else d.progress.rate_pcpus,
+    "overcommit_ratio": lambda _, p, __: p.overcommit_ratio,
+    "available_pcpus": lambda _, p, __: p.available_pcpus,
 }
 """Every figure a rule may use: cpuplugd's own names first."""

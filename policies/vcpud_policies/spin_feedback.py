@@ -14,7 +14,8 @@ Approach
     overwhelming, two independent witnesses cannot both be wrong by so much: go to the entitlement
     at once. Grow by one when tasks queue inside the guest, the lock wait is low (or, with one or
     two active vCPUs, where the tracepoint sees little, not evidence either way) and its
-    entitlement has room. Whether it helped is the judge's business.
+    entitlement has room. Whether it helped is the judge's business; the source, as far as it is
+    known, measures again and has none (`judged: false`).
 
 References:
     G. Southern, "Symmetric Multiprocessing Virtualization", MSc thesis, George Mason University,
@@ -72,6 +73,7 @@ class SpinFeedback:
         overcommit_high: Active vCPUs per available pCPU above which a pool is overcommitted.
         shrink_readings: Fresh guest readings in a row needed to shrink.
         grow_readings: The same to grow.
+        judged: Whether moves that do not help are undone; the source has no judge.
     """
 
     spin_high: float = 0.10
@@ -82,6 +84,7 @@ class SpinFeedback:
     overcommit_high: float = 1.05
     shrink_readings: int = 2
     grow_readings: int = 2
+    judged: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.spin_low < self.spin_high <= self.spin_overwhelming:
@@ -165,7 +168,7 @@ class SpinFeedback:
             f"lock wait {spin:.2f} and run delay {delay:.2f} per vCPU, "
             f"{queue:.2f} tasks queued per vCPU, entitled to {domain.entitled_pcpus:.2f} pCPUs"
         )
-        return _seen(read_at_ns), proposals.resize(domain, to_vcpus, reason)
+        return _seen(read_at_ns), proposals.resize(domain, to_vcpus, reason, judged=self.judged)
 
 
 _seen = maker(Seen)

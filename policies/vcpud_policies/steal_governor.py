@@ -11,17 +11,20 @@ Approach
     Linux's steal governor. Every `interval`: steal above `steal_high` takes the last vCPU out of
     use, at or below `steal_low` puts the next one back, in between nothing changes; one vCPU a
     step, at least one stays. The source's guest reads its own steal; here the host's run delay is
-    read, which is the same quantity, of the last cycle. The source divides it by the guest's active
-    CPUs, of which the preferred ones are a subset: a guest on half its CPUs bears twice the steal
-    per CPU in use before it gives up another.
+    read, which is the same quantity, and as in the source of all the time since the last look. The
+    source divides it by the guest's active CPUs, of which the preferred ones are a subset: a guest
+    on half its CPUs bears twice the steal per CPU in use before it gives up another. The first look
+    comes an interval after a domain was first seen.
 
     Known to fail: domains that share a pool shrink together and grow together (a limit cycle);
     independent work gains nothing; one that does not take part wins.
 
 References:
-    S. Hegde: "sched: steal governor" and preferred CPUs, Linux 7.4, Documentation ("normalized by
-    the number of active CPUs") and drivers/virt/steal_governor.c; thresholds 500 and 200 of 10,000,
-    interval 1,000 ms.
+    S. Hegde: "sched, steal_governor: Introduce preferred CPUs and steal-driven vCPU backoff", v14,
+    Linux 7.4: Documentation/driver-api/steal-governor.rst ("normalized by the number of active
+    CPUs") and drivers/virt/steal_governor.c; high_threshold 500 and low_threshold 200 of 10,000,
+    interval_ms 1,000; steal_ratio = delta_steal * 10,000 / (delta_ns * CPUs), above the high one a
+    core less, at or below the low one a core more.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from vcpud.demand import DomainDemand, HostDemand, PoolDemand
 from vcpud.plan import Move, Outlook, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import proposals
-from vcpud_policies.paced import Looks, paced
+from vcpud_policies.paced import Looks, Since, paced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +70,12 @@ class StealGovernor:
     ) -> tuple[Looks, Plan]:
         return paced(state, demand, now_ns, interval_ns=self.interval_ns, see=self._see)
 
-    def _see(self, domain: DomainDemand, _: PoolDemand) -> tuple[Outlook, Move | None]:
+    def _see(
+        self, domain: DomainDemand, _: PoolDemand, since: Since
+    ) -> tuple[Outlook, Move | None]:
         active = domain.active_vcpus
         vcpus = max(active, domain.home_vcpus or 0)
-        delay = domain.last_delay_pcpus
+        delay = since.run_delay_pcpus
         steal = None if delay is None else delay / vcpus
         wanted = active
         if steal is not None and steal > self.steal_high:

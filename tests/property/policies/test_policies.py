@@ -44,6 +44,8 @@ def domains(draw: st.DrawFn, now_ns: int) -> DomainDemand:
         used_pcpus=draw(rates),
         run_delay_pcpus=draw(rates),
         last_delay_pcpus=draw(rates),
+        last_used_pcpus=draw(rates),
+        read_at_ns=draw(st.none() | st.just(now_ns)),
         entitled_pcpus=draw(rates),
         lock_wait_ratio=draw(st.none() | st.floats(0, 1)),
         lock_wait_at_ns=draw(st.none() | st.integers(0, now_ns)),
@@ -216,6 +218,7 @@ FIGURES_OF_A_DOMAIN = {
     "used_pcpus": (0.0, 1.0, 4.0),
     "run_delay_pcpus": (0.0, 1.0, 4.0),
     "last_delay_pcpus": (0.0, 1.0, 4.0),
+    "last_used_pcpus": (0.0, 1.0, 4.0),
     "entitled_pcpus": (0.1, 1.0, 2.5, 4.0),
     "lock_wait_ratio": (0.0, 0.05, 0.9),
     "queued_tasks": (0.0, 1.0, 9.0),
@@ -233,7 +236,8 @@ def test_what_is_done_without_a_figure_would_be_done_whatever_it_were(
     name: str, turns: list[Turn], data: st.DataObject
 ) -> None:
     """Else that nothing is known would have been taken for something."""
-    policy, demand, now_ns = load(name, {}), turns[0].demand, turns[0].now_ns
+    policy = load(name, {"update_ns": NS_PER_S} if name == "rules" else {})
+    demand, now_ns = turns[0].demand, turns[0].now_ns
     figure = data.draw(st.sampled_from(sorted(FIGURES_OF_A_DOMAIN)))
     domain = replace(demand.domains[0], hold=None, lock_wait_at_ns=now_ns)
     others = demand.domains[1:]
@@ -242,7 +246,7 @@ def test_what_is_done_without_a_figure_would_be_done_whatever_it_were(
         state, plan = policy.initial(), Plan()
         for second in range(3):
             at_ns = now_ns + second * NS_PER_S
-            told = replace(domain, **{figure: value}, lock_wait_at_ns=at_ns)  # type: ignore[arg-type]
+            told = replace(domain, **{figure: value}, lock_wait_at_ns=at_ns, read_at_ns=at_ns)  # type: ignore[arg-type]
             state, plan = policy.decide(state, replace(demand, domains=(told, *others)), (), at_ns)
             wanted = targets(plan).get(domain.uuid, domain.active_vcpus)
             if wanted != domain.active_vcpus:
@@ -258,12 +262,16 @@ def test_what_is_done_without_a_figure_would_be_done_whatever_it_were(
 def test_a_rule_for_fewer_waits_for_the_one_for_more_that_would_come_first(hotplug: str) -> None:
     rules = load("rules", {"hotplug": hotplug, "hotunplug": "onumcpus > 1"})
     demand = contended_pool([Member(vcpus=4, weight=1, hurt=False)] * 2, pcpus=4, second=0)
-    blank = replace(demand.domains[0], run_delay_pcpus=None)
-    _, plan = rules.decide(
-        rules.initial(), replace(demand, domains=(blank, demand.domains[1])), (), 0
+    blank, known = (
+        replace(one, last_used_pcpus=1.0, last_delay_pcpus=delay)
+        for one, delay in zip(demand.domains, (None, 0.0), strict=True)
     )
-    told = {move.resizes[0].uuid for move in plan.moves}
-    assert blank.uuid not in told
+    state, plan = rules.initial(), Plan()
+    for at_ns in (0, 5 * NS_PER_S):
+        told = tuple(replace(one, read_at_ns=at_ns) for one in (blank, known))
+        state, plan = rules.decide(state, replace(demand, domains=told), (), at_ns)
+    moved = {move.resizes[0].uuid for move in plan.moves}
+    assert moved == ({known.uuid} if hotplug == "idle < 10" else set())
 
 
 # ------------------------------------------------------------------------- a pool that is full
