@@ -30,6 +30,8 @@ _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
 _REMEMBERED_DOMAINS: Final = 4096
 
+_COUNTERS: Final = libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_PERF
+"""Of perf events only those are read that the domain has switched on."""
 _BULK_FLAGS: Final = (
     libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
@@ -146,14 +148,14 @@ class LibvirtLink:
     def bulk(self, *, counters: bool) -> list[Row]:
         groups = libvirt.VIR_DOMAIN_STATS_STATE
         if counters:
-            groups |= libvirt.VIR_DOMAIN_STATS_VCPU
+            groups |= _COUNTERS
         # Without NOWAIT one busy domain would hold up the answer for all by 30 s.
         return self._rows(
             self._ask(lambda: self._connection.getAllDomainStats(groups, _BULK_FLAGS))
         )
 
     def some(self, uuids: tuple[Uuid, ...]) -> list[Row]:
-        groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_VCPU
+        groups = libvirt.VIR_DOMAIN_STATS_STATE | _COUNTERS
         flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         domains = [self._domain(uuid) for uuid in uuids]
         return self._rows(

@@ -51,6 +51,8 @@ def sample_of(book: Book, now_ns: int, boot_grace_ns: int, boot_id: str) -> Doma
         in_flight=book.in_flight,
         booted_for_ns=booted_for_ns,
         vcpus=book.vcpus,
+        cycles=book.counters.cycles if book.counters is not None else None,
+        instructions=book.counters.instructions if book.counters is not None else None,
         guest=view.reading,
         troubles=_troubles(book, view, method, now_ns, booting=booting),
         handed_over=book.noted(boot_id, own=False),

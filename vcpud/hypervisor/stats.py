@@ -3,7 +3,7 @@
 References: libvirt `virConnectGetAllDomainStats`. `vcpu.N.wait` is never used: libvirt 9.0
 reports 0 on current kernels. `vcpu.N.delay` is run delay, from libvirt 7.2 on. Counters of KVM
 (`*.sum`) are each optional: absent under TCG, on older QEMU or kernels, and whenever the domain
-was busy while it was asked.
+was busy while it was asked. `perf.*` is there for the events that the domain's `<perf>` switches on.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Counters:
         live_vcpus: vCPUs present, None when not reported.
         max_vcpus: The domain's maximum, None when not reported.
         vcpus: Counters of the vCPUs; ids may be sparse.
+        cycles: Of all of them, where the domain's perf events are on.
+        instructions: The same.
         troubles: COUNTER_ABSURD where a value was unusable.
     """
 
@@ -51,6 +53,8 @@ class Counters:
     live_vcpus: int | None
     max_vcpus: int | None
     vcpus: VcpuCounters
+    cycles: int | None
+    instructions: int | None
     troubles: frozenset[Trouble]
 
 
@@ -92,6 +96,8 @@ def parse_counters(raw: Mapping[Any, Any]) -> Counters:
         live_vcpus=reader.number("vcpu.current", VCPU_LIMIT + 1),
         max_vcpus=reader.number("vcpu.maximum", VCPU_LIMIT + 1),
         vcpus=vcpus,
+        cycles=reader.number("perf.cpu_cycles"),
+        instructions=reader.number("perf.instructions"),
         troubles=frozenset({Trouble.COUNTER_ABSURD}) if reader.absurd else frozenset(),
     )
 

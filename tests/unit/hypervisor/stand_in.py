@@ -78,6 +78,7 @@ class Guest:
     control: ControlState = FREE
     run_ns: int = 1_000_000_000
     used_ms: int = 5
+    perf: dict[str, int] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     note: str = ""
     note_error: CallFailed | None = None
@@ -104,7 +105,7 @@ class Guest:
     def row(self, *, counters: bool) -> Row:
         raw: dict[str, Any] = {"state.state": self.state, "state.reason": 1}
         if counters:
-            raw |= {"vcpu.current": self.live, "vcpu.maximum": self.vcpus}
+            raw |= {"vcpu.current": self.live, "vcpu.maximum": self.vcpus, **self.perf}
             for n in range(self.live):
                 raw |= {f"vcpu.{n}.time": self.run_ns, f"vcpu.{n}.delay": self.run_ns // 2}
         return Row(self.uuid, self.number, raw)

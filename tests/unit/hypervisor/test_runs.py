@@ -39,6 +39,15 @@ def test_a_domain_started_again_is_another_incarnation(rig: Make) -> None:
     assert kinds(one) == [EventKind.GONE, EventKind.STARTED]
 
 
+def test_what_the_hardware_counts_of_a_domain_is_in_its_sample(rig: Make) -> None:
+    guest = Guest("a")
+    one = rig(guest, writable=False)
+    assert only(one.hypervisor.sample()).cycles is None
+    guest.perf = {"perf.cpu_cycles": 2_500, "perf.instructions": 1_200}
+    sample = only(one.hypervisor.sample())
+    assert (sample.cycles, sample.instructions) == (2_500, 1_200)
+
+
 def test_a_reset_is_one_reboot_however_many_events_it_causes(rig: Make) -> None:
     one = rig(Guest("a"))
     until(one, lambda s: only(s).online is not None)

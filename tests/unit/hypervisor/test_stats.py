@@ -84,6 +84,14 @@ def test_a_missing_value_is_not_zero() -> None:
     assert not counters.troubles
 
 
+def test_cycles_and_instructions_are_read_where_the_domain_s_perf_events_are_on() -> None:
+    raw = recorded("kvm-running-sparse")["db1"]
+    assert parse_counters(raw).cycles is parse_counters(raw).instructions is None
+    counters = parse_counters(raw | {"perf.cpu_cycles": 25, "perf.instructions": 12})
+    assert (counters.cycles, counters.instructions) == (25, 12)
+    assert parse_counters(raw | {"perf.cpu_cycles": -1}).troubles == {Trouble.COUNTER_ABSURD}
+
+
 KEYS = st.sampled_from(
     ["state.state", "vcpu.current", "vcpu.maximum", "vcpu.0.time", "vcpu.0.delay", "vcpu.7.time",
      "vcpu.0.exits.sum", "vcpu.0.halt_poll_fail_ns.sum", "vcpu..time", "vcpu.", "vcpu"]
