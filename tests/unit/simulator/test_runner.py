@@ -57,8 +57,9 @@ def test_without_a_hash_a_run_is_the_same() -> None:
 
 
 def test_two_collapsed_domains_recover_under_the_loop_that_ships() -> None:
-    bare = run(PAIR)
-    result = run(PAIR, policy=SpinFeedback(), policy_name="thesis")
+    judged = replace(PAIR, warmup_ns=18 * S)
+    bare = run(judged)
+    result = run(judged, policy=SpinFeedback(), policy_name="thesis")
     assert (bare.policy, result.policy) == ("none", "thesis")
     for name in ("a-1", "a-2"):
         assert result.domains[name].rate > 200 * bare.domains[name].rate
