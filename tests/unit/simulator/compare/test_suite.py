@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from vcpud.units import NS_PER_S
 from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
-from vcpud_simulator.laboratory.compare import runs, states, suite, watched
-from vcpud_simulator.laboratory.compare.drawn import draw
+from vcpud_simulator.laboratory.compare import states, suite, watched
 from vcpud_simulator.platform import PLATFORMS
-from vcpud_simulator.scenario import DomainPlan, Kind, Lie, NoisePlan, Scenario, faults
+from vcpud_simulator.scenario import Kind, Lie, NoisePlan, Scenario
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
 from vcpud_simulator.workloads.base import Workload
 from vcpud_simulator.workloads.descriptors import Descriptors
@@ -161,46 +157,6 @@ def test_the_short_form_has_every_class() -> None:
     quick = [suite.load(key) for key in suite.keys(quick=True)]
     assert {one.kind for one in quick} == set(CLASSES)
     assert len(quick) <= 10
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(0, 10_000))
-def test_drawn_scenarios_are_possible_and_drawn_again_the_same(seed: int, number: int) -> None:
-    drawn = draw(seed, number)
-    assert faults(drawn) == ()
-    assert drawn.kind in CLASSES
-    assert runs.digest(draw(seed, number)) == runs.digest(drawn)
-    [key] = suite.drawn_keys(1, seed)
-    assert suite.load(key) == draw(seed, 0)
-
-
-def test_drawn_scenarios_reach_every_parameter() -> None:
-    every = [suite.load(key) for key in suite.drawn_keys(200, 1)]
-    plans = [plan for one in every for plan in one.each()]
-    assert {one.pcpus for one in every} >= {2, 8, 16}
-    assert max(len(one.domains) for one in every) > 16
-    overcommit = [sum(plan.vcpus for plan in one.domains) / one.pcpus for one in every]
-    assert min(overcommit) < 1
-    assert max(overcommit) > 6
-    assert {one.platform for one in every} == {"kvm", "kvm-perf", "tcg", "xen", "xen-reporter"}
-    same = {"name", "workload", "copies", "method", "guest"}
-    for item in dataclasses.fields(DomainPlan):
-        if item.name not in same:
-            assert len({getattr(plan, item.name) for plan in plans}) > 1, item.name
-    locks = [one.workload for one in plans if isinstance(one.workload, Descriptors)]
-    assert len(set(locks)) == len(locks), "none is the suite's own"
-
-
-def test_half_of_the_drawn_scenarios_can_be_seen_and_acted_on() -> None:
-    every = [suite.load(key) for key in suite.drawn_keys(200, 1)]
-    assert sum(not {"blind", "stuck"} & set(one.tags) for one in every) >= 80
-
-
-def test_drawn_scenarios_differ() -> None:
-    every = [suite.load(key) for key in suite.drawn_keys(200, 1)]
-    assert len({runs.digest(one) for one in every}) == 200
-    assert {one.kind for one in every} == set(CLASSES)
-    assert {one.scheduler for one in every} == set(SCHEDULERS) - {"round_robin"}
 
 
 @pytest.mark.parametrize("name", ["dynamic_steps", "dynamic_steps_long"])
