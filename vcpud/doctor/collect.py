@@ -183,7 +183,7 @@ class Doctor:
     def _ledger(self) -> FileLedger | None:
         folder = ledger_folder(self._settings.state_dir, self._settings.runtime_dir)
         if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
-            self._missed("host", "the ledger", f"{folder} may not be read: run as root")
+            self._missed("host", "the ledger", f"no right to read {folder}: run this as root")
             return None
         return FileLedger(folder, read_only=True)
 
@@ -234,7 +234,7 @@ class Doctor:
         terms = self._settings.terms.terms(uuid, name, wishes)
         pid = self._files.qemu_pids().get(uuid)
         if pid is None and host.driver == "QEMU":
-            why = "its QEMU cannot be found in /proc (hidepid, or another host)"
+            why = "its QEMU is not to be found in /proc (hidepid, or it runs on another host)"
             self._missed(name, "its process", why)
         if pid is not None and description is not None:
             description = description.within(self._files.cpusets(pid))
@@ -270,10 +270,12 @@ class Doctor:
         self, link: Link, uuid: str, name: str, max_vcpus: int, *, wanted: bool
     ) -> GuestFacts | None:
         if not self._writable:
-            self._missed(name, "its guest", "asking an agent needs the right to change: as root")
+            why = "only who may change a domain may ask its agent: run this as root"
+            self._missed(name, "its guest", why)
             return None
         if not wanted:
-            self._missed(name, "its guest", f"only observed: `vcpud doctor {name}` asks its agent")
+            why = f"the domain is only observed: `vcpud doctor {name}` asks its agent"
+            self._missed(name, "its guest", why)
             return None
         interview = Interview(
             ask=lambda command: self._within(lambda: link.agent(uuid, command, AGENT_S)),

@@ -29,7 +29,8 @@ def _terms(facts: DomainFacts, _host: HostFacts) -> Findings:
             "xml-unreadable",
             Severity.ERROR,
             f"its description cannot be understood: {facts.error}",
-            "`virsh dumpxml` shows it; the domain is off until then",
+            "correct the description (`virsh dumpxml` shows it); vcpud leaves the domain alone until "
+            "then",
         )
         return
     description = facts.description
@@ -38,8 +39,9 @@ def _terms(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "metadata-invalid",
             Severity.ERROR,
-            f"its vcpud metadata cannot be followed, so it is off: {description.wishes_error}",
-            "`virsh metadata` with the element <policy mode= min= max=>; see "
+            "its vcpud metadata is wrong, so vcpud leaves the domain alone: "
+            f"{description.wishes_error}",
+            "correct the element <policy mode= min= max=> with `virsh metadata`; see "
             "/usr/share/doc/vcpud/docs/tuning.md",
         )
     elif facts.terms.mode is not Mode.ENFORCE:
@@ -47,8 +49,8 @@ def _terms(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "not-managed",
             Severity.NOTE,
-            f"mode is {facts.terms.mode} ({facts.terms.source}): it is never changed",
-            f"`vcpud set {facts.name} --mode enforce` lets vcpud manage it",
+            f"its mode is {facts.terms.mode} ({facts.terms.source}): vcpud never changes it",
+            f"to let vcpud manage it: `vcpud set {facts.name} --mode enforce`",
         )
 
 
@@ -70,27 +72,28 @@ def _actuators(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "agent-missing",
             Severity.WARNING if description.unpluggable else Severity.ERROR,
-            "it has no channel for the QEMU guest agent, without which CPUs cannot be taken "
-            "offline and the effect of a change cannot be judged",
+            "it has no channel for the QEMU guest agent: without the agent, vcpud cannot take CPUs "
+            "offline in the guest, nor judge the effect of a change",
             "add <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>"
-            "</channel>, and install qemu-guest-agent in the guest",
+            "</channel> to the domain, and install qemu-guest-agent in the guest",
         )
     elif description.agent is AgentPort.DISCONNECTED:
         yield about(
             facts,
             "agent-disconnected",
             Severity.ERROR,
-            "the guest agent's channel is there, but no agent is connected",
-            "in the guest: install qemu-guest-agent, `systemctl enable --now qemu-guest-agent`",
+            "it has a channel for the guest agent, but no agent is connected",
+            "in the guest: install qemu-guest-agent, then `systemctl enable --now "
+            "qemu-guest-agent`",
         )
     if description.agent is not AgentPort.CONNECTED and not description.unpluggable:
         yield about(
             facts,
             "boot-vcpus-fixed",
             Severity.NOTE,
-            "its boot vCPUs are not hotpluggable, so they cannot be unplugged either",
-            "use the agent; or `virsh setvcpus DOMAIN 1 --config`, then `virsh setvcpus DOMAIN N "
-            "--config --hotpluggable`, and start it anew",
+            "the vCPUs it boots with are not hotpluggable, so they cannot be unplugged",
+            "use the guest agent; or `virsh setvcpus DOMAIN 1 --config`, then `virsh setvcpus "
+            "DOMAIN N --config --hotpluggable`, and restart the domain",
         )
 
 
@@ -104,16 +107,18 @@ def _placement(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "pinned",
             Severity.NOTE,
-            "every vCPU is pinned to one pCPU: it shares with nobody, so it is only observed",
-            "nothing: such a guest has no use for vcpud. To have it managed, give it a cpuset "
-            "instead of <vcpupin>s",
+            "each of its vCPUs is pinned to a single pCPU, so there is nothing to share out, and "
+            "vcpud only observes it",
+            "nothing: vcpud cannot help such a guest. To let vcpud manage it, replace its <vcpupin> "
+            "elements by a cpuset",
         )
     elif len({cpus for cpus in description.affinities if cpus is not None}) > 1:
         yield about(
             facts,
             "pools-overlap",
             Severity.WARNING,
-            "its vCPUs have different cpusets, so it belongs to several pools: only observed",
+            "its vCPUs have different cpusets, so it belongs to several pools: vcpud only observes "
+            "it",
             "give all its vCPUs the same cpuset",
         )
     used = frozenset().union(*(cpus or host.pcpus for cpus in description.affinities))
@@ -122,17 +127,17 @@ def _placement(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "on-isolated-pcpus",
             Severity.WARNING,
-            f"it may run on isolated pCPUs {format_cpuset(host.isolated & used)}, where vCPUs "
-            "are not balanced",
-            "keep isolated pCPUs for pinned domains",
+            f"it may run on the isolated pCPUs {format_cpuset(host.isolated & used)}, where the "
+            "kernel does not balance vCPUs",
+            "give it a cpuset without them: isolated pCPUs are for pinned domains",
         )
     if features.emulator_pin:
         yield about(
             facts,
             "emulator-pinned",
             Severity.NOTE,
-            f"its emulator threads are pinned to {features.emulator_pin}: work there counts as "
-            "unmanaged",
+            f"its emulator threads are pinned to pCPUs {features.emulator_pin}: vcpud counts their "
+            "work there as unmanaged",
             "nothing",
         )
     if description.realtime or facts.realtime:
@@ -140,16 +145,17 @@ def _placement(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "realtime",
             Severity.ERROR,
-            "its vCPUs run with a real-time policy: weights and run delay mean nothing for it",
-            "leave it out (`mode: off`), or remove <vcpusched> or what `chrt` has set",
+            "its vCPUs run with a real-time scheduling policy, under which weights and run delay "
+            "mean nothing",
+            "set `mode: off` for it; or remove <vcpusched>, or what `chrt` has set",
         )
     if features.numa_cells > 1:
         yield about(
             facts,
             "guest-numa",
             Severity.WARNING,
-            f"its guest sees {features.numa_cells} NUMA cells: CPUs are parked from the highest "
-            "number down, so whole cells empty first and their memory becomes remote",
+            f"its guest has {features.numa_cells} NUMA cells: vcpud parks CPUs from the highest "
+            "number down, so it empties whole cells, and all memory in these becomes remote",
             "set a floor (`min`) that keeps a vCPU in every cell",
         )
 
@@ -160,10 +166,11 @@ def _shares(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "share-per-vcpu",
             Severity.ERROR,
-            "its weight counts per vCPU, because it has no cgroup with a cpu controller of its "
-            "own: with fewer vCPUs it would get less, so it is never shrunk under contention",
-            "have libvirt use cgroups (cgroup_controllers in qemu.conf) and register with "
-            "systemd-machined, then start the domain anew",
+            "its weight counts for each vCPU, because it has no cgroup of its own with a cpu "
+            "controller: with fewer vCPUs its share would be smaller, so vcpud never shrinks it "
+            "under contention",
+            "make libvirt use cgroups (cgroup_controllers in qemu.conf) and systemd-machined, then "
+            "restart the domain",
         )
     description = facts.description
     if description is not None and description.quota_pcpus_per_vcpu is not None:
@@ -171,18 +178,19 @@ def _shares(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "quota-per-vcpu",
             Severity.WARNING,
-            f"its quota is {description.quota_pcpus_per_vcpu:g} pCPUs for each vCPU: fewer vCPUs "
-            "are a lower cap, so it is shrunk only where that costs nothing",
-            "cap it with <global_quota> instead, which counts for the domain as a whole",
+            f"its quota is {description.quota_pcpus_per_vcpu:g} pCPUs for each vCPU, so fewer vCPUs "
+            "mean a lower cap: vcpud shrinks it only where that costs it nothing",
+            "cap it with <global_quota> instead, which counts for the whole domain",
         )
     if description is not None and description.cap_pcpus is not None:
         yield about(
             facts,
             "capped",
             Severity.NOTE,
-            f"it is capped at {description.cap_pcpus:g} pCPUs: time it is held back looks like "
-            "time it waits for a pCPU",
-            "<shares> instead of <global_quota>, or a floor (`min`) that it can use its cap with",
+            f"it is capped at {description.cap_pcpus:g} pCPUs: the time for which the cap stops it "
+            "looks like waiting for a pCPU",
+            "use <shares> instead of <global_quota>; or set a floor (`min`) of enough vCPUs to use "
+            "the whole cap",
         )
 
 
@@ -193,9 +201,9 @@ def _spinlocks(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "emulated",
             Severity.NOTE,
-            "it runs under emulation (TCG), without KVM: KVM's counters are missing, and vCPUs "
-            "cannot be had out and in as devices",
-            "for anything but a laboratory: <domain type='kvm'>",
+            "it is emulated (TCG) and does not use KVM: it has none of KVM's counters, and vcpud "
+            "cannot unplug or plug its vCPUs as devices",
+            "use <domain type='kvm'>, except in a laboratory",
         )
     if features.kind != "kvm" or host.driver != "QEMU":
         return
@@ -204,9 +212,9 @@ def _spinlocks(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "hint-dedicated",
             Severity.WARNING,
-            "the guest is told that it has its pCPUs to itself (hint-dedicated), so it does not "
+            "hint-dedicated tells the guest that it has its pCPUs to itself, so the guest does not "
             "use paravirtual spinlocks",
-            "remove <kvm><hint-dedicated state='on'/></kvm> on an overcommitted host",
+            "on an overcommitted host, remove <kvm><hint-dedicated state='on'/></kvm>",
         )
     elif features.pvspinlock is False or (
         features.pvspinlock is None and not features.host_passthrough
@@ -215,10 +223,11 @@ def _spinlocks(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "pvspinlock-off",
             Severity.WARNING,
-            "paravirtual spinlocks are off: its kernel spins test-and-set, which passes no "
-            "tracepoint, and preempted lock holders cost it whole time slices",
-            "<features><pvspinlock state='on'/></features>, and start it anew; that alone may be "
-            "all a guest needs",
+            "paravirtual spinlocks are off, so its kernel uses test-and-set locks: no tracepoint "
+            "shows how long it waits for them, and each preempted lock holder costs it whole time "
+            "slices",
+            "set <features><pvspinlock state='on'/></features> and restart the domain; this may be "
+            "all it needs",
         )
 
 
@@ -230,19 +239,18 @@ def _operating_system(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "windows",
             Severity.WARNING,
-            "it runs Windows, which cannot take CPUs offline or let them be unplugged: it can "
-            "only grow",
-            "leave it out (`mode: observe`): Hyper-V enlightenments (hv-spinlocks) are what "
-            "helps it",
+            "it runs Windows, which can neither take CPUs offline nor unplug them: vcpud can only "
+            "grow it",
+            "set `mode: observe` for it; Hyper-V enlightenments (hv-spinlocks) help it instead",
         )
     if _LICENCE.search(features.words):
         yield about(
             facts,
             "licence",
             Severity.NOTE,
-            "its description speaks of a licence: software licensed by CPU may refuse to run, or "
-            "be counted anew, when the number changes",
-            "ask whoever holds the licence, or `mode: off`",
+            "its description mentions a licence: when the number of CPUs changes, software that is "
+            "licensed by CPU may refuse to run, or need another licence",
+            "ask the holder of the licence; or set `mode: off` for it",
         )
 
 

@@ -64,8 +64,12 @@ def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
     # Who may read files reads what the accounting is made of.
     wanted = FILES if all(map(guest.commands.get, FILES)) else (ACCOUNTING, *FILES)
     for names, severity, effect in (
-        (NEEDED, Severity.ERROR, "CPUs cannot be taken offline in the guest"),
-        (wanted, Severity.WARNING, "the effect of changes or the wait for locks is unknown"),
+        (NEEDED, Severity.ERROR, "vcpud cannot take CPUs offline in the guest"),
+        (
+            wanted,
+            Severity.WARNING,
+            "its progress, by which changes are decided and judged, or its lock waits are unknown",
+        ),
     ):
         blocked = [name for name in names if guest.commands.get(name) is False]
         absent = [name for name in names if name not in guest.commands]
@@ -75,8 +79,8 @@ def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
                 "agent-blocked",
                 severity,
                 f"its agent refuses {', '.join(blocked)}: {effect}",
-                "allow them in the guest (/etc/sysconfig/qemu-ga, --block-rpcs or --allow-rpcs), "
-                "then `systemctl restart qemu-guest-agent`; see "
+                "in the guest: allow these commands (/etc/sysconfig/qemu-ga, --block-rpcs or "
+                "--allow-rpcs), then `systemctl restart qemu-guest-agent`; see "
                 "/usr/share/vcpud/guest/README.md",
             )
         if absent:
@@ -86,8 +90,9 @@ def _commands(facts: DomainFacts, _host: HostFacts) -> Findings:
                 "agent-old",
                 severity,
                 f"its agent{version} does not know {', '.join(absent)}: {effect}",
-                "install a newer qemu-guest-agent, or allow guest-file-*: from 7.1 on it accounts "
-                "itself (guest-get-cpustats), before that it has to read a file",
+                "in the guest: install a newer qemu-guest-agent, or allow guest-file-*. From 7.1 on "
+                "the agent reports CPU times itself (guest-get-cpustats); an older one has to read a "
+                "file",
             )
 
 
@@ -101,8 +106,9 @@ def _guest_cpus(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "guest-cpus-fixed",
             Severity.WARNING,
-            f"the guest's kernel cannot take CPUs {format_cpuset(frozenset(fixed))} offline",
-            "a kernel with CONFIG_HOTPLUG_CPU; until then they stay online whatever is decided",
+            f"the guest's kernel cannot take CPUs {format_cpuset(frozenset(fixed))} offline, so they "
+            "stay online whatever vcpud decides",
+            "in the guest: run a kernel with CONFIG_HOTPLUG_CPU",
         )
 
 
@@ -118,8 +124,8 @@ def _guest_files(facts: DomainFacts, _host: HostFacts) -> Findings:
             Severity.WARNING,
             "the guest uses cpusets of cgroup version 1: a cpuset that loses a CPU does not get "
             "it back when the CPU returns",
-            "in the guest: cgroup version 2 (systemd.unified_cgroup_hierarchy=1), or leave "
-            "cpusets to the root group",
+            "in the guest: use cgroup version 2 (systemd.unified_cgroup_hierarchy=1), or no cpusets "
+            "below the root group",
         )
     isolated = (files.get(ISOLATED) or "").strip()
     if isolated or "isolcpus=" in (files.get(CMDLINE) or ""):
@@ -127,9 +133,9 @@ def _guest_files(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "guest-isolated",
             Severity.WARNING,
-            f"the guest isolates CPUs {isolated or 'by its command line'}: what is pinned there "
-            "moves elsewhere for good when they are parked",
-            "a floor (`min`) that keeps them, or mode off",
+            f"the guest isolates CPUs {isolated or 'by its command line'}: when vcpud parks one of "
+            "them, what is pinned to it moves elsewhere and does not come back",
+            "set a floor (`min`) that keeps these CPUs online, or `mode: off`",
         )
     if "nopvspin" in (files.get(CMDLINE) or "").split():
         yield about(
@@ -137,7 +143,7 @@ def _guest_files(facts: DomainFacts, _host: HostFacts) -> Findings:
             "guest-nopvspin",
             Severity.WARNING,
             "the guest's command line switches paravirtual spinlocks off (nopvspin)",
-            "remove it there on an overcommitted host",
+            "on an overcommitted host, remove nopvspin from it",
         )
     looked = [path for path in LOCK_HISTOGRAMS if path in files]
     if looked and all(files[path] is None for path in looked):
@@ -150,9 +156,9 @@ def lock_signal_missing(facts: DomainFacts) -> Finding:
         facts,
         "lock-signal-missing",
         Severity.WARNING,
-        "the guest does not report how long it waits for locks: vcpud has only the host's "
-        "signals, which cannot tell spinning from work",
-        "install /usr/share/vcpud/guest/vcpud-lock-histogram in the guest",
+        "the guest does not report how long it waits for spinlocks: adaptive then goes by its "
+        "progress alone, and spin_feedback does nothing",
+        "in the guest: install /usr/share/vcpud/guest/vcpud-lock-histogram",
     )
 
 
@@ -163,8 +169,8 @@ def _guest_controllers(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "guest-preferred",
             Severity.WARNING,
-            "the guest's kernel steers work to preferred CPUs by itself",
-            "leave it alone (`mode: off`): two controllers of the same CPUs do harm",
+            "the guest's kernel itself steers work to preferred CPUs",
+            "set `mode: off` for it: two controllers of the same CPUs do harm",
         )
     found = {name for path, name in CONTROLLER_FILES.items() if files.get(path) is not None}
     for name in sorted(found):
@@ -172,8 +178,8 @@ def _guest_controllers(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "guest-controller",
             Severity.WARNING,
-            f"{name} runs in the guest and also takes CPUs offline and online",
-            "switch one of the two off",
+            f"{name} runs in the guest, and takes CPUs offline and online like vcpud",
+            "stop it in the guest, or set `mode: off` for the domain",
         )
     for path in UDEV_RULES:
         content = files.get(path) or ""
@@ -183,9 +189,9 @@ def _guest_controllers(facts: DomainFacts, _host: HostFacts) -> Findings:
                 facts,
                 "guest-udev-online",
                 Severity.WARNING,
-                f"{path} in the guest brings CPUs online whenever something happens to them: it "
-                "undoes what vcpud does",
-                'limit the rule to ACTION=="add"',
+                f"{path} in the guest brings CPUs online at every event of theirs: it undoes what "
+                "vcpud does",
+                'in the guest: limit the rule to ACTION=="add"',
             )
         elif rules:
             yield about(
@@ -193,7 +199,7 @@ def _guest_controllers(facts: DomainFacts, _host: HostFacts) -> Findings:
                 "guest-udev-add",
                 Severity.NOTE,
                 f"{path} in the guest brings newly plugged CPUs online",
-                "nothing: plugging needs it, parking does not trigger it",
+                "nothing: plugging needs this rule, and parking does not trigger it",
             )
 
 
@@ -206,9 +212,9 @@ def _guest_interrupts(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "guest-irqs-pinned",
             Severity.WARNING,
-            f"interrupts in the guest are pinned to single CPUs: {shown}; when one is parked its "
-            "interrupt moves elsewhere and does not come back by itself",
-            "run irqbalance in the guest, or keep these CPUs with a floor (`min`)",
+            f"interrupts in the guest are pinned to single CPUs: {shown}; when such a CPU is "
+            "parked, its interrupt moves elsewhere and does not come back by itself",
+            "run irqbalance in the guest, or set a floor (`min`) that keeps these CPUs online",
         )
 
 

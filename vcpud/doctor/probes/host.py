@@ -29,16 +29,16 @@ def _libvirt(facts: HostFacts) -> Findings:
             "libvirt-unreachable",
             Severity.ERROR,
             f"libvirt does not answer on {facts.uri}: {facts.unreachable}",
-            "start it (`systemctl start libvirtd` or `virtqemud.socket`), check libvirt.uri in "
-            "the configuration, or join the group that may talk to it",
+            "start libvirt (`systemctl start libvirtd` or `systemctl start virtqemud.socket`); or "
+            "correct libvirt.uri in the configuration; or join the group that may talk to libvirt",
         )
     elif facts.denied is not None:
         yield on_host(
             "libvirt-read-only",
             Severity.NOTE,
-            f"whoever runs this may look but change nothing: {facts.denied}",
-            "nothing for observing; `vcpud enable-enforce` gives the daemon the right, which "
-            "equals root",
+            f"the account that runs this may look at domains, but not change them: {facts.denied}",
+            "nothing, to observe; to let the daemon change domains, `vcpud enable-enforce` gives it "
+            "a right that equals root",
         )
 
 
@@ -50,8 +50,8 @@ def _versions(facts: HostFacts) -> Findings:
             "libvirt-old",
             Severity.ERROR,
             f"libvirt {dotted(facts.libvirt_version)} does not report how long vCPUs wait for a "
-            "pCPU (`vcpu.N.delay` came with 7.2)",
-            "upgrade libvirt; until then contention cannot be seen and nothing is decided",
+            "pCPU (`vcpu.N.delay` came with 7.2): vcpud cannot see contention, and decides nothing",
+            "upgrade libvirt to 7.2 or newer",
         )
     version = facts.hypervisor_version
     if facts.driver != "QEMU" or not version:
@@ -60,16 +60,17 @@ def _versions(facts: HostFacts) -> Findings:
         yield on_host(
             "qemu-old",
             Severity.WARNING,
-            f"QEMU {dotted(version)} reports none of KVM's counters (they came with 7.1)",
-            "upgrade QEMU; preemptions and directed yields are missing until then",
+            f"QEMU {dotted(version)} reports none of KVM's counters (they came with 7.1): vcpud sees "
+            "neither preemptions nor directed yields",
+            "upgrade QEMU to 7.1 or newer",
         )
     elif version < CHEAP_COUNTERS_VERSION:
         yield on_host(
             "qemu-slow-counters",
             Severity.NOTE,
-            f"QEMU {dotted(version)} interrupts every vCPU when KVM's counters are read, so "
-            "they are read at most every 5 s",
-            "QEMU 8.1 or newer reads them without disturbing the guest",
+            f"QEMU {dotted(version)} interrupts every vCPU when it reads KVM's counters, so vcpud "
+            "reads them every 5 s at most",
+            "upgrade QEMU: from 8.1 on it reads them without disturbing the guest",
         )
 
 
@@ -81,15 +82,15 @@ def _driver(facts: HostFacts) -> Findings:
             "backend-wrong",
             Severity.ERROR,
             f"{facts.uri} is {facts.driver}, which the backend {facts.backend} cannot manage",
-            f"`backend: {right}` in the configuration"
+            f"set `backend: {right}` in the configuration"
             + (", see /usr/share/doc/vcpud/docs/getting-started-xen.md" if right == "xen" else ""),
         )
     elif facts.driver not in (None, XEN, "QEMU"):
         yield on_host(
             "driver-unknown",
             Severity.ERROR,
-            f"the libvirt driver {facts.driver} is none that vcpud can manage",
-            "use qemu:///system, or xen:///system",
+            f"vcpud cannot manage domains of the libvirt driver {facts.driver}",
+            "set `libvirt.uri` to qemu:///system or xen:///system",
         )
 
 
@@ -98,22 +99,23 @@ def _daemon(facts: HostFacts) -> Findings:
         yield on_host(
             "daemon-down",
             Severity.WARNING,
-            f"vcpud does not answer: {facts.daemon}",
-            "`systemctl status vcpud`, `journalctl -u vcpud`",
+            f"the daemon does not answer: {facts.daemon}",
+            "see `systemctl status vcpud` and `journalctl -u vcpud`",
         )
     if facts.killed:
         yield on_host(
             "kill-switch",
             Severity.WARNING,
-            "the kill switch is thrown: nothing is decided on this host",
-            "remove the file named by kill_switch in the configuration (/etc/vcpud/disabled)",
+            "the kill switch is thrown: vcpud decides nothing on this host",
+            "remove the file that kill_switch names in the configuration (/etc/vcpud/disabled, "
+            "unless it was changed)",
         )
     if facts.ledger is not None:
         yield on_host(
             "ledger",
             Severity.ERROR,
-            f"the ledger of originals cannot be used, so nothing may be changed: {facts.ledger}",
-            "check the vCPUs of every domain, then remove the file that is named",
+            f"vcpud cannot use its ledger of originals, so it may change nothing: {facts.ledger}",
+            "check the vCPUs of every domain by hand, then remove the file that is named here",
         )
 
 
@@ -122,9 +124,9 @@ def _elsewhere(facts: HostFacts) -> Findings:
         yield on_host(
             "ledger-elsewhere",
             Severity.ERROR,
-            f"the ledger keeps what was taken from {', '.join(facts.elsewhere)}, and vcpud is now "
-            f"configured for {facts.uri}",
-            "set `libvirt.uri` (and `backend`) as they were, then `vcpud restore`",
+            f"the ledger still holds what vcpud took from {', '.join(facts.elsewhere)}, but vcpud is "
+            f"now configured for {facts.uri}",
+            "set `libvirt.uri` (and `backend`) as they were before, then `vcpud restore`",
         )
 
 
@@ -133,26 +135,26 @@ def _pcpus(facts: HostFacts) -> Findings:
         yield on_host(
             "host-isolated",
             Severity.WARNING,
-            f"pCPUs {format_cpuset(facts.isolated)} are isolated from the scheduler: vCPUs stay "
-            "on the pCPU they are put on, and are not balanced",
-            "give domains that run there a cpuset of their own, which is then a pool of its own",
+            f"pCPUs {format_cpuset(facts.isolated)} are isolated from the scheduler: a vCPU there "
+            "stays on the pCPU it was put on, and is not balanced",
+            "give the domains that run there a cpuset of their own: it becomes a pool of its own",
         )
     if facts.nohz_full:
         yield on_host(
             "host-nohz-full",
             Severity.NOTE,
-            f"pCPUs {format_cpuset(facts.nohz_full)} run without a tick: run time is accounted "
-            "coarsely there",
-            "nothing for pinned domains; do not overcommit these pCPUs",
+            f"pCPUs {format_cpuset(facts.nohz_full)} run without a tick, so run time on them is "
+            "accounted coarsely",
+            "do not overcommit these pCPUs; for pinned domains, nothing",
         )
     if len(facts.numa) > 1:
         cells = ", ".join(format_cpuset(cell) for cell in facts.numa)
         yield on_host(
             "host-numa",
             Severity.NOTE,
-            f"{len(facts.numa)} NUMA nodes (pCPUs {cells}): domains without a cpuset are taken "
-            "to share one pool, across all of them",
-            "a cpuset per node (`<vcpu cpuset=>`) makes a pool of each",
+            f"the host has {len(facts.numa)} NUMA nodes (pCPUs {cells}): vcpud takes all domains "
+            "without a cpuset for one pool across all nodes",
+            "to make each node a pool, give each domain the cpuset of its node (`<vcpu cpuset=>`)",
         )
     if facts.ple_gap == 0:
         yield on_host(
@@ -160,7 +162,7 @@ def _pcpus(facts: HostFacts) -> Findings:
             Severity.NOTE,
             "pause-loop exiting is off (kvm_intel.ple_gap=0): a spinning vCPU burns its whole "
             "time slice",
-            "leave it on for overcommitted hosts: `options kvm_intel ple_gap=128`",
+            "switch it on where the host is overcommitted: `options kvm_intel ple_gap=128`",
         )
 
 
@@ -169,8 +171,8 @@ def _host_cgroups(facts: HostFacts) -> Findings:
         yield on_host(
             "host-cgroup-v1",
             Severity.NOTE,
-            "cgroups are version 1 here: a cpuset that loses a CPU does not get it back",
-            "boot with systemd.unified_cgroup_hierarchy=1",
+            "the host uses cgroup version 1: a cpuset that loses a CPU does not get it back",
+            "boot the host with systemd.unified_cgroup_hierarchy=1",
         )
 
 
@@ -179,9 +181,9 @@ def _controllers(facts: HostFacts) -> Findings:
         yield on_host(
             "other-controller",
             Severity.WARNING,
-            f"{name} runs here, which also changes vCPUs or where they run",
-            "let one of the two manage a domain: exclude it there, or set it off here (`deny:`); "
-            "vcpud yields, and after two reversals leaves a domain to the other one",
+            f"{name} runs here, and also changes vCPUs or where they run: vcpud yields, and after "
+            "two reversals leaves a domain to it",
+            "let only one of the two manage a domain: exclude the domain there, or here (`deny:`)",
         )
 
 

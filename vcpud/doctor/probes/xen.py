@@ -67,25 +67,26 @@ def _scheduler(facts: HostFacts) -> Findings:
             "xen-scheduler",
             Severity.NOTE,
             f"the scheduler is {xen.scheduler}: weight counts for each vCPU, so vcpud raises the "
-            "weight of a domain while it has fewer, and sets it back",
-            "nothing; whoever watches weights should expect it",
+            "weight of a domain while it has fewer vCPUs, and sets it back afterwards",
+            "nothing; expect it where you watch weights",
         )
         if xen.scheduler == CREDIT:
             yield on_host(
                 "xen-share-coarse",
                 Severity.NOTE,
-                f"{xen.scheduler} lets vCPUs take turns whatever their credit, and a vCPU can save no "
-                "more than a turn's: a domain shrunk to fewer than half of its vCPUs falls short of its "
-                "share, and no weight is right for it, nor a shorter time slice",
-                "a floor (`min`) of half of its vCPUs for each domain whose share has to be kept; or "
-                "sched=credit2, the default since Xen 4.12, on which less is lost",
+                f"{xen.scheduler} lets vCPUs take turns whatever their credit, and a vCPU can save the "
+                "credit of one turn at most: a domain that is shrunk to fewer than half of its vCPUs gets "
+                "less than its share, and neither a weight nor a shorter time slice can mend that",
+                "set a floor (`min`) of half of its vCPUs for each domain that must keep its share; or "
+                "boot Xen with sched=credit2, the default since Xen 4.12, on which such a domain loses "
+                "less",
             )
     else:
         yield on_host(
             "xen-scheduler-unknown",
             Severity.ERROR,
-            f"the scheduler {xen.scheduler} has no weight that could make up for fewer vCPUs: no "
-            "domain is shrunk",
+            f"the scheduler {xen.scheduler} has no weight that could make up for fewer vCPUs, so "
+            "vcpud shrinks no domain",
             "boot Xen with sched=credit2 or sched=credit",
         )
 
@@ -99,17 +100,17 @@ def _dom0(facts: HostFacts) -> Findings:
         yield on_host(
             "dom0-weight",
             Severity.WARNING,
-            f"dom0 has weight {weight}, no more than a guest ({heaviest}): on a full host it waits "
-            "like the others, and with it their disks and networks, libvirt and vcpud",
+            f"dom0 has weight {weight}, no more than a guest ({heaviest}): on a full host dom0 has to "
+            "wait like the guests, and so have their disks and networks, libvirt and vcpud",
             _heavier(xen, len(facts.pcpus)),
         )
     if xen.dom0_vcpus is not None and 1 < len(facts.pcpus) <= xen.dom0_vcpus:
         yield on_host(
             "dom0-vcpus",
             Severity.NOTE,
-            f"dom0 has {xen.dom0_vcpus} vCPUs, as many as the host has pCPUs: they compete with "
-            "the guests' on every one",
-            "boot Xen with dom0_max_vcpus=; a few are enough for most hosts",
+            f"dom0 has {xen.dom0_vcpus} vCPUs, as many as the host has pCPUs or more: they compete "
+            "with the guests' vCPUs on every pCPU",
+            "boot Xen with dom0_max_vcpus=; a few vCPUs are enough on most hosts",
         )
 
 
@@ -140,9 +141,9 @@ def _span(facts: HostFacts) -> Findings:
                 "xen-weights-apart",
                 Severity.WARNING,
                 f"{who} has weight {weight}, more than {CREDIT2_SPAN} times the lightest guest's "
-                f"({xen.lightest}): credit2 then gives each vCPU of a light guest a turn at least, so "
-                "that a domain that vcpud has shrunk to few heavier ones falls short of its share",
-                f"no weight above {CREDIT2_SPAN * xen.lightest}: `xl sched-credit2`",
+                f"({xen.lightest}): credit2 then gives each vCPU of a light guest at least a turn, so a "
+                "domain that vcpud has shrunk to a few heavier vCPUs gets less than its share",
+                f"with `xl sched-credit2`, set no weight above {CREDIT2_SPAN * xen.lightest}",
             )
 
 
@@ -153,10 +154,10 @@ def _turns(facts: HostFacts) -> Findings:
         yield on_host(
             "xen-turns-long",
             Severity.WARNING,
-            f"credit2 lets whoever runs go on for {limit_us} us: weights count for little in so long turns. A "
-            "domain of four vCPUs kept, with 10000 us, 0.44 of its share on one vCPU of all their weight and "
-            "0.66 on two",
-            f"`xl sched-credit2 -s -r {RATE_LIMIT_US}`, Xen's own, where shares have to be kept",
+            f"credit2 lets a vCPU that runs go on for {limit_us} us: in turns as long as this, weights count "
+            "for little. With 10000 us, a domain of four vCPUs kept 0.44 of its share on one vCPU with the "
+            "weight of all four, and 0.66 on two",
+            f"where shares must be kept, set Xen's default: `xl sched-credit2 -s -r {RATE_LIMIT_US}`",
         )
 
 
@@ -168,17 +169,17 @@ def _tools(facts: HostFacts) -> Findings:
         yield on_host(
             "xl-unusable",
             Severity.ERROR if xen.ignore_host else Severity.WARNING,
-            f"xl cannot be used: {xen.xl}; who is online is then told from run times alone, which "
-            "takes longer",
-            "run vcpud as root on a Xen host (systemd/xen.conf), with xen-utils installed",
+            f"vcpud cannot use xl: {xen.xl}; it then tells which vCPUs are online from run times "
+            "alone, which takes longer",
+            "on a Xen host, run vcpud as root (systemd/xen.conf) and install xen-utils",
         )
     elif xen.ignore_host and xen.ignore_host_works is False:
         yield on_host(
             "ignore-host-unusable",
             Severity.ERROR,
             "xen.ignore_host is set, but this xl has no `vcpu-set --ignore-host`",
-            "a newer xen-utils, or leave it off: domains with more vCPUs than the host has pCPUs "
-            "are then not shrunk",
+            "install a newer xen-utils; or unset xen.ignore_host: then vcpud does not shrink domains "
+            "that have more vCPUs than the host has pCPUs",
         )
 
 
@@ -204,16 +205,16 @@ def _kind(facts: DomainFacts, host: HostFacts) -> Findings:
             "xen-hvm",
             Severity.WARNING,
             "it is a Xen HVM guest: Linux follows xenstore's CPU availability in PV and PVH "
-            "guests only, so it can grow but not shrink",
-            "type = 'pvh' where the guest's kernel can",
+            "guests only, so vcpud can grow it, but not shrink it",
+            "set type = 'pvh', if the guest's kernel can run so",
         )
     elif facts.features.os_type in _KINDS:
         yield about(
             facts,
             "xen-kind",
             Severity.NOTE,
-            f"it is a {_KINDS[facts.features.os_type]} guest: it can be shrunk and grown, by its "
-            "kernel and, for growing, a udev rule",
+            f"it is a {_KINDS[facts.features.os_type]} guest: vcpud can shrink and grow it; to grow, "
+            "it needs a udev rule besides its kernel",
             "nothing",
         )
 
@@ -228,9 +229,10 @@ def _way_back(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "xen-no-way-back",
             Severity.ERROR,
-            f"it has {had} vCPUs and the host {len(host.pcpus)} pCPUs, so it is never shrunk: "
+            f"it has {had} vCPUs and the host has {len(host.pcpus)} pCPUs, so vcpud never shrinks it: "
             f"{NO_WAY_BACK}",
-            "`xen: {ignore_host: true}`; or fewer vCPUs, of which a guest can use no more anyway",
+            "set `xen: {ignore_host: true}`; or give it no more vCPUs than the host has pCPUs: it "
+            "cannot use more",
         )
 
 
@@ -243,19 +245,19 @@ def _counts(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "xen-cpus-not-online",
             Severity.WARNING,
-            f"it was given {xen.asked} vCPUs and has {xen.online} online: its guest lacks the udev "
-            "rule that brings added CPUs online, they were taken by xl, or by vcpud",
-            "in the guest: /usr/share/vcpud/guest/80-vcpud-xen-cpu.rules in /etc/udev/rules.d; "
-            "`xl vcpu-list` shows who is online",
+            f"it was given {xen.asked} vCPUs, but {xen.online} are online: either its guest lacks "
+            "the udev rule that brings added CPUs online, or xl or vcpud has taken the others",
+            "in the guest: copy /usr/share/vcpud/guest/80-vcpud-xen-cpu.rules to /etc/udev/rules.d; "
+            "`xl vcpu-list` shows which are online",
         )
     else:
         yield about(
             facts,
             "xen-count-ignored",
             Severity.WARNING,
-            f"libvirt asked for {xen.asked} vCPUs and {xen.online} are online: its guest does not "
-            "follow, or xl has given them",
-            "`virsh setvcpus --live` with the number that is online, so that both agree",
+            f"libvirt asked for {xen.asked} vCPUs, but {xen.online} are online: either its guest does "
+            "not follow, or xl has given it more",
+            "to make both agree: `virsh setvcpus --live` with the number that is online",
         )
 
 
@@ -265,9 +267,10 @@ def _cap(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "xen-cap",
             Severity.NOTE,
-            f"it is capped at {facts.xen.cap_pcpus:g} pCPUs: time it is held back looks like time "
-            "it waits for a pCPU",
-            "a weight instead of a cap, or a floor (`min`) that it can use its cap with",
+            f"it is capped at {facts.xen.cap_pcpus:g} pCPUs: the time for which the cap stops it "
+            "looks like waiting for a pCPU",
+            "use a weight instead of a cap; or set a floor (`min`) of enough vCPUs to use the whole "
+            "cap",
         )
 
 
@@ -282,10 +285,11 @@ def _floor(facts: DomainFacts, _host: HostFacts) -> Findings:
             facts,
             "xen-share-floor",
             Severity.NOTE,
-            f"it may be shrunk to {facts.terms.min_vcpus} of {had} vCPUs, and on {xen.scheduler} fewer "
-            f"than {floor} fall short of its share: {KEPT_ON_ONE[xen.scheduler]} of it on one of four beside "
-            "one other domain, less beside more",
-            f"where its share has to be kept: `vcpud set {facts.name} --min {floor}`",
+            f"vcpud may shrink it to {facts.terms.min_vcpus} of {had} vCPUs, but on {xen.scheduler}, with "
+            f"fewer than {floor}, it gets less than its share: a domain of four kept "
+            f"{KEPT_ON_ONE[xen.scheduler]} of its share on one vCPU beside one other domain, and less "
+            "beside more domains",
+            f"where it must keep its share: `vcpud set {facts.name} --min {floor}`",
         )
 
 
@@ -303,18 +307,19 @@ def _reporter(facts: DomainFacts, host: HostFacts) -> Findings:
             facts,
             "xen-report-absurd",
             Severity.ERROR,
-            f"what its guest publishes cannot be used: {xen.report_error}; it is held as it is",
-            "in the guest: the current /usr/share/vcpud/guest/vcpud-xen-report, "
-            "`vcpud-xen-report show`",
+            f"vcpud cannot use what its guest publishes: {xen.report_error}; it leaves the domain as "
+            "it is",
+            "in the guest: install the current /usr/share/vcpud/guest/vcpud-xen-report; "
+            "`vcpud-xen-report show` prints what it publishes",
         )
     elif not xen.reports:
         yield about(
             facts,
             "xen-report-missing",
             Severity.WARNING,
-            "its guest publishes nothing: vcpud has only the host's signals, which cannot tell "
-            "spinning from work, and a change that has to prove itself is undone",
-            "in the guest: /usr/share/vcpud/guest/vcpud-xen-report with its unit, see "
+            "its guest publishes nothing, so its progress is unknown: adaptive changes nothing, and "
+            "changes that another policy lets vcpud judge are undone",
+            "in the guest: install /usr/share/vcpud/guest/vcpud-xen-report with its unit; see "
             "/usr/share/vcpud/guest/README.md",
         )
     elif not xen.reports_locks:
