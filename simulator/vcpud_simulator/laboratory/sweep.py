@@ -2,10 +2,14 @@
 
 Problem: a policy must not be judged by parameters that its authors chose for other machines.
 
-Approach: each combination is run on every scenario and seed. What scenarios gain differs by orders of
+Approach: what is varied are the published parameters, and whether vcpud judges: a policy that its source
+runs without a judge is swept without one, and without the daemon's limits, as it is compared. Each
+combination is run on every scenario and seed. What scenarios gain differs by orders of
 magnitude, so that a plain mean would see only the largest: in each scenario a combination counts by
 its share of the best combination there, lowered by as much as some domain is below its floor. Runs
-are `compare`'s own tasks and so are kept, resumed and spread over machines in the same way.
+are `compare`'s own tasks and so are kept, resumed and spread over machines in the same way. Seeds are
+others than a comparison's: a combination that fits one course of chance is not taken for a good one.
+That scenarios are the comparison's favours who is swept.
 
 References: J. Bergstra, Y. Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13, 2012:
 why drawing beats a grid where few of many parameters matter.
@@ -24,14 +28,15 @@ from typing import Any, Final
 
 from vcpud import policy as policies
 from vcpud.errors import UnreachableError, UsageError, VcpudError
-from vcpud_simulator.laboratory.compare import scores, suite
+from vcpud_simulator.laboratory.compare import scores, states, suite
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.runs import Outcome, Task, digest
 from vcpud_simulator.laboratory.compare.scores import FLOOR
 from vcpud_simulator.rng import Chance
+from vcpud_simulator.scenario import Scenario
 
-FACTORS: Final = (0.5, 1.0, 2.0)
-"""Multiples of a default that are tried where no values are given."""
+SEEDS_FROM: Final = 1_000
+"""How far seeds are from those that a comparison uses."""
 CONNECT_S: Final = 10
 """How long a Dask scheduler is waited for."""
 
@@ -46,10 +51,11 @@ class Plan:
 
     Attributes:
         policy: Whose parameters.
-        combinations: What is tried, the defaults first.
+        combinations: What is tried, the one to start from first.
         keys: Scenarios.
         seeds: Runs of each.
         duration_ns: What is measured of each.
+        changing_ns: The same where the load changes by itself; None for no difference.
     """
 
     policy: str
@@ -57,6 +63,7 @@ class Plan:
     keys: tuple[str, ...]
     seeds: int
     duration_ns: int
+    changing_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,7 @@ class Result:
     """A combination and how it did.
 
     Attributes:
-        options: The combination; empty for the defaults.
+        options: The combination.
         score: Mean share of the best combination, floors taken into account.
         over_unmanaged: Geometric mean of progress over the unmanaged host's.
         worst_domain_over_floor: Of all domains of all scenarios.
@@ -78,28 +85,40 @@ class Result:
     changes: float
 
 
-def default_space(name: str) -> dict[str, tuple[Any, ...]]:
-    """Half of, once and twice each number among a policy's parameters."""
-    space = {}
-    policy: Any = policies.load(name, {})
-    for item in dataclasses.fields(policy):
-        value = getattr(policy, item.name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value:
-            continue
-        kind = type(value)
-        space[item.name] = tuple(dict.fromkeys(kind(value * factor) for factor in FACTORS))
-    return space
+def default_space(name: str, start: Options = ()) -> dict[str, tuple[Any, ...]]:
+    """Values of each number and switch among a policy's parameters, about those to start from.
+
+    Args:
+        name: The policy.
+        start: Parameters to start from; others have their defaults.
+    """
+    policy: Any = policies.load(name, dict(start))
+    values = {item.name: getattr(policy, item.name) for item in dataclasses.fields(policy)}
+    return {key: tried for key, value in values.items() if len(tried := tuple(_about(value))) > 1}
+
+
+def _about(value: object) -> Iterable[Any]:
+    """Half of, once and twice a number; of a ratio at most half of the way to 1."""
+    if isinstance(value, bool):
+        return (False, True)
+    if isinstance(value, int):
+        return dict.fromkeys((value // 2, value, value * 2)) if value else (0, 1)
+    if isinstance(value, float):
+        more = min(value * 2, (1 + value) / 2) if value < 1 else value * 2
+        return dict.fromkeys(float(f"{one:.4g}") for one in (value / 2, value, more))
+    return ()
 
 
 def combinations(
-    name: str, space: Space, *, most: int | None = None, seed: int = 1
+    name: str, space: Space, *, start: Options = (), most: int | None = None, seed: int = 1
 ) -> tuple[Options, ...]:
-    """What is tried: all there is, or so many drawn at random; the defaults always, and first.
+    """What is tried: all there is, or so many drawn at random; what to start from always, and first.
 
     Args:
         name: The policy.
         space: Values by parameter.
-        most: How many beside the defaults; None for all.
+        start: Parameters to start from, which also hold for those that are not in the space.
+        most: How many beside it; None for all.
         seed: What they are drawn by.
 
     Raises:
@@ -107,18 +126,21 @@ def combinations(
     """
     keys = list(space)
     size = math.prod(len(space[key]) for key in keys)
-    found: dict[Options, None] = {(): None}
+    policies.load(name, dict(start))
+    found: dict[Options, None] = {start: None}
     if most is None or most >= size:
         chosen: Iterable[tuple[Any, ...]] = itertools.product(*(space[key] for key in keys))
     else:
         chance = Chance(seed).stream("sweep", name)
         chosen = (tuple(chance.choose(space[key]) for key in keys) for _ in range(most))
+    accepted = False
     for values in chosen if keys else ():
-        options = tuple(zip(keys, values, strict=True))
+        options = tuple({**dict(start), **dict(zip(keys, values, strict=True))}.items())
         if _accepted(name, options):
+            accepted = True
             found[options] = None
-    if keys and len(found) == 1:
-        policies.load(name, {key: space[key][0] for key in keys})
+    if keys and not accepted:
+        policies.load(name, {**dict(start), **{key: space[key][0] for key in keys}})
         raise UsageError(f"{name} accepts none of these combinations")
     return tuple(found)
 
@@ -134,18 +156,15 @@ def _accepted(name: str, options: Options) -> bool:
 
 def run(plan: Plan, execute: Execute) -> list[Result]:
     """Run a sweep; best first."""
-    scenarios = {
-        key: dataclasses.replace(suite.load(key), duration_ns=plan.duration_ns)
-        for key in plan.keys
-    }
+    scenarios = {key: _lasting(suite.load(key), plan) for key in plan.keys}
     digests = {key: digest(suite.load(key)) for key in plan.keys}
 
     def task(key: str, seed: int, policy: str = "", options: Options = ()) -> Task:
         return Task(
             key=key,
             digest=digests[key],
-            seed=scenarios[key].seed + seed,
-            duration_ns=plan.duration_ns,
+            seed=scenarios[key].seed + SEEDS_FROM + seed,
+            duration_ns=scenarios[key].duration_ns,
             policy=policy,
             options=options,
         )
@@ -189,6 +208,11 @@ def run(plan: Plan, execute: Execute) -> list[Result]:
         for options in plan.combinations
     ]
     return sorted(results, key=lambda one: -one.score)
+
+
+def _lasting(scenario: Scenario, plan: Plan) -> Scenario:
+    changing_ns = plan.changing_ns if states.divided(scenario) else None
+    return dataclasses.replace(scenario, duration_ns=changing_ns or plan.duration_ns)
 
 
 @contextmanager

@@ -73,6 +73,11 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "(default: all that are installed, with published parameters)",
     )
     parser.add_argument(
+        "--best",
+        action="store_true",
+        help="with the parameters too that a sweep found best for each other policy",
+    )
+    parser.add_argument(
         "--seeds",
         type=number(1, MOST_SEEDS),
         metavar="N",
@@ -144,6 +149,8 @@ def _stability(options: argparse.Namespace) -> int:
 
     if options.suite or options.quick or options.random is not None:
         raise UsageError("--stability has scenarios of its own: no SUITE, --quick or --random")
+    if options.best:
+        raise UsageError("--stability and --best: name presets by --policy instead")
     out: Path = options.out
     watches = {
         one.label: watched.watches(
@@ -192,7 +199,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """
     from vcpud.units import NS_PER_S  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.claims import Extent  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.claims import OWN, Extent  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.plan import LASTING_NS, Plan  # noqa: PLC0415
 
     if options.random is not None and options.suite:
@@ -207,6 +214,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
         if options.policy
         else default_contestants()
     )
+    if options.best:
+        both = (*contestants, *best_contestants())
+        contestants = tuple(sorted(both, key=lambda one: one.policy == OWN))
     if options.quick:
         own = options.suite or options.duration or options.seeds or options.random is not None
         return Plan(
@@ -240,24 +250,34 @@ def plan_of(options: argparse.Namespace) -> Plan:
 def default_contestants() -> tuple[Contestant, ...]:
     """All that are installed, as published; the one that does nothing first, vcpud's own last."""
     from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.plan import IDLE  # noqa: PLC0415
 
     names = sorted(policies.names(), key=lambda name: (name == OWN, name != IDLE, name))
-    found = []
-    for name in names:
-        path = published(name)
-        one = Contestant(label=name, policy=name) if path is None else _preset(path)
-        found.append(dataclasses.replace(one, label=name))
-    return tuple(found)
+    return tuple(as_published(name) for name in names)
 
 
-def published(name: str) -> Path | None:
-    """The preset with the parameters of a policy's source, beside the policies or in a checkout."""
+def best_contestants() -> tuple[Contestant, ...]:
+    """Of whom a sweep's best parameters are shipped, with those."""
+    paths = {name: shipped(f"{name}-best") for name in policies.names()}
+    return tuple(_preset(path) for _, path in sorted(paths.items()) if path is not None)
+
+
+def as_published(name: str) -> Contestant:
+    """A policy with the parameters of its source; its own where none are shipped."""
+    from vcpud_simulator.laboratory.compare.plan import Contestant  # noqa: PLC0415
+
+    path = shipped(f"{name}-published")
+    one = Contestant(label=name, policy=name) if path is None else _preset(path)
+    return dataclasses.replace(one, label=name)
+
+
+def shipped(preset: str) -> Path | None:
+    """A preset that is shipped, beside the policies or in a checkout."""
     spec = importlib.util.find_spec("vcpud_policies")
     for location in (spec and spec.submodule_search_locations) or ():
         package = Path(location)
         for folder in (package, package.parent):
-            path = folder / "presets" / f"{name}-published.yaml"
+            path = folder / "presets" / f"{preset}.yaml"
             if path.is_file():
                 return path
     return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import yaml
 from vcpud.commands.common import duration, output_option, say, say_json
 from vcpud.errors import ConfigError, UsageError
 from vcpud.status import columns
-from vcpud.units import duration_text
+from vcpud.units import NS_PER_S, duration_text
 from vcpud_simulator.laboratory.commands.common import MOST_SEEDS, many_runs, number, resumable
 
 if TYPE_CHECKING:
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
 
 _OUT = Path("build/sweep")
 _SHOWN = 15
-_DURATION_NS = 120_000_000_000
+_DURATION_NS = 60 * NS_PER_S
+_CHANGING_NS = 150 * NS_PER_S
+_DRAWN = 24
 _DESCRIPTION = """\
 Runs a policy with many combinations of its parameters on a suite of scenarios, and ranks them. In
 each scenario a combination counts by its share of the best one there, lowered by as much as some
-domain is below its floor. Without --range each number is tried at half, once and twice its default.
+domain is below its floor. What is varied is the policy as published. Without --range each number is
+tried at half, once and twice that, ratios at most half of the way to 1, and each switch both ways;
+a policy that is not judged by vcpud has no limits of vcpud's either. Seeds are others than those of
+`vcpud compare`. The best is written as a preset.
 """
 
 
@@ -52,7 +58,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--most",
         type=number(1, 100_000),
         metavar="N",
-        help="so many combinations, drawn at random (default: all with --range, else 24)",
+        help=f"so many combinations, drawn at random (default: all with --range, else {_DRAWN})",
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="S", help="what they are drawn by (default: 1)"
@@ -74,9 +80,9 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--duration",
         type=duration,
-        default=_DURATION_NS,
         metavar="TIME",
-        help=f"what is measured of a run (default: {duration_text(_DURATION_NS)})",
+        help=f"what is measured of a run (default: {duration_text(_DURATION_NS)}, "
+        f"{duration_text(_CHANGING_NS)} where the load changes)",
     )
     parser.add_argument(
         "--dask",
@@ -130,11 +136,11 @@ def _sweep(options: argparse.Namespace) -> None:
     path = out / f"{plan.policy}.json"
     path.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     best = out / f"{plan.policy}-best.yaml"
-    best.write_text(preset(plan, results[0]))
+    best.write_text(preset(plan, results, command=command(options), made_at=found["commit"]))
     if options.output == "json":
         say_json(found)
         return
-    say(text(results))
+    say(text(plan, results))
     say(f"compare with the best: vcpud compare --policy {best}")
     say(f"\n{found['wall_s']:.0f} s; written to {path}")
 
@@ -147,15 +153,19 @@ def plan_of(options: argparse.Namespace) -> Plan:
         ConfigError: A scenario cannot be read.
     """
     from vcpud_simulator.laboratory import sweep  # noqa: PLC0415
+    from vcpud_simulator.laboratory.commands.compare import as_published  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
 
     keys = suite.keys(*options.suite, quick=True)
     most = options.most
     try:
-        space = dict(options.range) or sweep.default_space(options.policy)
+        start = as_published(options.policy).options
+        space = dict(options.range) or sweep.default_space(options.policy, start)
         if most is None and not options.range:
-            most = 24
-        combinations = sweep.combinations(options.policy, space, most=most, seed=options.seed)
+            most = _DRAWN
+        combinations = sweep.combinations(
+            options.policy, space, start=start, most=most, seed=options.seed
+        )
     except ConfigError as error:
         raise UsageError(str(error)) from error
     return sweep.Plan(
@@ -163,17 +173,43 @@ def plan_of(options: argparse.Namespace) -> Plan:
         combinations=combinations,
         keys=keys,
         seeds=options.seeds,
-        duration_ns=options.duration,
+        duration_ns=options.duration or _DURATION_NS,
+        changing_ns=None if options.duration else _CHANGING_NS,
     )
+
+
+def command(options: argparse.Namespace) -> str:
+    """What was asked for, as it can be asked for again; how it was run does not matter."""
+    words = ["vcpud", "sweep", options.policy]
+    for key, values in options.range:
+        plain = (value for _, value in _plain((key, value) for value in values))
+        shown = ",".join(str(one).lower() if isinstance(one, bool) else str(one) for one in plain)
+        words += ["--range", f"{key.removesuffix('_ns')}={shown}"]
+    if options.most is not None:
+        words += ["--most", str(options.most)]
+    if options.seed != 1:
+        words += ["--seed", str(options.seed)]
+    for suite in options.suite:
+        words += ["--suite", suite]
+    if options.seeds != 1:
+        words += ["--seeds", str(options.seeds)]
+    if options.duration is not None:
+        words += ["--duration", duration_text(options.duration)]
+    return shlex.join(words)
 
 
 def document(plan: Plan, results: list[Result]) -> dict[str, Any]:
     """As JSON, best first."""
+    from vcpud_simulator.laboratory.sweep import SEEDS_FROM  # noqa: PLC0415
+
     return {
         "policy": plan.policy,
         "scenarios": list(plan.keys),
         "seeds": plan.seeds,
+        "seeds_from": SEEDS_FROM,
         "duration_s": plan.duration_ns / 1e9,
+        "duration_changing_s": (plan.changing_ns or plan.duration_ns) / 1e9,
+        "published": dict(plan.combinations[0]),
         "results": [
             {
                 "options": dict(one.options),
@@ -187,7 +223,7 @@ def document(plan: Plan, results: list[Result]) -> dict[str, Any]:
     }
 
 
-def text(results: list[Result]) -> str:
+def text(plan: Plan, results: list[Result]) -> str:
     """For a terminal."""
     rows: list[tuple[str, ...]] = [
         ("SCORE", "OVER UNMANAGED", "WORST OVER FLOOR", "CHANGES", "PARAMETERS")
@@ -198,30 +234,43 @@ def text(results: list[Result]) -> str:
             f"{one.over_unmanaged:.3g}",
             f"{one.worst_domain_over_floor:.3f}",
             f"{one.changes:.1f}",
-            words(one) or "defaults",
+            words(plan, one) or "as published",
         )
         for one in results[:_SHOWN]
     ]
     lines = columns(rows)
-    place = next(number for number, one in enumerate(results, 1) if not one.options)
-    lines += ["", f"{len(results)} combinations, the defaults are number {place}"]
+    place = next(
+        number for number, one in enumerate(results, 1) if one.options == plan.combinations[0]
+    )
+    lines += ["", f"{len(results)} combinations, the published one is number {place}"]
     return "\n".join(lines)
 
 
-def words(one: Result) -> str:
-    """A combination for people."""
-    return ", ".join(f"{key} {value}" for key, value in _plain(one))
+def words(plan: Plan, one: Result) -> str:
+    """For people: in what a combination differs from the published one."""
+    return ", ".join(
+        f"{key} {value}"
+        for key, value in _plain(pair for pair in one.options if pair not in plan.combinations[0])
+    )
 
 
-def preset(plan: Plan, best: Result) -> str:
-    """A combination as the `policy` section of a configuration file."""
-    head = f"# Best of {len(plan.combinations)} combinations on {len(plan.keys)} scenarios.\n"
-    section = {"name": plan.policy, **dict(_plain(best))}
+def preset(plan: Plan, results: list[Result], *, command: str, made_at: str) -> str:
+    """The best as the `policy` section of a configuration file, with how it was found."""
+    from vcpud_simulator.laboratory.sweep import SEEDS_FROM  # noqa: PLC0415
+
+    best = results[0]
+    published = next(one for one in results if one.options == plan.combinations[0])
+    head = (
+        f"# The best of {len(results)} combinations on {len(plan.keys)} scenarios, seeds from"
+        f" {SEEDS_FROM} on: score {best.score:.3f}, as published\n"
+        f"# {published.score:.3f}. Made by `{command}` at {made_at}.\n"
+    )
+    section = {"name": plan.policy, **dict(_plain(best.options))}
     return head + yaml.safe_dump({"policy": section}, sort_keys=False)
 
 
-def _plain(one: Result) -> Iterator[tuple[str, Any]]:
+def _plain(options: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Parameters as a configuration file has them: durations with their unit."""
-    for key, value in one.options:
+    for key, value in options:
         duration_key = key.endswith("_ns")
         yield key.removesuffix("_ns"), duration_text(value) if duration_key else value

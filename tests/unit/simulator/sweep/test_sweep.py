@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from vcpud import cli
 from vcpud.errors import ConfigError
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory import sweep
-from vcpud_simulator.laboratory.commands.sweep import preset
+from vcpud_simulator.laboratory.commands.compare import as_published
+from vcpud_simulator.laboratory.commands.sweep import add_to, command, plan_of, preset
+from vcpud_simulator.laboratory.compare import suite
 from vcpud_simulator.laboratory.compare.changes import Change
 from vcpud_simulator.laboratory.compare.runs import Outcome, Task
 
@@ -70,6 +74,12 @@ def plan(key: str, *combinations: sweep.Options, seeds: int = 1) -> sweep.Plan:
     )
 
 
+def _parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_to(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    return parser.parse_args(words)
+
+
 def test_the_best_combination_comes_first(key: str) -> None:
     good, bad = (("spin_high", 0.2),), (("spin_high", 0.3),)
 
@@ -105,10 +115,50 @@ def test_a_domain_below_its_floor_costs_more_than_others_gain(key: str) -> None:
     assert results[0].options == ()
 
 
-def test_every_number_is_tried_at_half_once_and_twice_its_default() -> None:
-    space = sweep.default_space("steal_governor")
-    assert space["steal_high"] == (0.025, 0.05, 0.1)
-    assert "judged" not in space
+def test_numbers_are_tried_about_the_published_ones_and_switches_both_ways() -> None:
+    space = sweep.default_space("steal_governor", (("steal_high", 0.06), ("judged", False)))
+    assert space == {
+        "steal_high": (0.03, 0.06, 0.12),
+        "steal_low": (0.01, 0.02, 0.04),
+        "interval_ns": (S // 2, S, 2 * S),
+        "judged": (False, True),
+    }
+    folding = sweep.default_space("folding")
+    assert folding["extra_vcpus"] == (0, 1)
+    assert folding["fold_threshold"] == (0.475, 0.95, 0.975), "half of the way to 1 and not beyond"
+    assert set(sweep.default_space("rules")) == {"update_ns", "judged"}, "conditions are text"
+
+
+def test_a_policy_is_swept_as_it_is_published_and_compared() -> None:
+    options = _parsed("sweep", "steal_governor", "--range", "steal_high=0.1,0.2")
+    plan = plan_of(options)
+    published = as_published("steal_governor").options
+    assert plan.combinations[0] == published
+    assert dict(published)["judged"] is False
+    assert [dict(one) for one in plan.combinations[1:]] == [
+        {**dict(published), "steal_high": high} for high in (0.1, 0.2)
+    ]
+    judged = plan_of(_parsed("sweep", "steal_governor", "--most", "20")).combinations
+    assert {dict(one)["judged"] for one in judged} == {False, True}
+
+
+def test_seeds_are_none_of_a_comparisons_and_changing_loads_are_seen_longer(key: str) -> None:
+    asked: list[Task] = []
+
+    def execute(tasks: Iterable[Task], label: str) -> Mapping[Task, Outcome]:
+        assert label
+        asked.extend(tasks)
+        return {task: outcome(task, {"db": 1.0, "mail": 1.0}) for task in asked}
+
+    toggles = Path(key).with_name("toggles.yaml")
+    toggles.write_text(SCENARIO.replace("mail: {", "mail: {arrives: 2s, "))
+    made = plan(key, seeds=2)
+    made = replace(made, keys=(key, str(toggles)), changing_ns=20 * S)
+    sweep.run(made, execute)
+    assert {(one.key, one.seed - suite.load(one.key).seed) for one in asked} == {
+        (name, sweep.SEEDS_FROM + seed) for name in made.keys for seed in (0, 1)
+    }
+    assert {one.key: one.duration_ns // S for one in asked} == {key: 10, str(toggles): 20}
 
 
 def test_combinations_hold_the_defaults_and_leave_out_what_a_policy_refuses() -> None:
@@ -164,7 +214,7 @@ def test_the_command_ranks_and_goes_on_where_it_was_interrupted(
     monkeypatch.setattr(runs, "perform", real)
     assert cli.main(command) == 0
     document = json.loads(capsys.readouterr().out)
-    assert len(document["results"]) == 3
+    assert len(document["results"]) == 2, "spin_high 0.1 is the published one"
     assert document["results"][0]["score"] >= document["results"][-1]["score"]
     assert kept < set((out / "cache").iterdir())
     assert json.loads((out / "spin_feedback.json").read_text()) == document
@@ -176,7 +226,7 @@ def test_its_table_says_how_to_go_on(
     command = [*words(key, tmp_path / "out")[:-2], "--jobs", "1"]
     assert cli.main(command) == 0
     out = capsys.readouterr().out
-    assert "the defaults are number" in out
+    assert "2 combinations, the published one is number" in out
     assert "SCORE" in out
     best = tmp_path / "out" / "spin_feedback-best.yaml"
     assert f"vcpud compare --policy {best}" in out
@@ -193,13 +243,32 @@ def test_the_best_is_written_as_a_configuration_has_it() -> None:
         worst_domain_over_floor=1.0,
         changes=0.0,
     )
+    published = replace(result, options=(), score=0.5)
     written = preset(
         sweep.Plan(
             policy="steal_governor", combinations=((),), keys=("x",), seeds=1, duration_ns=S
         ),
-        result,
+        [result, published],
+        command="vcpud sweep steal_governor",
+        made_at="abc",
+    )
+    assert written.startswith("# The best of 2 combinations on 1 scenarios")
+    assert (
+        "score 1.000, as published\n# 0.500. Made by `vcpud sweep steal_governor` at abc"
+        in written
     )
     assert "policy:\n  name: steal_governor\n  interval: 2s\n  steal_high: 0.1\n" in written
+
+
+def test_how_a_preset_was_found_can_be_asked_for_again() -> None:
+    asked = (
+        "sweep steal_governor --range interval=1s,2500ms --range judged=false,true --most 3 "
+        "--seed 7 --suite kernel_lock --seeds 2 --duration 90s"
+    )
+    options = _parsed(*asked.split())
+    again = command(options)
+    assert plan_of(_parsed(*again.split()[1:])) == plan_of(options)
+    assert command(_parsed("sweep", "folding")) == "vcpud sweep folding"
 
 
 @pytest.mark.parametrize(
@@ -284,5 +353,5 @@ def test_on_a_cluster_the_same_sweep_gives_the_same_results(
         transitions = client.run_on_scheduler(
             lambda dask_scheduler: dask_scheduler.transition_counter
         )
-    runs = 4  # unmanaged, the defaults and two combinations
+    runs = 3  # unmanaged, as published and another
     assert transitions >= runs, "the cluster did the work"
