@@ -1,7 +1,9 @@
 """Changes that a policy had begun, and how often one domain was changed. Pure.
 
-An *exchange*, one domain giving another what it gets, is a rotation and counts apart: whole vCPUs do
-not divide evenly, and only going round gives everybody the same.
+A *turn*, one domain giving another what it gets because it is the other's turn, is a rotation and
+counts apart: whole vCPUs do not divide evenly, and only going round gives everybody the same. What a
+decision is the policy says, by what it wants it to be judged by; that as many vCPUs are given as taken
+does not make a rotation of a pool brought together.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Change:
         to_vcpus: Active vCPUs wanted.
         entitled_pcpus: Of that domain, then; None where nobody noted it.
         undoes: It takes something back.
+        turns: The decision it belongs to is a rotation.
     """
 
     at_ns: int
@@ -39,25 +42,17 @@ class Change:
     to_vcpus: int
     entitled_pcpus: float | None = None
     undoes: bool = False
+    turns: bool = False
 
 
-def exchanged(changes: Iterable[Change]) -> list[Change]:
-    """Changes of decisions in which one is given what another gives."""
-    decided: defaultdict[str, list[Change]] = defaultdict(list)
-    for change in changes:
-        if not change.undoes:
-            decided[change.decision_id].append(change)
-    return [
-        change
-        for together in decided.values()
-        if len(together) > 1 and sum(one.to_vcpus - one.from_vcpus for one in together) == 0
-        for change in together
-    ]
+def rotations(changes: Iterable[Change]) -> list[Change]:
+    """Changes of decisions in which domains take turns; what undoes one is a change like others."""
+    return [change for change in changes if change.turns and not change.undoes]
 
 
 def most_in_ten_minutes(changes: Sequence[Change]) -> Counter[str]:
     """For each domain its changes in the busiest ten minutes, rotations apart."""
-    rotated = {id(change) for change in exchanged(changes)}
+    rotated = {id(change) for change in rotations(changes)}
     begun: defaultdict[str, list[int]] = defaultdict(list)
     for change in changes:
         if id(change) not in rotated:

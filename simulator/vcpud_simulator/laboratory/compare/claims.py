@@ -1,6 +1,7 @@
 """What vcpud claims of its own policy, held against a comparison. Pure.
 
-Scenarios tagged blind or stuck count for floors and steadiness only, as everywhere.
+Scenarios tagged blind or stuck count for floors and steadiness only, as everywhere. Those tagged
+unweighted count for all: that the guard refuses is no actuation that fails or comes late.
 
 A claim is judged only by what it is made of: those of every scenario by any that ran at their own
 length, those of means and of rivals by the whole suite. The short form is too short to prove any of

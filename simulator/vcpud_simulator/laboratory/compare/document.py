@@ -12,7 +12,14 @@ from vcpud.text import printable
 from vcpud.units import NS_PER_MS, NS_PER_S
 from vcpud_simulator.laboratory.compare import worst
 from vcpud_simulator.laboratory.compare.claims import OWN, Claim, Extent, claims
-from vcpud_simulator.laboratory.compare.scores import Card, Responses, Score, Summary, summary
+from vcpud_simulator.laboratory.compare.scores import (
+    UNWEIGHTED,
+    Card,
+    Responses,
+    Score,
+    Summary,
+    summary,
+)
 from vcpud_simulator.laboratory.compare.verdict import Verdict
 from vcpud_simulator.laboratory.statistics import Interval
 
@@ -86,6 +93,14 @@ def document(comparison: Comparison) -> dict[str, Any]:
             label: _summary(summary(comparison.cards, label)) for label in comparison.policies
         },
         "details": {
+            "without_unweighted": {
+                label: {
+                    "oracle_geomean": _round(one.oracle_geomean),
+                    "oracle_min": _round(one.oracle_min),
+                    "oracle_p5": _round(one.oracle_p5),
+                }
+                for label, one in _without_unweighted(comparison).items()
+            },
             "seeds": comparison.seeds,
             "wall_s": round(comparison.wall_s, 1),
             "decisions_not_examined": comparison.spared,
@@ -116,6 +131,12 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "scenarios": {card.name: _details(card) for card in comparison.cards},
         },
     }
+
+
+def _without_unweighted(comparison: Comparison) -> dict[str, Summary]:
+    """Each policy, where fewer vCPUs cost share left out; nothing where there is no other scenario."""
+    cards = [card for card in comparison.cards if UNWEIGHTED not in card.tags]
+    return {label: summary(cards, label) for label in comparison.policies if cards}
 
 
 def _score(one: Score) -> dict[str, float]:
@@ -264,6 +285,8 @@ def _summary_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     figures: list[tuple[str, list[float]]] = [
         ("oracle, geometric mean", [one.oracle_geomean for one in totals.values()]),
         ("oracle, least", [one.oracle_min for one in totals.values()]),
+        ("oracle, 5th percentile", [one.oracle_p5 for one in totals.values()]),
+        *_unweighted_figures(comparison),
         ("worst domain over floor", [one.worst_domain_over_floor for one in totals.values()]),
         *((kind, [one.by_class.get(kind, math.nan) for one in totals.values()]) for kind in kinds),
         ("changes a run", [one.changes for one in totals.values()]),
@@ -274,6 +297,18 @@ def _summary_rows(comparison: Comparison) -> list[tuple[str, ...]]:
         for name, values in figures
     ]
     return rows
+
+
+def _unweighted_figures(comparison: Comparison) -> list[tuple[str, list[float]]]:
+    """The figures of the oracle once more, where that makes a difference."""
+    others = _without_unweighted(comparison).values()
+    if not others or not any(UNWEIGHTED in card.tags for card in comparison.cards):
+        return []
+    return [
+        ("  unweighted ones left out: mean", [one.oracle_geomean for one in others]),
+        ("  least", [one.oracle_min for one in others]),
+        ("  5th percentile", [one.oracle_p5 for one in others]),
+    ]
 
 
 def _response_lines(cards: Sequence[Card]) -> list[str]:

@@ -46,7 +46,7 @@ from vcpud_simulator.workloads.kernbench import KernbenchLike
 from vcpud_simulator.workloads.phased import Phased
 from vcpud_simulator.workloads.schbench import Schbench
 
-_PCPUS: Final = (2, 2, 2, 3, 4, 4, 6, 8, 12, 16)
+_PCPUS: Final = (2, 2, 2, 2, 3, 4, 4, 4, 6, 6, 8, 8, 12, 16)
 _OVERCOMMIT: Final = (0.5, 1.0, 1.5, 2.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 _WIDTHS: Final = (1, 2, 2, 4, 4, 8, 16)
 _WEIGHTS: Final = (256, 256, 256, 128, 512, 768, 1024)

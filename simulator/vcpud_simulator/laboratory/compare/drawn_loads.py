@@ -120,12 +120,12 @@ class Loads:
         return GobmkLike(copies=self._threads(), unit_ns=_UNIT_NS)
 
     def _descriptors(self) -> Workload:
-        """A twentieth to a half of the time among sections, some of which is under the lock."""
+        """A twentieth to a third of the time among sections, some of which is under the lock."""
         grain_ns = 2 * self._grain_ns()
         least_ns = self.chance.choose(_HOLDS_US) * NS_PER_US
         hold_ns = self.chance.uniform_ns(least_ns, 2 * least_ns)
         gap_ns = self._whole(2, 8) * hold_ns
-        share = 0.05 + 0.45 * self.chance.unit()
+        share = 0.05 + 0.3 * self.chance.unit()
         rounds = round(share / (1 - share) * grain_ns / (hold_ns + gap_ns))
         return Descriptors(
             threads=self._threads(),
@@ -169,7 +169,7 @@ class Loads:
             compile_ns=self._ms(50, 250),
             fork_ns=self._us(300, 2_000),
             tasklist_ns=self._whole(500, 2_000),
-            fault_gap_ns=self._us(500, 2_000),
+            fault_gap_ns=self._us(1_000, 4_000),
             fault_hold_ns=self._whole(1_000, 3_000),
             lock=self.lock,
         )

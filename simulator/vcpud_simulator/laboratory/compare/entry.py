@@ -285,6 +285,7 @@ class Entry:
             changes=sum(change.at_ns < self.window_ns[1] for change in outcome.changes),
             busiest=most_in_ten_minutes(outcome.changes),
             final=dict(outcome.finals[-1][1]) if outcome.finals else {},
+            why={name: one.text for name, one in outcome.why.items()},
         )
 
     def responses_ns(self, policies: Iterable[str]) -> dict[str, Responses]:

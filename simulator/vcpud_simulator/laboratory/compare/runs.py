@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.changes import Change
+from vcpud_simulator.laboratory.compare.heard import Heard, Why
 from vcpud_simulator.laboratory.compare.scripted import Counts, HeldBack, Script, Scripted
 from vcpud_simulator.laboratory.pace import UNBOUND, limits_of
 from vcpud_simulator.platform import PLATFORMS
@@ -86,6 +87,7 @@ class Outcome:
         decisions: What the policy decided and had begun.
         changes: Changes of vCPUs that were begun, for whatever reason.
         finals: For each state of the host the active vCPUs at the end of its last stretch, in order.
+        why: Why each domain is as it is, where a policy was at work, by domain.
     """
 
     window_ns: tuple[int, int]
@@ -96,6 +98,7 @@ class Outcome:
     decisions: tuple[Decision, ...]
     changes: tuple[Change, ...]
     finals: tuple[tuple[states.State, Counts], ...]
+    why: Mapping[str, Why] = field(default_factory=dict)
 
 
 def digest(scenario: Scenario) -> str:
@@ -137,6 +140,7 @@ def perform(task: Task) -> Outcome:
     policy, limits = _policy(task)
     if task.counts is not None:
         scenario = compensated(scenario, dict(task.counts))
+    heard = Heard()
     result = runner.run(
         scenario,
         policy=policy,
@@ -145,11 +149,12 @@ def perform(task: Task) -> Outcome:
         seed=task.seed,
         duration_ns=task.duration_ns,
         assignment=None if task.counts is None else dict(task.counts),
+        recorder=heard,
         hashed=False,
     )
     if result.policy_failed:
         raise VcpudError(f"{task.policy} on {scenario.name}: {result.policy_failed}")
-    return _outcome(scenario, result)
+    return _outcome(scenario, result, heard)
 
 
 def _policy(task: Task) -> tuple[Any, Limits | None]:
@@ -189,7 +194,7 @@ def compensated(scenario: Scenario, counts: Mapping[str, int]) -> Scenario:
     return replace(scenario, domains=domains)
 
 
-def _outcome(scenario: Scenario, result: runner.RunResult) -> Outcome:
+def _outcome(scenario: Scenario, result: runner.RunResult, heard: Heard) -> Outcome:
     work = {}
     for plan in scenario.each():
         before_ns, rows = plan.arrives_ns, []
@@ -223,11 +228,13 @@ def _outcome(scenario: Scenario, result: runner.RunResult) -> Outcome:
                 from_vcpus=change.record.from_vcpus,
                 to_vcpus=change.record.to_vcpus,
                 undoes=change.record.purpose is not Purpose.DECIDE,
+                turns=change.record.decision_id in heard.turns,
             )
             for change in result.changes
             if change.accepted and change.record.from_vcpus != change.record.to_vcpus
         ),
         finals=_finals(scenario, result),
+        why=heard.why(),
     )
 
 

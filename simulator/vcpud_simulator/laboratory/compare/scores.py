@@ -22,6 +22,10 @@ what the counts' own chance explains, has harmed."""
 FLOOR: Final = 0.97
 """What no domain may be left below, as a share of its floor."""
 TAGGED: Final = ("blind", "stuck")
+"""Where nothing is claimed of shares of the oracle."""
+UNWEIGHTED: Final = "unweighted"
+"""Where weight counts per vCPU and cannot be set, so that fewer vCPUs cost share. What is claimed is
+claimed there as well; how much of what is missing is missing there is told beside it."""
 
 ByDomain = Mapping[str, float]
 Responses = Mapping[str, Mapping[int, float]]
@@ -40,6 +44,7 @@ class Seeded:
         changes: Changes begun in the window in which all are compared.
         busiest: Changes of each domain in its busiest ten minutes of the whole run, rotations apart.
         final: Active vCPUs at the end, by domain.
+        why: Why each is as it is, for people.
     """
 
     progress: ByDomain
@@ -49,6 +54,7 @@ class Seeded:
     changes: int = 0
     busiest: Mapping[str, int] = field(default_factory=dict)
     final: Mapping[str, int] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,7 @@ class DomainScore:
         over_floor: Over its floor, the least of all seeds; None for one that has no floor.
         changes: In its busiest ten minutes, rotations apart, the most of all seeds.
         final_vcpus: What it ended on under the first seed; None for one that has left.
+        why: Why it did, as that run tells; may be empty.
     """
 
     over_oracle: float
@@ -68,6 +75,7 @@ class DomainScore:
     over_floor: float | None = None
     changes: int = 0
     final_vcpus: int | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +155,7 @@ def score(*, seeds: Sequence[Seeded], weights: ByDomain, harmed: float, examined
             over_floor=min(shares.get(name, ()), default=None),
             changes=max(one.busiest.get(name, 0) for one in seeds),
             final_vcpus=seeds[0].final.get(name),
+            why=seeds[0].why.get(name, ""),
         )
         for name in seeds[0].progress
     }

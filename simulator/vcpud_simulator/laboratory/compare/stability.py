@@ -22,8 +22,8 @@ from typing import Any, Final
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.compare.changes import (
     MOST_CHANGES,
-    exchanged,
     most_in_ten_minutes,
+    rotations,
 )
 from vcpud_simulator.laboratory.compare.verdict import Verdict
 from vcpud_simulator.laboratory.compare.watched import Observed
@@ -102,7 +102,7 @@ def figures(runs: Sequence[Observed]) -> list[Figure]:
                     f"{run.key}: {change.domain} at {change.at_ns // NS_PER_S} s",
                 )
                 for run in runs
-                for change in exchanged(run.changes)
+                for change in rotations(run.changes)
                 if change.to_vcpus > change.from_vcpus and change.entitled_pcpus
             ],
         ),
@@ -114,13 +114,13 @@ def figures(runs: Sequence[Observed]) -> list[Figure]:
 def _rotations(run: Observed) -> dict[str, list[int]]:
     """When each domain took part in one."""
     found: defaultdict[str, list[int]] = defaultdict(list)
-    for change in sorted(exchanged(run.changes), key=lambda change: change.at_ns):
+    for change in sorted(rotations(run.changes), key=lambda change: change.at_ns):
         found[change.domain].append(change.at_ns)
     return found
 
 
 def _settling(runs: Sequence[Observed], *, learned: bool) -> Figure:
-    what = "that was changed before" if learned else "met for the first time"
+    what = "that a change has helped before" if learned else "met for the first time"
     return _figure(
         "learned" if learned else "encounter",
         f"seconds until a domain {what} makes 0.9 of its new steady state, at most",

@@ -4,15 +4,15 @@ Scenarios of their own (`stability_*`) are run whole with the daemon's loop; wha
 counted, not what it wished. After a step (somebody arrives, leaves, begins or ends to work) a domain
 has *settled* when no five seconds after that make less than 0.9 of the new steady state: the median
 of the last third of that stretch, or of an earlier one in the same state, whichever is more. A step
-is a *first encounter* for a domain of which nothing was changed before, the start of the run among
-them, else it is *learned*.
+is a *first encounter* for a domain of which no change has turned out to help, the start of the run
+among them, else it is *learned*: a change in vain has taught nobody what is right for it.
 
 Pure but for `observe`, which runs a simulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, Final
@@ -23,6 +23,7 @@ from vcpud.record import CycleRecord, Purpose
 from vcpud_simulator import runner
 from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.changes import Change
+from vcpud_simulator.laboratory.compare.heard import Heard
 from vcpud_simulator.laboratory.compare.runs import digest
 from vcpud_simulator.laboratory.reading import scenario_names
 from vcpud_simulator.meter import Point
@@ -64,7 +65,7 @@ class Settling:
         at_ns: When the step was.
         domain: Whose progress.
         took_s: How long until it stayed near the new steady state.
-        learned: Whether something had been changed of it before.
+        learned: Whether a change of it had turned out to help before.
     """
 
     at_ns: int
@@ -117,12 +118,14 @@ def watches(
 
 
 class _Changes:
-    """A `Recorder` of what was begun."""
+    """A `Recorder` of what was begun, and of what was heard of it."""
 
     def __init__(self) -> None:
         self.found: list[Change] = []
+        self.heard = Heard()
 
     def record(self, record: CycleRecord) -> None:
+        self.heard.record(record)
         entitled: Mapping[Uuid, float | None] = {}
         if record.changes:
             entitled = {one.uuid: one.entitled_pcpus for one in record.demand.domains}
@@ -135,6 +138,7 @@ class _Changes:
                 to_vcpus=change.to_vcpus,
                 entitled_pcpus=entitled.get(change.uuid),
                 undoes=change.purpose is not Purpose.DECIDE,
+                turns=change.decision_id in self.heard.turns,
             )
             for change in record.changes
             if isinstance(change.effect, Accepted) and change.from_vcpus != change.to_vcpus
@@ -163,7 +167,7 @@ def observe(watch: Watch) -> Observed:
                 if one.from_ns < end_ns
             ],
             result.timeline,
-            notes.found,
+            notes.heard.helped_at_ns,
         )
     return Observed(
         key=watch.key,
@@ -177,18 +181,15 @@ def observe(watch: Watch) -> Observed:
 def settlings(
     stretches: Sequence[tuple[int, int, states.State]],
     timeline: Mapping[str, Sequence[Point]],
-    changes: Iterable[Change],
+    helped_at_ns: Mapping[str, int],
 ) -> list[Settling]:
     """How long each domain took after each step, those left out that make nothing then.
 
     Args:
         stretches: From when until when the host is in which state.
         timeline: Points of a second, by domain.
-        changes: What was begun.
+        helped_at_ns: When a change was first found to have helped, by domain.
     """
-    touched: dict[str, int] = {}
-    for change in changes:
-        touched.setdefault(change.domain, change.at_ns)
     found = []
     for domain, points in timeline.items():
         best: dict[states.State, float] = {}
@@ -203,7 +204,7 @@ def settlings(
                         at_ns=from_ns,
                         domain=domain,
                         took_s=_settled_s(rates, NEAR_RATIO * best[state]),
-                        learned=touched.get(domain, until_ns) < from_ns,
+                        learned=helped_at_ns.get(domain, until_ns) < from_ns,
                     )
                 )
     return found

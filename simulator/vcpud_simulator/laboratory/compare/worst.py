@@ -13,7 +13,8 @@ WORST: Final = 10
 """So many are told of each figure."""
 TROUBLE: Final = {
     "blind": "nothing shows what matters there",
-    "stuck": "changes fail, take long or are refused there",
+    "stuck": "changes fail or take long there",
+    "unweighted": "fewer vCPUs cost share there, and nothing can make up for it",
     "liar": "a guest says what is not so",
 }
 
@@ -58,12 +59,14 @@ def lowest_floors(cards: Sequence[Card], label: str) -> list[Bad]:
 def _bad(share: float, card: Card, score: Score, domain: str) -> Bad:
     reasons = [text for tag, text in TROUBLE.items() if tag in card.tags]
     if not score.changes_in_ten_minutes and not score.changes:
-        reasons.append("nothing was changed, so it is what an unmanaged host makes")
+        reasons.append("nothing was changed")
     else:
         reasons.append(
             f"{score.changes:.0f} changes a run in all, {score.harmed:.1f} of the decisions harmed"
         )
         reasons.append(_ended(score, domain))
+    if domain in score.by_domain:
+        reasons.append(printable(score.by_domain[domain].why, 1_000))
     reasons.append(f"the oracle has {printable(card.oracle, 200)}")
     return Bad(
         share=share, scenario=card.name, domain=domain, cause="; ".join(filter(None, reasons))

@@ -46,6 +46,7 @@ def made(over_oracle: float, floor: float = 1.0, changes: int = 2) -> Score:
                 over_floor=floor,
                 changes=changes,
                 final_vcpus=3,
+                why="as the run tells",
             )
         },
     )

@@ -37,8 +37,8 @@ def change(at_s: int, domain: str = "a", decision: str = "", **more: object) -> 
 def exchange(at_s: int, *, entitled: float = 4 / 3) -> list[Change]:
     decision = f"exchange{at_s}"
     return [
-        change(at_s, "a", decision, from_vcpus=2, to_vcpus=1, entitled_pcpus=entitled),
-        change(at_s, "b", decision, from_vcpus=1, to_vcpus=2, entitled_pcpus=entitled),
+        change(at_s, "a", decision, turns=True, from_vcpus=2, to_vcpus=1, entitled_pcpus=entitled),
+        change(at_s, "b", decision, turns=True, from_vcpus=1, to_vcpus=2, entitled_pcpus=entitled),
     ]
 
 
@@ -74,6 +74,12 @@ def test_an_exchange_is_a_rotation_and_no_change() -> None:
     assert found["rotation-missing"].measured == pytest.approx(0.25)
 
 
+def test_to_be_brought_together_is_no_rotation_though_as_much_is_given_as_taken() -> None:
+    together = [replace(one, turns=False) for one in exchange(100)]
+    assert judged(*together)["constant"].measured == 1
+    assert judged(*together)["rotation-missing"].measured is None
+
+
 def test_rotations_too_soon_or_for_too_little_do_not_pass() -> None:
     soon = judged(*exchange(100), *exchange(219))
     assert soon["rotation-apart"].verdict is Verdict.FAILS
@@ -106,7 +112,7 @@ def test_settling_is_the_last_time_that_five_seconds_fall_short_of_the_new_state
     found = watched.settlings(
         [(0, 60 * S, ALONE), (60 * S, 160 * S, TOGETHER), (160 * S, 260 * S, ALONE)],
         timeline((60, 200.0), (12, 1.0), (88, 100.0), (7, 100.0), (93, 200.0)),
-        [change(70)],
+        {"a": 70 * S},
     )
     assert [(one.at_ns // S, one.learned) for one in found] == [
         (0, False), (60, False), (160, True),
@@ -123,7 +129,7 @@ def test_a_state_met_again_is_held_to_what_was_reached_in_it_before() -> None:
             (220 * S, 320 * S, TOGETHER),
         ],
         timeline((60, 200.0), (100, 100.0), (60, 200.0), (100, 1.0)),
-        [],
+        {},
     )
     assert found[3].took_s > 90, "it never got back to where it had been"
 

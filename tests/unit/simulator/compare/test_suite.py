@@ -84,7 +84,7 @@ def test_hosts_domains_overcommit_and_trouble_are_spread_out(
     assert any(plan.arrives_ns for one in every for plan in one.domains)
     tags = Counter(tag for one in every for tag in one.tags)
     assert tags["blind"] >= 3
-    assert tags["stuck"] >= 3
+    assert tags["stuck"] >= 2
 
 
 def test_weights_caps_and_a_crowd_are_met_by_those_who_wait_for_locks_too(
@@ -120,15 +120,13 @@ def loads(workload: Workload) -> Iterator[Workload]:
         yield workload
 
 
-def test_nothing_is_promised_where_fewer_vcpus_would_cost_share(
-    scenarios: dict[str, Scenario],
-) -> None:
-    """As on a KVM host without groups: the guard refuses, whatever there would be to win."""
+def test_where_fewer_vcpus_would_cost_share_is_told(scenarios: dict[str, Scenario]) -> None:
+    """As on a KVM host without groups; where nobody should be shrunk there is nothing to tell."""
     for name, one in scenarios.items():
         scheduler = SCHEDULERS[one.scheduler]()
-        if scheduler.weight_per_domain or PLATFORMS[one.platform].sets_weights:
-            continue
-        assert "stuck" in one.tags or one.kind in (Kind.UNCONTENDED, Kind.INSENSITIVE), name
+        weighs = scheduler.weight_per_domain or PLATFORMS[one.platform].sets_weights
+        calm = one.kind in (Kind.UNCONTENDED, Kind.INSENSITIVE)
+        assert ("unweighted" in one.tags) is not (weighs or calm), name
 
 
 def test_no_host_is_silent(scenarios: dict[str, Scenario]) -> None:

@@ -26,7 +26,8 @@ def test_a_cause_says_what_was_done_and_what_would_have_been_right() -> None:
     [one] = worst.furthest_from_oracle([card("x", 0.5)], "p")
     assert one.domain == "a"
     assert one.cause == (
-        "2 changes a run in all, 0.5 of the decisions harmed; a ended on 3 vCPUs; the oracle has a 1"
+        "2 changes a run in all, 0.5 of the decisions harmed; a ended on 3 vCPUs; as the run tells; "
+        "the oracle has a 1"
     )
     idle = dataclasses.replace(card("x", 0.5), policies={"p": made(0.5, changes=0)})
     [one] = worst.furthest_from_oracle([idle], "p")
