@@ -26,6 +26,7 @@ from vcpud_simulator.reading import find_scenario, read_scenario
 from vcpud_simulator.runner import RunResult, run
 
 HERE = Path(__file__).resolve().parent
+UNMANAGED = "static (unmanaged)"
 PRESETS = HERE.parents[1] / "policies/presets"
 POLICIES = ("extendability", "steal_governor", "folding", "rules", "spin_feedback", "adaptive")
 SCENARIOS = {
@@ -52,9 +53,9 @@ def main() -> None:
 
 
 def runs(name: str, seconds: int) -> dict[str, RunResult]:
-    """The unmanaged host, then each policy."""
+    """The unmanaged host, which is what `static` makes of it, then each other policy."""
     scenario = read_scenario(find_scenario(name))
-    found = {"unmanaged": run(scenario, duration_ns=seconds * NS_PER_S)}
+    found = {UNMANAGED: run(scenario, duration_ns=seconds * NS_PER_S)}
     for policy in POLICIES:
         loop = config.load(PRESETS / f"{policy}-published.yaml", explicit=True).loop
         found[policy] = run(
@@ -68,7 +69,7 @@ def runs(name: str, seconds: int) -> dict[str, RunResult]:
 
 def figures(results: dict[str, RunResult]) -> dict[str, Any]:
     """Progress of each domain over that of the unmanaged host, and what it took."""
-    before = results["unmanaged"].domains
+    before = results[UNMANAGED].domains
     return {
         policy: {
             "progress_over_unmanaged": {
@@ -85,7 +86,7 @@ def figures(results: dict[str, RunResult]) -> dict[str, Any]:
 
 def draw(name: str, results: dict[str, RunResult]) -> None:
     """A row a policy: progress of each domain on the left, its active vCPUs on the right."""
-    domains = list(results["unmanaged"].domains)[:4]
+    domains = list(results[UNMANAGED].domains)[:4]
     figure, axes = plt.subplots(
         len(results), 2, figsize=(10, 1.35 * len(results)), sharex=True, squeeze=False
     )

@@ -257,9 +257,14 @@ def default_contestants() -> tuple[Contestant, ...]:
 
 
 def best_contestants() -> tuple[Contestant, ...]:
-    """Of whom a sweep's best parameters are shipped, with those."""
-    paths = {name: shipped(f"{name}-best") for name in policies.names()}
-    return tuple(_preset(path) for _, path in sorted(paths.items()) if path is not None)
+    """Those with other parameters that a sweep found better than their published ones."""
+    found = []
+    for name in sorted(policies.names()):
+        path = shipped(f"{name}-best")
+        best = None if path is None else _preset(path)
+        if best is not None and dict(best.options) != dict(as_published(name).options):
+            found.append(best)
+    return tuple(found)
 
 
 def as_published(name: str) -> Contestant:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +14,13 @@ from unit.simulator.compare.made_up import SCENARIO, S, steady
 from vcpud import cli
 from vcpud.errors import UsageError
 from vcpud_simulator.laboratory import parallel
-from vcpud_simulator.laboratory.commands.compare import contestant, default_contestants
+from vcpud_simulator.laboratory.commands.compare import (
+    add_to,
+    best_contestants,
+    contestant,
+    default_contestants,
+    plan_of,
+)
 from vcpud_simulator.laboratory.compare import campaign, suite
 from vcpud_simulator.laboratory.compare.claims import Extent
 from vcpud_simulator.laboratory.compare.plan import Plan, lasting
@@ -149,6 +158,35 @@ def test_policies_enter_with_the_parameters_of_their_sources_and_vcpuds_own_last
     assert labels[0] == "static", "who does nothing is a rival too"
     governor = next(one for one in every if one.label == "steal_governor")
     assert dict(governor.options)["judged"] is False
+
+
+def test_the_best_of_a_sweep_enters_beside_what_is_published_where_it_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "presets").mkdir()
+    published, best = (tmp_path / f"presets/folding-{word}.yaml" for word in ("published", "best"))
+    for path in (published, best):
+        path.write_text("policy: {fold_threshold: 0.9, name: folding}\n")
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "vcpud_policies")])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    assert best_contestants() == ()
+    best.write_text("policy: {fold_threshold: 0.8, name: folding}\n")
+    (one,) = best_contestants()
+    assert (one.label, one.policy, one.options) == (
+        "folding-best",
+        "folding",
+        (("fold_threshold", 0.8),),
+    )
+    words = ["compare", "demo", "--best", "--policy", "static", "--policy", "adaptive"]
+    parser = argparse.ArgumentParser()
+    add_to(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    labels = [one.label for one in plan_of(parser.parse_args(words)).contestants]
+    assert labels == ["static", "folding-best", "adaptive"]
+
+
+def test_the_stability_of_presets_is_asked_for_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "--stability", "--best"]) == 2
+    assert "name presets by --policy" in capsys.readouterr().err
 
 
 def test_keys_name_scenarios_by_part_of_their_names() -> None:
