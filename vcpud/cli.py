@@ -41,16 +41,16 @@ MODULES = {
 """Where the commands are, in the order of the help: who names one waits for no other's libraries."""
 _EXAMPLES = f"""\
 examples:
-  vcpud check-config --print          what is configured, and where it was written
-  vcpud dry-run --cycles 30           what would be done on this host
-  vcpud status -o json                what vcpud sees and does
-  vcpud explain db                    why it has the vCPUs it has, and what would change that
-  vcpud doctor db                     what is in the way, on the host and in the guest
-  vcpud set db --mode enforce --min 2 let vcpud manage a domain, down to two vCPUs
-  vcpud pause db --for 1h             leave one domain alone
-  vcpud release db --wait             all its vCPUs online again, before a migration
-  vcpud hold 120s                     keep the counts over the next restart
-  vcpud restore                       give everything back
+  vcpud check-config --print          show what is configured, and where it was written
+  vcpud dry-run --cycles 30           show what vcpud would do on this host
+  vcpud status -o json                show what vcpud sees and does
+  vcpud explain db                    show why db has its vCPUs, and what would change that
+  vcpud doctor db                     find obstacles on the host and in the guest of db
+  vcpud set db --mode enforce --min 2 let vcpud manage db, down to two vCPUs
+  vcpud pause db --for 1h             leave db alone for an hour
+  vcpud release db --wait             give db all its vCPUs back, before a migration
+  vcpud hold 120s                     keep vCPUs parked over a restart in the next 120 s
+  vcpud restore                       give back everything that vcpud changed
 
 {EXIT_CODES}
 """
@@ -94,14 +94,25 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
     parent = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common = parent.add_argument_group("for every command")
     common.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"main configuration file ({CONFIG_PATH})"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"main configuration file (default: {CONFIG_PATH})",
     )
-    common.add_argument("--state-dir", type=Path, metavar="DIR", help=f"ledger ({STATE_DIR})")
     common.add_argument(
-        "--runtime-dir", type=Path, metavar="DIR", help=f"socket and lock ({RUNTIME_DIR})"
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of the ledger (default: {STATE_DIR})",
     )
     common.add_argument(
-        "--backend", metavar="NAME[:ARG]", help="hypervisor to use instead of the configured one"
+        "--runtime-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of socket and lock (default: {RUNTIME_DIR})",
+    )
+    common.add_argument(
+        "--backend", metavar="NAME[:ARG]", help="use this hypervisor instead of the configured one"
     )
     parser = argparse.ArgumentParser(
         prog="vcpud",
@@ -120,8 +131,8 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
     show = subparsers.add_parser(
         "version",
         parents=[parent],
-        help="print which vcpud this is",
-        description="Print versions.",
+        help="print the version of vcpud",
+        description="Print the versions of vcpud and Python.",
     )
     output_option(show)
     show.set_defaults(handler=_version)

@@ -31,7 +31,7 @@ def test_what_the_test_driver_lacks_is_found(
 ) -> None:
     code, document, err = doctor(capsys, tmp_path)
     assert code == 1
-    assert "in the way" in err
+    assert " found" in err
     assert document["domains"] == ["first", "second"]
     found = {(finding["subject"], finding["code"]) for finding in document["findings"]}
     assert {("host", "driver-unknown"), ("first", "agent-missing")} <= found
@@ -50,4 +50,4 @@ def test_one_domain_is_looked_at_by_its_name(
 
 def test_only_libvirt_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--backend", "simulated"]) == 2
-    assert "looks at libvirt" in capsys.readouterr().err
+    assert "examines libvirt" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_a_second_time_changes_nothing(
     before = (rules / enforce.RULE_NAME).stat()
     assert _run(tmp_path, "enable-enforce") == 0
     assert (rules / enforce.RULE_NAME).stat().st_ino == before.st_ino
-    assert "there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
 
 
 def test_a_host_without_polkit_is_told_of_the_other_way(
@@ -172,5 +172,5 @@ def test_a_vcpud_that_stays_paused_is_said(
     assert _run(tmp_path, "enable-enforce", "--yes") == 0
     monkeypatch.setattr(enforce, "ask", lambda *_, **__: {"left": ["db"]})
     assert _run(tmp_path, "disable-enforce") == 5
-    assert "vcpud stays paused: `vcpud resume`" in capsys.readouterr().err
+    assert "vcpud stays paused until `vcpud resume`" in capsys.readouterr().err
     assert (rules / enforce.RULE_NAME).exists()

@@ -51,29 +51,31 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     status = _add(subparsers, parent, "status", _status, "show what vcpud sees and does")
     status.add_argument("domain", nargs="?", help="only this domain: name or UUID")
 
-    _add(subparsers, parent, "list", _list, "list the domains, and what may be done with each")
+    _add(subparsers, parent, "list", _list, "list the domains, and what vcpud may do with each")
 
     terms = _add(
         subparsers,
         parent,
         "set",
         _set,
-        "set the mode and the bounds of a domain, at once and over restarts, until --reset",
+        "set a domain's mode and bounds; they hold at once and over restarts, until --reset",
     )
     terms.add_argument("domain", help="name or UUID")
-    terms.add_argument("--mode", choices=tuple(map(str, Mode)), help="what may be done with it")
+    terms.add_argument("--mode", choices=tuple(map(str, Mode)), help="what vcpud may do with it")
     terms.add_argument("--min", type=count, metavar="N", help="never fewer active vCPUs than this")
     terms.add_argument("--max", type=count, metavar="N", help="never more active vCPUs than this")
     terms.add_argument(
-        "--reset", action="store_true", help="take back what was set: the configuration holds"
+        "--reset",
+        action="store_true",
+        help="undo earlier `vcpud set`; the configuration applies again",
     )
 
-    pause = _add(subparsers, parent, "pause", _pause, "decide nothing for a while")
+    pause = _add(subparsers, parent, "pause", _pause, "make vcpud decide nothing for a while")
     pause.add_argument("domain", nargs="?", help="only this domain: name or UUID")
-    _for(pause, "resume by itself after this time")
-    pause.add_argument("--restore", action="store_true", help="also give everything back")
+    _for(pause, "end the pause by itself after this time")
+    pause.add_argument("--restore", action="store_true", help="also give back every parked vCPU")
 
-    resume = _add(subparsers, parent, "resume", _resume, "end a pause, a release, a quarantine")
+    resume = _add(subparsers, parent, "resume", _resume, "end a pause, a release or a quarantine")
     resume.add_argument("domain", nargs="?", help="only this domain: name or UUID")
 
     release = _add(
@@ -81,27 +83,33 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         parent,
         "release",
         _release,
-        "bring every vCPU of a domain back online and keep hands off until it is resumed",
+        "give a domain all its vCPUs back, and leave it alone until `vcpud resume`",
     )
     release.add_argument("domain", help="name or UUID")
     release.add_argument(
-        "--wait", action="store_true", help="return only when everything is back online"
+        "--wait", action="store_true", help="return only when all its vCPUs are back online"
     )
     release.add_argument(
         "--timeout", type=duration, default=_WAIT_S * NS_PER_S, help="how long to wait (60s)"
     )
-    _for(release, "resume by itself after this time")
+    _for(release, "end the release by itself after this time")
 
     hold = _add(
         subparsers,
         parent,
         "hold",
         _hold,
-        "let a stop within this time keep the counts, for a restart or an upgrade",
+        "for this long, let a stop keep vCPUs parked (restart, upgrade)",
     )
     hold.add_argument("duration", type=duration, help='like "120s"')
 
-    _add(subparsers, parent, "reload", _reload, "read the configuration anew, all or nothing")
+    _add(
+        subparsers,
+        parent,
+        "reload",
+        _reload,
+        "reload the configuration: all of it, or nothing if it is wrong",
+    )
 
 
 def _add(
@@ -131,7 +139,7 @@ def _status(options: argparse.Namespace) -> None:
     if options.output == "json":
         say_json(document)
     elif not document["cycle"]:
-        say(f"vcpud {document['version']} runs, and has not finished a cycle yet")
+        say(f"vcpud {document['version']} runs, but has not finished a cycle yet")
     else:
         say(table(document))
 
@@ -183,7 +191,7 @@ def look(options: argparse.Namespace) -> tuple[LatestCycle, History]:
     latest, history = _LatestDecision(), History()
     rehearse(settings_of(options), FanOut(latest, history), cycles=_LOOKS)
     if latest.record_ is None:
-        raise UnreachableError("stopped before the first cycle had finished")
+        raise UnreachableError("stopped before the first cycle was finished")
     if not latest.record_.sample.connected:
         raise unanswered(latest.record_.sample.notes)
     return latest, history
@@ -214,17 +222,17 @@ def _asleep_text(document: dict[str, Any]) -> str:
     if document["ledger_error"]:
         lines.append(f"ledger: {document['ledger_error']}")
     if document["outstanding"]:
-        lines.append("changed and not given back (`vcpud restore` does):")
+        lines.append("changed and not given back yet (run `vcpud restore`):")
         lines += [
             f"  {printable(one['name'])} ({one['uuid']}): had {one['vcpus']} vCPUs"
             + (f" on {printable(one['hypervisor'])}" if one["hypervisor"] else "")
-            + (", and an unplug may still come" if one["unplug_pending"] else "")
+            + (", and its guest may still carry out an unplug" if one["unplug_pending"] else "")
             for one in document["outstanding"]
         ]
     elif document["ledger_lost"]:
         lines.append(
-            "There is no ledger: nothing was ever changed, or it is lost; then `vcpud restore`, or a "
-            "start, goes by the notes that domains carry themselves."
+            "There is no ledger. Either nothing was ever changed, or it is lost: then `vcpud restore` "
+            "or a start goes by the notes in the domains' metadata."
         )
     elif not document["ledger_error"]:
         lines.append("Nothing is left to give back.")
@@ -238,7 +246,7 @@ def _set(options: argparse.Namespace) -> None:
     if options.reset and given:
         raise UsageError(f"set: either --{given[0]} or --reset")
     if not options.reset and not given:
-        raise UsageError("set: nothing to set: give --mode, --min or --max, or --reset")
+        raise UsageError("set: nothing to set: name --mode, --min, --max or --reset")
     answer = _ask(
         options,
         "set",
@@ -249,7 +257,7 @@ def _set(options: argparse.Namespace) -> None:
     )
     name = answer["domain"]
     if options.reset:
-        text = f"{name}: what was set is taken back, the configuration holds"
+        text = f"{name}: earlier `vcpud set` is undone, the configuration applies again"
     else:
         terms = ", ".join(f"{word} {getattr(options, word)}" for word in given)
         text = f"{name}: {terms}, until `vcpud set {name} --reset`"
@@ -279,12 +287,13 @@ def _release(options: argparse.Namespace) -> None:
     )
     if options.wait and not answer["done"]:
         raise PartialError(
-            f"{options.domain} is released, but not everything is back online after "
-            f"{seconds(options.timeout):g} s: see `vcpud status`"
+            f"{options.domain} is released, but after {seconds(options.timeout):g} s not all its "
+            "vCPUs are back online: see `vcpud status`"
         )
     what = "released" if options.wait else "is being released"
     warning = (
-        "; its guest may still carry out an unplug that was given up, and is given it back then"
+        "; its guest may still carry out an unplug that vcpud has given up: then vcpud gives the "
+        "vCPU back"
         if answer.get("unplug_pending")
         else ""
     )
@@ -293,11 +302,11 @@ def _release(options: argparse.Namespace) -> None:
 
 def _hold(options: argparse.Namespace) -> None:
     answer = _ask(options, "hold", for_ns=options.duration)
-    done(options, f"a stop within {seconds(options.duration):g} s keeps the counts", answer)
+    done(options, f"a stop within {seconds(options.duration):g} s keeps vCPUs parked", answer)
 
 
 def _reload(options: argparse.Namespace) -> None:
-    done(options, "the configuration was read anew", _ask(options, "reload"))
+    done(options, "the configuration is reloaded", _ask(options, "reload"))
 
 
 def _ask(

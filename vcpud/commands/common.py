@@ -24,7 +24,7 @@ EXIT_CODES = (
 )
 _MAX_VCPUS = 4096
 START_HINT = "; `systemctl start vcpud` starts it"
-LOOK_HINT = f"{START_HINT}, and `--backend libvirt` looks without it"
+LOOK_HINT = f"{START_HINT}, and with `--backend libvirt` this command looks at the host itself"
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -55,7 +55,9 @@ def settings_to_restore(options: argparse.Namespace) -> tuple[Settings, bool]:
     try:
         return settings_of(options), True
     except ConfigError as error:
-        sys.stderr.write(f"{error}\nvcpud: giving back with the defaults all the same\n")
+        sys.stderr.write(
+            f"{error}\nvcpud: gives everything back nevertheless, with the default configuration\n"
+        )
     from vcpud import config  # noqa: PLC0415  as above
 
     settings = dataclasses.replace(
@@ -94,7 +96,7 @@ def duration(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if duration_ns <= 0:
-        raise argparse.ArgumentTypeError("must be longer than nothing")
+        raise argparse.ArgumentTypeError("must be longer than 0")
     return duration_ns
 
 
@@ -122,7 +124,7 @@ def output_option(parser: argparse.ArgumentParser) -> None:
         "--output",
         choices=("text", "json"),
         default="text",
-        help="how to print (default: text)",
+        help="output format (default: text)",
     )
 
 

@@ -25,12 +25,12 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     doctor = subparsers.add_parser(
         "doctor",
         parents=[parent],
-        help="find what is in the way, on the host and in guests, each with its remedy",
-        description="Find what is in the way of vcpud on this host and in its guests, each with "
-        "its remedy. Works without the daemon, and as far as it may without root; what it could "
-        "not look at it says. Guests are asked through their agent where they are enforced, or "
-        "named; nothing is changed. Exit code: 0 nothing in the way, 1 an error was found, 5 no "
-        "error, but not everything could be looked at.",
+        help="find obstacles on the host and in guests, and the remedy for each",
+        description="Find what is in the way of vcpud on this host and in its guests, and say what "
+        "to do about each. Needs neither the daemon nor root; says what it could not examine. "
+        "Changes nothing. It asks the agents of domains in mode enforce, with guest_signals, or "
+        "named here. Exit code: 0 no error found, 1 an error found, 5 no error found, but not "
+        "everything could be examined.",
     )
     doctor.add_argument("domain", nargs="?", help="only this domain: name or UUID")
     output_option(doctor)
@@ -55,9 +55,9 @@ def _doctor(options: argparse.Namespace) -> None:
         say(found.text())
     errors = sum(finding.severity is Severity.ERROR for finding in found.findings)
     if errors:
-        raise VcpudError(f"{errors} thing{'s' * (errors > 1)} in the way")
+        raise VcpudError(f"{errors} error{'s' * (errors > 1)} found")
     if found.unseen:
-        raise PartialError("nothing in the way, but not everything could be looked at")
+        raise PartialError("no error found, but not everything could be examined")
 
 
 def _called(settings: Settings) -> Doctor:
@@ -76,7 +76,7 @@ def _called(settings: Settings) -> Doctor:
 
     name, _, argument = settings.backend.partition(":")
     if name not in _DEFAULT_URIS:
-        raise UsageError(f"doctor looks at libvirt, not at the backend {name!r}")
+        raise UsageError(f"doctor examines libvirt, not the backend {name!r}")
     uri = argument or settings.backend_options.get("uri", _DEFAULT_URIS[name])
     if not uri.startswith("xen"):
         return Doctor(settings, uri, LibvirtLibrary)

@@ -32,9 +32,9 @@ _WITHIN_S = 30
 _MARGIN_S = 45.0
 _EQUALS_ROOT = """\
 This lets the account vcpud change running domains through libvirt (org.libvirt.unix.manage).
-libvirt has no smaller right on its sockets: whoever holds it can define a domain that reads any
-disk of this host, so it equals root. Observing and dry runs do not need it. Where that is too
-much: libvirt's fine-grained access control is the narrow way, see
+libvirt has no smaller right on its sockets. Whoever holds this right can define a domain that
+reads any disk of this host, so it equals root. To observe, or for a dry run, vcpud does not need
+it. For a smaller right, use libvirt's fine-grained access control: see
 /usr/share/doc/vcpud/deploy/README.md."""
 
 
@@ -43,20 +43,22 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     enable = subparsers.add_parser(
         "enable-enforce",
         parents=[parent],
-        help="let vcpud change domains: installs a polkit rule that equals root",
+        help="let vcpud change domains: install a polkit rule that equals root",
         description="Install the polkit rule that lets the account vcpud change running domains. "
-        "It equals root, and `vcpud disable-enforce` takes it back. Which domains are changed is "
-        "still decided by the configuration.",
+        "This right equals root; `vcpud disable-enforce` takes it away again. The configuration "
+        "still decides which domains are changed.",
     )
-    enable.add_argument("--yes", action="store_true", help="do not ask")
-    enable.add_argument("--print", action="store_true", dest="show", help="print the rule only")
+    enable.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    enable.add_argument(
+        "--print", action="store_true", dest="show", help="print the rule, install nothing"
+    )
     enable.set_defaults(handler=_enable)
     disable = subparsers.add_parser(
         "disable-enforce",
         parents=[parent],
-        help="give everything back and take the right to change domains away",
-        description="Give every domain its vCPUs back, remove the polkit rule, and restart "
-        "the service, whose open connection would keep the right.",
+        help="give everything back, and take the right to change domains from vcpud",
+        description="Give every domain its vCPUs back, remove the polkit rule, and restart the "
+        "service, because its open connection would keep the right.",
     )
     disable.set_defaults(handler=_disable)
 
@@ -73,13 +75,13 @@ def _enable(options: argparse.Namespace) -> None:
     target = RULES_DIR / RULE_NAME
     if not RULES_DIR.is_dir():
         raise VcpudError(
-            f"{RULES_DIR} does not exist: there is no polkit here that reads it. Where libvirt "
-            "was built without polkit its sockets go by group: see "
+            f"{RULES_DIR} does not exist: no polkit on this host reads it. Where libvirt was built "
+            "without polkit, a group has the right to its sockets: see "
             "/usr/share/doc/vcpud/deploy/README.md"
         )
     try:
         if _is_there(target) and target.read_text(encoding="utf-8") == rule():
-            say(f"{target} is there already: vcpud may change domains")
+            say(f"{target} exists already: vcpud may change domains")
             return
         say(_EQUALS_ROOT)
         if not options.yes:
@@ -89,7 +91,7 @@ def _enable(options: argparse.Namespace) -> None:
         raise VcpudError(f"{target}: not permitted: run this as root") from error
     say(
         f"installed {target}\n"
-        "Now name the domains (mode: enforce) and reload: "
+        "Now set mode: enforce for the domains that vcpud may change, and reload: "
         "vcpud check-config && systemctl reload vcpud"
     )
 
@@ -115,7 +117,7 @@ def _confirm(target: Path) -> None:
         VcpudError: The answer was not yes.
     """
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: say --yes to agree")
+        raise UsageError("there is no terminal to ask on: to agree, say --yes")
     sys.stdout.write(f"Install {target}? [y/N] ")
     sys.stdout.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -141,7 +143,7 @@ def _disable(options: argparse.Namespace) -> None:
     target = RULES_DIR / RULE_NAME
     try:
         if not _is_there(target):
-            say(f"{target} does not exist: vcpud holds no such right")
+            say(f"{target} does not exist: this rule gives vcpud no right")
             return
         # Afterwards nobody could.
         running = _give_back(options)
@@ -179,15 +181,15 @@ def _give_back(options: argparse.Namespace) -> bool:
         left, running = answer["left"], True
         for name in answer.get("unplug_pending", ()):
             say(
-                f"{printable(name)} has all it had; should its guest still carry out an unplug that "
-                "was given up, nobody will plug it back"
+                f"{printable(name)} has all its vCPUs again; if its guest still carries out an unplug "
+                "that vcpud has given up, nobody will plug that vCPU back"
             )
     if left:
         names = ", ".join(printable(name) for name in sorted(left))
-        paused = "; vcpud stays paused: `vcpud resume` ends it" if running else ""
+        paused = "; vcpud stays paused until `vcpud resume`" if running else ""
         raise PartialError(
-            f"not given back: {names}. The right stays, or nobody could: `vcpud restore` first"
-            f"{paused}"
+            f"not given back: {names}. vcpud keeps the right, because it needs it to give them back: "
+            f"run `vcpud restore` first{paused}"
         )
     return running
 
@@ -200,13 +202,13 @@ def _drop_connection() -> None:
     """
     systemctl = shutil.which("systemctl")
     if systemctl is None or not _BOOTED.is_dir():
-        say("vcpud is paused: restart it, its open connection keeps the right")
+        say("vcpud is paused. Restart it: its open connection still has the right")
         return
     command = (systemctl, "try-restart", _SERVICE)
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode != 0:
         raise VcpudError(
-            f"{_SERVICE} was not restarted, and its open connection keeps the right: "
+            f"{_SERVICE} was not restarted, so its open connection still has the right: "
             f"{printable(done.stderr.strip(), 300)}"
         )
     say(f"restarted {_SERVICE}")

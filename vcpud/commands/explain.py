@@ -18,10 +18,11 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     explain = subparsers.add_parser(
         "explain",
         parents=[parent],
-        help="why a domain has the vCPUs it has, and what would have to change",
-        description="Say why a domain has the vCPUs it has: what the decision was made on, the "
-        "numbers that competed, the guard that stood in the way, what would have to change, and "
-        "what happened last time. With --backend it looks for itself, without the daemon.",
+        help="say why a domain has the vCPUs it has, and what would have to change",
+        description="Say why a domain has the vCPUs it has: the figures that the decision is based "
+        "on, the numbers of vCPUs that were weighed, the guard that blocks a change, what would "
+        "have to change, and what happened before. With --backend it looks at the host itself, "
+        "without the daemon.",
     )
     explain.add_argument("domain", help="name or UUID")
     output_option(explain)
@@ -48,7 +49,7 @@ def _looked_up(options: argparse.Namespace) -> dict[str, Any]:
     latest, history = look(options)
     record = latest.record_
     if record is None:
-        raise UnreachableError("stopped before the first cycle had finished")
+        raise UnreachableError("stopped before the first cycle was finished")
     known = {domain.name: domain.uuid for domain in record.sample.domains}
     uuid = known.get(options.domain, options.domain)
     told = document(record, latest.verdicts, history.of(uuid), uuid, record.ended_ns)

@@ -46,10 +46,10 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "restore",
         parents=[parent],
         help="give back everything that vcpud changed",
-        description="Give back everything that vcpud changed: through the running daemon, or "
-        "directly from the ledger where none runs; it then also waits until an unplug that was "
-        "given up will not come any more. What is still open at the end of its time stays in the "
-        "ledger and is no failure.",
+        description="Give back everything that vcpud changed: through the running daemon or, if "
+        "none runs, directly from the ledger. Without a daemon it also waits until no guest will "
+        "carry out an unplug any more that vcpud has given up. What is not settled when the time "
+        "is over stays in the ledger; that is no failure.",
     )
     restore.add_argument("domain", nargs="?", help="only this domain: name or UUID")
     restore.add_argument(
@@ -60,8 +60,8 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     deadman = subparsers.add_parser(
         "deadman",
         parents=[parent],
-        help="wait for the end of a hold, and restore if no vcpud has taken over (for systemd)",
-        description="Wait for the end of a hold, and restore if no vcpud has taken over.",
+        help="wait for a hold to end; if no vcpud has taken over, give everything back (for systemd)",
+        description="Wait for a hold to end; if no vcpud has taken over, give everything back.",
     )
     deadman.set_defaults(handler=_deadman)
 
@@ -126,8 +126,8 @@ def _directly(
     before = ledger.outstanding()
     if word is not None and ledger.lost:
         raise UsageError(
-            f"there is no ledger in {folder}: `vcpud restore` without a domain looks at "
-            "the notes that domains carry themselves"
+            f"there is no ledger in {folder}: run `vcpud restore` without a domain; it goes by the "
+            "notes in the domains' metadata"
         )
     uuid = None if word is None else _uuid(word, before)
     seen = _Seen()
@@ -135,12 +135,13 @@ def _directly(
     if left and not seen.answered:
         raise UnreachableError(
             f"{unanswered(seen.notes)} (backend {settings.backend}): nothing was given back, and "
-            f"the ledger keeps {_names(one.name for one in left)}; start it, and `vcpud restore` again"
+            f"the ledger keeps {_names(one.name for one in left)}; start the hypervisor, and run `vcpud "
+            "restore` again"
         )
     if ledger.lost and not seen.answered:
         sys.stderr.write(
-            f"vcpud: there is no ledger in {folder}, and {unanswered(seen.notes)}: the "
-            "notes that domains carry themselves were not read\n"
+            f"vcpud: there is no ledger in {folder}, and {unanswered(seen.notes)}: so the "
+            "notes in the domains' metadata were not read\n"
         )
     before += seen.recovered
     kept = {original.uuid: original.name for original in _outstanding(folder, uuid)}
@@ -188,14 +189,15 @@ class _Result:
     def say(self) -> None:
         """In words."""
         if self.gone:
-            say(f"gone or started anew, nothing to give back: {_names(self.gone)}")
+            say(f"gone or restarted, so nothing to give back: {_names(self.gone)}")
         if self.given_back or not (self.left or self.gone or self.unplug_pending):
-            say(f"given back: {_names(self.given_back) or 'nothing was changed'}")
+            names = _names(self.given_back)
+            say(f"given back: {names}" if names else "nothing to give back: nothing was changed")
         if self.unplug_pending:
             say(
-                f"as before, and kept in the ledger: {_names(self.unplug_pending)}: a guest may "
-                "still carry out an unplug that was given up; the next start, `vcpud restore` "
-                "without a daemon or a reboot of the guest settles it"
+                f"given back, but still in the ledger: {_names(self.unplug_pending)}: the guest may "
+                "still carry out an unplug that vcpud has given up; the next start of vcpud, `vcpud "
+                "restore` without a daemon or a reboot of the guest settles this"
             )
 
     def check(self) -> None:

@@ -44,16 +44,20 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     record = subparsers.add_parser(
         "record",
         parents=[parent],
-        help="write down what vcpud sees here and would decide, changing nothing",
-        description="Write down what vcpud sees on this host and would decide, changing nothing. "
-        "A running daemon records what it does itself: recording.enabled in its configuration.",
+        help="record what vcpud sees here and what it would decide; change nothing",
+        description="Record what vcpud sees on this host and what it would decide; change nothing. "
+        "A running daemon can record its own cycles: set recording.enabled in its configuration.",
     )
-    record.add_argument("directory", type=Path, help="folder for the files")
+    record.add_argument("directory", type=Path, help="folder for the recording")
     record.add_argument(
         "--for", type=duration, dest="for_ns", metavar="DURATION", help="stop after this time"
     )
     record.add_argument(
-        "--max-file-mib", type=_number, default=32, metavar="N", help="size of one file (32)"
+        "--max-file-mib",
+        type=_number,
+        default=32,
+        metavar="N",
+        help="begin a new file at this size in MiB (32)",
     )
     record.add_argument(
         "--max-files", type=_number, default=24, metavar="N", help="keep the newest N files (24)"
@@ -64,12 +68,17 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     replay = subparsers.add_parser(
         "replay",
         parents=[parent],
-        help="decide on a recording once more, and show where it would be otherwise",
-        description="Decide on a recording once more: with what was in force then, with another "
-        "policy, or with the configuration given by --config; and show what would be otherwise.",
+        help="repeat the decisions of a recording, and show where they would differ",
+        description="Repeat the decisions of a recording: with the policy and settings of that "
+        "time, with another policy, or with the configuration given by --config. Show where they "
+        "would differ.",
     )
-    replay.add_argument("file", type=Path, nargs="+", help="recordings in order, or folders")
-    replay.add_argument("--policy", metavar="NAME", help="with this policy, as it comes")
+    replay.add_argument(
+        "file", type=Path, nargs="+", help="recordings in order, or folders of them"
+    )
+    replay.add_argument(
+        "--policy", metavar="NAME", help="use this policy with its default options"
+    )
     replay.add_argument(
         "--all", action="store_true", help=f"show every difference, not only {_SHOWN}"
     )

@@ -21,11 +21,13 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     report = subparsers.add_parser(
         "report",
         parents=[parent],
-        help="tell what vcpud brought over a recorded span",
-        description="Tell what vcpud brought over a recorded span: vCPU-hours parked, run delay "
-        "avoided, moves that helped, were neutral or harmed; in total and for each domain.",
+        help="show what vcpud achieved while it was recorded",
+        description="Show what vcpud achieved while it was recorded: vCPU-hours parked, run delay "
+        "avoided, and how many moves helped, were neutral or did harm; in total and for each domain.",
     )
-    report.add_argument("file", type=Path, nargs="+", help="recordings in order, or folders")
+    report.add_argument(
+        "file", type=Path, nargs="+", help="recordings in order, or folders of them"
+    )
     output_option(report)
     report.set_defaults(handler=_report)
 

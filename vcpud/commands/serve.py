@@ -34,11 +34,14 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     dry = subparsers.add_parser(
         "dry-run",
         parents=[parent],
-        help="decide on the real host, change nothing, say what would be done",
-        description="Decide on the real host, change nothing, and say what would be done.",
+        help="decide on the real host, but only say what vcpud would do",
+        description="Decide on the real host, but change nothing: only say what vcpud would do.",
     )
     dry.add_argument(
-        "--cycles", type=_cycles, metavar="N", help="stop after N cycles (default: when told to)"
+        "--cycles",
+        type=_cycles,
+        metavar="N",
+        help="stop after N cycles (default: go on until Ctrl-C)",
     )
     output_option(dry)
     dry.set_defaults(handler=_dry_run)
@@ -46,14 +49,14 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     check = subparsers.add_parser(
         "check-config",
         parents=[parent],
-        help="check the configuration, and list everything that is wrong with it",
-        description="Check the configuration, and list everything that is wrong with it.",
+        help="check the configuration, and list every mistake in it",
+        description="Check the configuration, and list every mistake in it.",
     )
     check.add_argument(
         "--print",
         action="store_true",
         dest="show",
-        help="print every setting in force and where it was written",
+        help="print every setting in force, and which file and line it comes from",
     )
     output_option(check)
     check.set_defaults(handler=_check_config)
@@ -155,7 +158,7 @@ class Rehearsal:
                     block.uuid,
                 )
                 words = {"domain": name, "guard": block.guard, "detail": block.detail}
-                text = f"{printable(name)}: kept back by {block.guard}: {printable(block.detail)}"
+                text = f"{printable(name)}: blocked by {block.guard}: {printable(block.detail)}"
                 self._tell(record.cycle, words, text)
         sys.stdout.flush()
 
@@ -171,8 +174,8 @@ class Rehearsal:
     def summary(self) -> str:
         """How it went."""
         return (
-            f"{self._cycles} cycles, {len(self._domains)} domains, {self._changes} changes would "
-            "have been made; nothing was changed"
+            f"{self._cycles} cycles, {len(self._domains)} domains; vcpud would have made "
+            f"{self._changes} changes; nothing was changed"
         )
 
     def _would(self, cycle: int, change: ChangeRecord) -> None:

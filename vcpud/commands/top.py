@@ -24,26 +24,24 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "top",
         parents=[parent],
         help="watch the domains in the terminal",
-        description="Watch the domains in the terminal: sort, filter, look closely at one, pause "
-        "and resume. Keys are shown at the bottom. NO_COLOR is honoured.",
+        description="Watch the domains in the terminal: sort and filter them, look at one closely, "
+        "pause and resume them. The keys are shown at the bottom. NO_COLOR switches colours off.",
     )
-    top.add_argument(
-        "--interval", type=duration, default=NS_PER_S, help="time between two looks (1s)"
-    )
+    top.add_argument("--interval", type=duration, default=NS_PER_S, help="refresh this often (1s)")
     top.add_argument(
         "--sort",
         choices=SORTS,
         default="delay",
-        help="column to order by (delay)",
+        help="sort by this column (delay)",
     )
     top.set_defaults(handler=_top)
 
 
 def _top(options: argparse.Namespace) -> None:
     if getattr(options, "backend", None) is not None:
-        raise UsageError("top watches the running vcpud: it takes no --backend")
+        raise UsageError("top shows the running vcpud, so it takes no --backend")
     if not _on_a_terminal():
-        raise UsageError("top needs a terminal: `vcpud status` prints once")
+        raise UsageError("top needs a terminal; without one, use `vcpud status`")
     try:
         from vcpud.top.app import Daemon, Top  # noqa: PLC0415  an extra, and slow to import
     except ImportError as error:

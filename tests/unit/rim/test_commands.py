@@ -111,7 +111,7 @@ def test_a_restore_without_a_daemon_works_from_the_ledger(machine: Machine) -> N
     assert (code, out) == (0, "given back: db, web\n")
     assert machine.db.online == machine.web.online == frozenset(range(4))
     assert machine.ledger == set()
-    assert machine.vcpud("restore")[1] == "given back: nothing was changed\n"
+    assert machine.vcpud("restore")[1] == "nothing to give back: nothing was changed\n"
 
 
 def test_a_restore_of_one_domain_leaves_the_others(machine: Machine) -> None:
@@ -127,7 +127,7 @@ def test_a_restore_of_one_domain_leaves_the_others(machine: Machine) -> None:
 
 def test_a_restore_waits_until_an_old_unplug_will_not_come_any_more(machine: Machine) -> None:
     machine.unplug_given_up(machine.db)
-    assert "and an unplug may still come" in machine.vcpud("status")[1]
+    assert "and its guest may still carry out an unplug" in machine.vcpud("status")[1]
     assert machine.vcpud("restore", "--timeout", "20s")[:2] == (0, "given back: db\n")
     assert machine.ledger == set()
 
@@ -138,7 +138,7 @@ def test_a_restore_that_may_not_wait_so_long_says_what_may_still_come(machine: M
     code, out, _ = machine.vcpud("restore", "--timeout", "5s")
     assert code == 0, "everything is as it was"
     assert out.splitlines()[0] == "given back: web"
-    assert "kept in the ledger: db: a guest may still carry out an unplug" in out
+    assert "still in the ledger: db: the guest may still carry out an unplug" in out
     assert machine.ledger == {"db"}
     _, text, _ = machine.vcpud("restore", "--timeout", "5s", "-o", "json")
     assert json.loads(text) == {
@@ -177,7 +177,7 @@ def test_a_restore_that_reaches_no_hypervisor_names_it_and_keeps_the_ledger(
     assert (code, out) == (4, "")
     assert "the hypervisor did not answer" in err
     assert "(backend fake)" in err
-    assert "the ledger keeps db; start it, and `vcpud restore` again" in err
+    assert "the ledger keeps db; start the hypervisor, and run `vcpud restore` again" in err
     assert machine.ledger == {"db"}
 
 
@@ -186,7 +186,7 @@ def test_a_restore_never_applies_the_original_of_another_life(machine: Machine) 
     machine.db.incarnation = "2@7"
     code, out, _ = machine.vcpud("restore")
     assert code == 0
-    assert "gone or started anew, nothing to give back: db" in out
+    assert "gone or restarted, so nothing to give back: db" in out
     assert machine.host.begun == []
 
 
@@ -199,7 +199,7 @@ def test_a_restore_by_the_defaults_forgets_nobody_it_does_not_find(machine: Mach
     folders = ("--state-dir", str(machine.state), "--runtime-dir", str(machine.run_dir))
     code, out, err = machine.vcpud("--backend", "fake", *folders, "restore", "--timeout", "5s")
     assert (code, out) == (5, "given back: web\n")
-    assert "giving back with the defaults all the same" in err
+    assert "gives everything back nevertheless" in err
     assert machine.ledger == {"db"}
 
 

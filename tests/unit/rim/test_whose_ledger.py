@@ -113,7 +113,7 @@ def test_a_machine_that_was_never_changed_needs_no_hypervisor_to_give_back_nothi
 ) -> None:
     machine.host.connected = False
     code, out, err = machine.vcpud("restore")
-    assert (code, out) == (0, "given back: nothing was changed\n")
+    assert (code, out) == (0, "nothing to give back: nothing was changed\n")
     assert "there is no ledger" in err
 
 
