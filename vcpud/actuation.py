@@ -110,8 +110,8 @@ class Actuation:
         intent = Intent(
             decision_id=decision_id,
             purpose=Purpose.RESTORE,
-            to_vcpus=owed.had(original),
-            step_vcpus=owed.had(original),
+            to_vcpus=original.home_vcpus,
+            step_vcpus=original.home_vcpus,
             reason="give back what the domain had",
         )
         self.set_course(sample, intent, now_ns)

@@ -204,7 +204,7 @@ class Agenda:
             phase, until_ns = Phase.BACKING_OFF, blocked_until_ns
         had = None
         if original is not None:
-            had = owed.had(original)
+            had = original.home_vcpus
             if not detail and owed.unplug_pending(sample, original):
                 detail = UNPLUG_PENDING
         return _make_status(

@@ -155,7 +155,6 @@ class ControlLoop:
         self._trials.running = self._running
         self._originals.look(sample)
         self._renew(sample, now_ns)
-        self._tracks, demand = estimate(self._tracks, sample)
         self._actuation.hear(events, now_ns)
         originals = self._originals.outstanding()
         for foreign in self._agenda.look(
@@ -167,6 +166,7 @@ class ControlLoop:
             self._grant(request, now_ns)
         if sample.connected:
             self._settle_originals(sample, now_ns)
+        self._tracks, demand = estimate(self._tracks, sample, self._originals.outstanding())
         self._actuation.read_back(sample, now_ns)
         verdicts = self._trials.advance(demand, now_ns)
         self._verdicts += verdicts

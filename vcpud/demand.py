@@ -46,7 +46,8 @@ class DomainDemand:
         weight: Its relative share.
         active_vcpus: vCPUs the guest may schedule on.
         min_vcpus: Its floor.
-        max_vcpus: Its ceiling: the smaller of the terms' and the domain's own.
+        max_vcpus: The most it may come to have: what its terms allow, but no more than the domain's own
+            maximum, nor than it came with.
         method: The actuator that works.
         used_pcpus: Run time per unit of time, smoothed; None when not known.
         run_delay_pcpus: Time runnable without a pCPU per unit of time, smoothed.
@@ -66,8 +67,8 @@ class DomainDemand:
         hold: Why nothing may be decided for it now, or None.
         engaged: Why no change of it would be begun now although its data is good: one is under way
             or on trial, it is paused, released, quarantined or backing off. None when it is free.
-        home_vcpus: Active vCPUs before vcpud first touched it, which it may be grown back to;
-            None while it is untouched.
+        home_vcpus: Active vCPUs it came with, before vcpud first touched it; None while it is
+            untouched.
         most_pcpus: What its owner lets it use on all its vCPUs; None where only they bound it.
     """
 

@@ -46,15 +46,12 @@ def told(demand: HostDemand, situation: Situation) -> HostDemand:
     """What a policy should know of the loop's own doings: it plans around what cannot be moved."""
     engaged = dict(situation.barred)
     engaged |= dict.fromkeys(situation.busy, "a change is under way or being judged")
-    homes = situation.originals
-    if not engaged and not homes:
+    if not engaged:
         return demand
     return replace(
         demand,
         domains=tuple(
-            replace(domain, engaged=engaged.get(domain.uuid), home_vcpus=homes.get(domain.uuid))
-            if domain.uuid in engaged or domain.uuid in homes
-            else domain
+            replace(domain, engaged=engaged[domain.uuid]) if domain.uuid in engaged else domain
             for domain in demand.domains
         ),
     )
@@ -116,10 +113,9 @@ def _through(
     demand = situation.demands.get(resize.uuid)
     if sample is None or demand is None:
         return resize, Blocked(uuid=resize.uuid, guard="gone", detail="is not running")
-    ceiling = min(demand.max_vcpus, situation.originals.get(resize.uuid, demand.active_vcpus))
-    # The ceiling comes last: not even a floor gives a domain more than it had.
+    # The ceiling comes last: not even a floor gives a domain more than it came with.
     floored = max(demand.min_vcpus, 1, resize.to_vcpus)
-    wanted = min(floored, max(ceiling, resize.from_vcpus))
+    wanted = min(floored, max(demand.max_vcpus, resize.from_vcpus))
     step = max(1, min(resize.step_vcpus, limits.max_step_vcpus))
     resize = replace(resize, to_vcpus=wanted, step_vcpus=step)
     if wanted == resize.from_vcpus:

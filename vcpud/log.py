@@ -132,14 +132,18 @@ class LogRecorder:
                 **{"from": foreign.from_vcpus},
             )
         for original in record.received:
-            had = owed.had(original)
-            self._log.info("domain.received", domain=original.name, uuid=original.uuid, owed=had)
+            self._log.info(
+                "domain.received",
+                domain=original.name,
+                uuid=original.uuid,
+                owed=original.home_vcpus,
+            )
         for original in record.recovered:
             self._log.warning(
                 "original.recovered",
                 domain=original.name,
                 uuid=original.uuid,
-                owed=owed.had(original),
+                owed=original.home_vcpus,
             )
         for verdict in record.verdicts:
             self._log.info(

@@ -297,6 +297,11 @@ class Original:
     hypervisor: str = ""
     schema: int = 1
 
+    @property
+    def home_vcpus(self) -> int:
+        """Active vCPUs the domain had."""
+        return self.live_vcpus if self.online is None else len(self.online)
+
 
 UNKNOWN_START = "?"
 """Stands in an incarnation for the start of a process that could not be read."""

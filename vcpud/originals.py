@@ -66,7 +66,7 @@ class Originals:
 
     def had(self) -> dict[Uuid, int]:
         """Active vCPUs before vcpud first touched a domain, where it is owed any."""
-        return {uuid: owed.had(original) for uuid, original in self.outstanding().items()}
+        return {uuid: original.home_vcpus for uuid, original in self.outstanding().items()}
 
     def home(self, sample: DomainSample) -> frozenset[int]:
         """The guest CPUs a domain had before vcpud first touched it."""
@@ -164,7 +164,7 @@ class Originals:
                     )
             except LedgerError as error:
                 self.news.error = str(error)
-        owed_vcpus = None if left is None else owed.had(left)
+        owed_vcpus = None if left is None else left.home_vcpus
         self.news.foreign.append(replace(change, owed_vcpus=owed_vcpus))
         return only_weight
 
@@ -203,7 +203,7 @@ class Originals:
                 if enforced and self._receive(domain, sample):
                     found.append(domain)
                 continue
-            floor = min(domain.terms.min_vcpus, owed.had(original))
+            floor = min(domain.terms.min_vcpus, original.home_vcpus)
             unwanted = domain.terms.mode is not Mode.ENFORCE or domain.job is not None
             unwanted |= self._unplugged_late(domain, original) or len(domain.active) < floor
             if everything or domain.uuid in met or unwanted:

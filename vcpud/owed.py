@@ -94,11 +94,6 @@ def _credible(note: Original, domain: DomainSample, host: HostSample) -> Origina
     return replace(original, online=home | online, live_vcpus=domain.live_vcpus, weight=None)
 
 
-def had(original: Original) -> int:
-    """Active vCPUs a domain is owed."""
-    return original.live_vcpus if original.online is None else len(original.online)
-
-
 def elsewhere(outstanding: Iterable[Original], sample: HostSample) -> tuple[Original, ...]:
     """What was taken from domains of another hypervisor than the one that is looked at.
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from vcpud.heard import NOTHING_HEARD, Heard, Point, hear
-from vcpud.model import DomainSample, ShareUnit
+from vcpud.model import DomainSample, Original, ShareUnit
 from vcpud.swift import maker
 from vcpud.units import NS_PER_MS, NS_PER_S
 
@@ -36,9 +36,10 @@ class Track:
 
     Attributes:
         sample: The latest.
+        original: What it had before vcpud first touched it, None while that is what it has.
         weight: Its share of its pool.
         active_vcpus: vCPUs its guest may schedule on.
-        most_vcpus: Its ceiling.
+        most_vcpus: The most it may come to have.
         older: Host readings kept, oldest first, but for those in `points`.
         points: The latest of them, oldest first.
         used_pcpus: Run time per unit of time, smoothed.
@@ -48,6 +49,7 @@ class Track:
     """
 
     sample: DomainSample
+    original: Original | None
     weight: int
     active_vcpus: int
     most_vcpus: int
@@ -59,20 +61,26 @@ class Track:
     heard: Heard = NOTHING_HEARD
 
 
-def follow(before: Track | None, sample: DomainSample) -> Track:
+def follow(before: Track | None, sample: DomainSample, original: Original | None) -> Track:
     """Take in a domain's next sample; another run or boot of it begins anew.
+
+    What it may come to use is bounded by the vCPUs it came with: those vcpud has taken count, and
+    those nobody ever gave it do not. An owner who adds some raises that.
 
     Args:
         before: What is known, None where it was not there before.
         sample: What is read of it now.
+        original: What it had before vcpud first touched it, None while that is what it has.
     """
     terms, guest = sample.terms, sample.guest
     active = sample.live_vcpus if sample.online is None else len(sample.online)
+    weight, home = sample.weight, max(active, 1)
+    if original is not None:
+        weight, home = original.weight or weight, max(original.home_vcpus, home)
     # Where weight counts per vCPU, a domain's share is that of all of them together.
-    weight = sample.weight
     if sample.share_unit is _PER_VCPU:
-        weight *= max(active, 1)
-    most = sample.max_vcpus
+        weight *= home
+    most = min(home, sample.max_vcpus)
     if terms.max_vcpus is not None:
         most = min(most, terms.max_vcpus)
     told = None
@@ -81,14 +89,14 @@ def follow(before: Track | None, sample: DomainSample) -> Track:
         or before.sample.incarnation != sample.incarnation
         or before.sample.boots != sample.boots
     ):
-        before = _make_track(sample, weight, active, most)
+        before = _make_track(sample, original, weight, active, most)
     else:
         told = before.sample.guest
     host = older, points, _, _, _ = _host_side(before, sample)
     heard = before.heard
     if guest is not told or (guest is not None and guest.accounting is not heard.accounting):
         heard = hear(heard, guest, older + points, before.active_vcpus, _perf(sample))
-    return _make_track(sample, weight, active, most, *host, heard)
+    return _make_track(sample, original, weight, active, most, *host, heard)
 
 
 _NO_POINT: Point = (-1, 0, None)

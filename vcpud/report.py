@@ -122,11 +122,7 @@ class Report:
 
     def _had(self, outstanding: tuple[Original, ...]) -> dict[Uuid, int]:
         if outstanding is not self._originals[0]:
-            had = {
-                one.uuid: one.live_vcpus if one.online is None else len(one.online)
-                for one in outstanding
-            }
-            self._originals = (outstanding, had)
+            self._originals = (outstanding, {one.uuid: one.home_vcpus for one in outstanding})
         return self._originals[1]
 
     def _outcome(self, record: CycleRecord) -> None:

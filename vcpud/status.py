@@ -120,7 +120,7 @@ def originals(outstanding: Iterable[Original]) -> list[dict[str, Any]]:
         {
             "name": original.name,
             "uuid": original.uuid,
-            "vcpus": original.live_vcpus if original.online is None else len(original.online),
+            "vcpus": original.home_vcpus,
             "online": None if original.online is None else sorted(original.online),
             "weight": original.weight,
             "unplug_pending": original.unplug_from is not None,

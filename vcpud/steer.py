@@ -206,7 +206,7 @@ def balancing_weight(sample: DomainSample, original: Original | None, to_vcpus: 
         if original.weight is None:
             return None
         had_weight = original.weight
-        had_vcpus = original.live_vcpus if original.online is None else len(original.online)
+        had_vcpus = original.home_vcpus
     elif sample.share_unit is not ShareUnit.VCPU or not sample.weight_adjustable:
         return None
     return min(max(round(had_weight * had_vcpus / max(to_vcpus, 1)), 1), MAX_WEIGHT)

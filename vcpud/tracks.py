@@ -19,6 +19,7 @@ from vcpud.demand import (
 )
 from vcpud.model import (
     HostSample,
+    Original,
     Trouble,
     Uuid,
 )
@@ -48,6 +49,9 @@ HOLDS = (
 is the matter for a moment must not hide it."""
 
 
+_NOBODY_TOUCHED: Mapping[Uuid, Original] = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracks:
     """What is remembered of the host between cycles; `Tracks()` is the beginning."""
@@ -59,12 +63,15 @@ class Tracks:
     unmanaged_pcpus: float = 0.0
 
 
-def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
+def estimate(
+    before: Tracks, sample: HostSample, originals: Mapping[Uuid, Original] = _NOBODY_TOUCHED
+) -> tuple[Tracks, HostDemand]:
     """Fold one sample into what is known, and say what each domain wants.
 
     Args:
         before: The fold so far.
         sample: The latest readings.
+        originals: What domains had before vcpud first touched them, of those it has touched.
 
     Returns:
         The fold to pass in next time, and the demand. Nothing that is missing, stale, decreasing
@@ -74,9 +81,9 @@ def estimate(before: Tracks, sample: HostSample) -> tuple[Tracks, HostDemand]:
     tracks: dict[Uuid, Track] = {}
     running: list[Track] = []
     for domain in sample.domains:
-        track = known.get(domain.uuid)
-        if track is None or domain is not track.sample:
-            track = follow(track, domain)
+        track, original = known.get(domain.uuid), originals.get(domain.uuid)
+        if track is None or domain is not track.sample or original is not track.original:
+            track = follow(track, domain, original)
         tracks[domain.uuid] = track
         if _PAUSED not in domain.troubles:
             running.append(track)
@@ -150,7 +157,7 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         heard.progress,
         hold,
         None,
-        None,
+        None if track.original is None else track.original.home_vcpus,
         _ceiling(track),
     )
 

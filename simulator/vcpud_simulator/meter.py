@@ -5,6 +5,7 @@ This is the laboratory's own view, of what nobody on a real host could see: no p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -213,8 +214,8 @@ class Meter:
             began_ns = max(self._begin_ns, resident.inhabitant.started_ns)
             present_ns = self._leaves_ns(resident) - began_ns
             wanted = (used.run_ns + used.run_delay_ns + used.queued_ns) / present_ns
-            ceiling = min(float(plan.vcpus), plan.cap_pcpus or float(plan.vcpus))
-            weight = plan.weight * (1 if host.scheduler.weight_per_domain else plan.vcpus)
+            ceiling = min(float(plan.home_vcpus), plan.cap_pcpus or math.inf)
+            weight = plan.weight * (1 if host.scheduler.weight_per_domain else plan.home_vcpus)
             claims.append((plan.name, float(weight), min(wanted, ceiling), ceiling))
         return water_filled(float(len(host.pcpus)), claims)
 

@@ -184,6 +184,11 @@ class DomainPlan:
     missing: tuple[Signal, ...] = ()
     lies: tuple[Lie, ...] = ()
 
+    @property
+    def home_vcpus(self) -> int:
+        """Active vCPUs it comes with, beyond which nobody here gives it any."""
+        return self.online or self.vcpus
+
     def each(self) -> Iterator[DomainPlan]:
         """One plan for each copy."""
         if self.copies == 1:

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 from vcpud.demand import Claim, DomainDemand, HostDemand, PoolDemand, wanted_pcpus, water_filled
 from vcpud.guard import Situation, constrain
 from vcpud.limits import Limits
-from vcpud.model import DomainSample, Method, Mode, ShareUnit, Terms, Trouble
+from vcpud.model import (
+    DomainSample,
+    HostSample,
+    Method,
+    Mode,
+    Original,
+    Pool,
+    ShareUnit,
+    Terms,
+    Trouble,
+)
 from vcpud.plan import Move, Plan, Resize
+from vcpud.tracks import Tracks, estimate
 from vcpud_policies.spin_feedback import SpinFeedback
 
 rates = st.none() | st.floats(0, 64)
@@ -61,6 +72,57 @@ def test_entitlements_waste_nothing_and_exceed_no_maximum(
     assert all(0 <= shares[uuid] <= most + 1e-9 for uuid, _, _, most in claims)
     filled = sum(min(shares[uuid], wanted) for uuid, _, wanted, _ in claims)
     assert abs(filled - min(available, sum(wanted for _, _, wanted, _ in claims))) < 1e-6
+
+
+@given(
+    st.integers(1, 16),
+    st.lists(
+        st.tuples(st.integers(1, 8), st.integers(1, 8), st.booleans(), st.sampled_from(ShareUnit)),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_whatever_is_parked_of_whomever_all_are_entitled_to_what_they_would_be_whole(
+    pcpus: int, drawn: list[tuple[int, int, bool, ShareUnit]]
+) -> None:
+    """And nobody to more than the vCPUs it came with."""
+    whole, shrunk, originals = [], [], {}
+    for number, (one, other, weighed, unit) in enumerate(drawn):
+        home, left = max(one, other), min(one, other)
+        sample = DomainSample(
+            uuid=f"{number}",
+            name="n",
+            incarnation="1",
+            taken_at_ns=0,
+            terms=Terms(mode=Mode.ENFORCE),
+            live_vcpus=8,
+            max_vcpus=8,
+            online=frozenset(range(home)),
+            share_unit=unit,
+            weight=100 * (number + 1),
+        )
+        whole.append(sample)
+        if left == home:
+            shrunk.append(sample)
+            continue
+        weight = sample.weight * home // left if weighed else sample.weight
+        shrunk.append(replace(sample, online=frozenset(range(left)), weight=weight))
+        originals[sample.uuid] = Original(
+            boot_id="b",
+            uuid=sample.uuid,
+            name="n",
+            incarnation="1",
+            online=sample.online,
+            live_vcpus=8,
+            weight=sample.weight if weighed else None,
+        )
+    pools = (Pool(name="host", pcpus=pcpus),)
+    host = HostSample(taken_at_ns=0, boot_id="b", pools=pools, domains=tuple(whole))
+    _, before = estimate(Tracks(), host)
+    _, after = estimate(Tracks(), replace(host, domains=tuple(shrunk)), originals)
+    for then, now, sample in zip(before.domains, after.domains, whole, strict=True):
+        assert then.entitled_pcpus == now.entitled_pcpus is not None
+        assert now.entitled_pcpus <= len(sample.active)
 
 
 @given(st.floats(0.1, 64), claims)
@@ -130,7 +192,8 @@ def test_the_guard_lets_nothing_out_of_bounds_through(
         )
         for d in domains
     )
-    originals = {d.uuid: data.draw(st.integers(d.active_vcpus, 16)) for d in domains}
+    homes = {d.uuid: data.draw(st.integers(d.active_vcpus, 16)) for d in domains}
+    shrunk = [replace(d, max_vcpus=homes[d.uuid], home_vcpus=homes[d.uuid]) for d in domains]
     samples = {
         d.uuid: DomainSample(
             uuid=d.uuid,
@@ -148,12 +211,12 @@ def test_the_guard_lets_nothing_out_of_bounds_through(
     }
     situation = Situation(
         samples=samples,
-        demands={d.uuid: d for d in domains},
+        demands={d.uuid: d for d in shrunk},
         busy=frozenset(),
         barred={},
         changed_at_ns={},
         begun_at_ns=(),
-        originals=originals,
+        originals=homes,
         now_ns=0,
     )
     limits = Limits(max_parked_ratio=data.draw(st.floats(0, 1)))
@@ -164,6 +227,6 @@ def test_the_guard_lets_nothing_out_of_bounds_through(
             assert samples[resize.uuid].terms.mode is Mode.ENFORCE
             assert d.hold is None
             assert resize.to_vcpus >= min(d.min_vcpus, max(resize.from_vcpus, 1))
-            assert resize.to_vcpus <= max(originals[resize.uuid], resize.from_vcpus, d.min_vcpus)
+            assert resize.to_vcpus <= max(d.max_vcpus, resize.from_vcpus)
             assert resize.step_vcpus >= 1
     assert len(allowed.moves) + len({b.uuid for b in blocked}) <= len(domains)

@@ -87,7 +87,9 @@ def test_nothing_goes_below_one_or_the_floor() -> None:
 
 def test_nothing_grows_above_what_the_domain_had() -> None:
     shrunk = situation(
-        (sample(online=frozenset({0})),), (demand(active_vcpus=1),), originals={"u": 2}
+        (sample(online=frozenset({0})),),
+        (demand(active_vcpus=1, max_vcpus=2),),
+        originals={"u": 2},
     )
     plan, _ = constrain(shrink(4, from_vcpus=1), Limits(), shrunk)
     assert plan.moves[0].resizes[0].to_vcpus == 2
@@ -96,7 +98,7 @@ def test_nothing_grows_above_what_the_domain_had() -> None:
 def test_a_floor_lifts_nothing_above_what_the_domain_had() -> None:
     two_of_eight = situation(
         (sample(vcpus=8, online=frozenset({0, 1})),),
-        (demand(active_vcpus=2, min_vcpus=4, max_vcpus=8),),
+        (demand(active_vcpus=2, min_vcpus=4, max_vcpus=2),),
     )
     plan, blocked = constrain(shrink(1, from_vcpus=2), Limits(), two_of_eight)
     assert (plan, blocked) == (Plan(), ())

@@ -43,5 +43,22 @@ def test_guests_whose_owners_keep_the_host_overfull_queue_for_locks_less() -> No
         assert rate(points[-20:]) > 4 * rate(before.timeline[name][-20:])
 
 
+def test_vcpus_that_nobody_gives_a_domain_entitle_it_to_nothing() -> None:
+    """Seven tasks queue behind one vCPU of eight: the seven pCPUs left are the others'."""
+    scenario = read_scenario("compare_kernel_lock_spare_vcpus")
+    before = run(scenario, policy=None, duration_ns=7 * NS_PER_S)
+    entitled = {name: one.entitled_pcpus for name, one in before.domains.items()}
+    assert entitled == {"files": 3.5, "batch": 3.5, "small": 1.0}
+    result = run(scenario, policy=Adaptive(), duration_ns=17 * NS_PER_S)
+    last = {name: points[-5:] for name, points in result.timeline.items()}
+    counts = {name: points[-1].active_vcpus for name, points in last.items()}
+    assert counts == {"files": 3, "batch": 4, "small": 1}
+    assert sum(fmean(p.run_pcpus for p in points) for points in last.values()) > 0.97 * 8
+    assert rate(last["files"]) > 20 * before.domains["files"].rate
+    floor = entitled["batch"] / before.domains["batch"].run_pcpus
+    for name, share in (("batch", floor), ("small", 1.0)):
+        assert rate(last[name]) > 0.97 * share * before.domains[name].rate
+
+
 def rate(points: Sequence[Point]) -> float:
     return fmean(point.rate for point in points)

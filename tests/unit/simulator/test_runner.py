@@ -71,6 +71,19 @@ def test_two_collapsed_domains_recover_under_the_loop_that_ships() -> None:
     assert not bare.changes
 
 
+@pytest.mark.parametrize("scheduler", ["cfs", "cfs_groups"])
+def test_vcpus_that_a_domain_never_had_weigh_nothing_and_entitle_it_to_nothing(
+    scheduler: str,
+) -> None:
+    single = plan(GobmkLike(), name="single", vcpus=1)
+    roomy = plan(GobmkLike(), name="roomy", online=1)
+    for pcpus, share in ((1, 0.5), (4, 1.0)):
+        result = run(scenario(roomy, single, pcpus=pcpus, scheduler=scheduler))
+        for name in ("roomy", "single"):
+            assert result.domains[name].entitled_pcpus == pytest.approx(share, abs=0.02)
+            assert result.domains[name].run_pcpus == pytest.approx(share, abs=0.1)
+
+
 def test_a_constant_assignment_holds_from_the_first_instant_and_keeps_all_threads() -> None:
     result = run(scenario(plan(GobmkLike(), copies=2)), assignment={"a-1": 1})
     assert [point.active_vcpus for point in result.timeline["a-1"]] == [1, 1]

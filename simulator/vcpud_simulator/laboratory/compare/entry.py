@@ -131,7 +131,7 @@ class Entry:
         for plan, number in zip(self.plans, state, strict=True):
             if number is None:
                 continue
-            most = in_use(plan)
+            most = plan.home_vcpus
             fixed = (
                 plan.mode is not Mode.ENFORCE
                 or plan.steers
@@ -189,7 +189,7 @@ class Entry:
         made += [
             Candidate(counts=counts, text=_text(counts))
             for counts in found
-            if any(dict(counts)[plan.name] != in_use(plan) for plan in self.plans)
+            if any(dict(counts)[plan.name] != plan.home_vcpus for plan in self.plans)
         ]
         if self._divided:
             script = tuple(
@@ -214,7 +214,7 @@ class Entry:
         """An assignment of those who are there, the others as they are."""
         names = (one.name for one in self.problems[state].contenders)
         given = dict(zip(names, assignment, strict=True))
-        return tuple((plan.name, given.get(plan.name, in_use(plan))) for plan in self.plans)
+        return tuple((plan.name, given.get(plan.name, plan.home_vcpus)) for plan in self.plans)
 
     def choose(self, runs: Mapping[int, Mapping[int, Outcome]]) -> None:
         """Take the best of the finals: allowed first, then by log progress over all seeds."""
@@ -241,7 +241,7 @@ class Entry:
             contenders=tuple(
                 Contender(
                     name=plan.name,
-                    vcpus=plan.vcpus,
+                    vcpus=plan.home_vcpus,
                     least=1,
                     weight=float(plan.weight),
                     alike=plan.name,
@@ -335,11 +335,6 @@ class Entry:
     def _until_ns(self, decision: Decision) -> int:
         begin_ns, end_ns = self.window_ns
         return max(begin_ns + NS_PER_S, min(end_ns, decision.at_ns + HORIZON_NS))
-
-
-def in_use(plan: DomainPlan) -> int:
-    """vCPUs that a domain has from the start."""
-    return plan.online or plan.vcpus
 
 
 def _text(counts: Counts) -> str:

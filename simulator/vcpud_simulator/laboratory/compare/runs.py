@@ -186,10 +186,10 @@ def compensated(scenario: Scenario, counts: Mapping[str, int]) -> Scenario:
     domains = tuple(
         replace(
             plan,
-            weight=max(1, round(plan.weight * in_use / counts.get(plan.name, in_use))),
+            weight=max(1, round(plan.weight * home / counts.get(plan.name, home))),
         )
         for plan in scenario.each()
-        for in_use in [plan.online or plan.vcpus]
+        for home in [plan.home_vcpus]
     )
     return replace(scenario, domains=domains)
 
