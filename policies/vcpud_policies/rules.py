@@ -1,7 +1,7 @@
 """An operator's own two conditions, evaluated every few seconds: one for more, one for fewer.
 
-Units: those of each figure; `idle`, `user` and `system` are per cent, as in the source, and the
-only such figures anywhere in vcpud.
+Units: those of each figure; `idle`, `user`, `system` and `steal` are per cent, as in the source, and
+the only such figures anywhere in vcpud. They add up over all online CPUs: of four, 400 at most.
 
 Problem
     An operator knows something of a workload that no general policy does, and can say it in a line.
@@ -23,8 +23,10 @@ Approach
     manual page advises against the example rules in production.
 
 References:
-    cpuplugd(8), cpuplugd.conf(5), s390-tools: the default rules, UPDATE, CPU_MIN, CPU_MAX; when
-    both conditions hold, HOTPLUG wins.
+    cpuplugd(8), cpuplugd.conf(5), s390-tools: the rules of its example, UPDATE 5 s, CPU_MIN, CPU_MAX;
+    when both conditions hold, HOTPLUG wins; "the percentage values are accumulated over all online
+    CPUs". Its main.c and info.c: differences between two evaluations, one CPU a time, the first
+    evaluation an UPDATE after the start, the first figure of /proc/loadavg.
 """
 
 from __future__ import annotations
@@ -130,24 +132,22 @@ def _idle(domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None
     used, delay = since.used_pcpus, since.run_delay_pcpus
     if used is None or delay is None:
         return None
-    return 100 * max(1 - (used + delay) / domain.active_vcpus, 0.0)
+    return 100 * max(domain.active_vcpus - used - delay, 0.0)
 
 
-def _system(domain: DomainDemand, pool: PoolDemand, since: Since) -> float | None:
-    idle = _idle(domain, pool, since)
-    if idle is None or domain.system_ratio is None:
-        return None
-    return (100 - idle) * domain.system_ratio
+def _system(domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None:
+    used, ratio = since.used_pcpus, domain.system_ratio
+    return None if used is None or ratio is None else 100 * used * ratio
 
 
-def _user(domain: DomainDemand, pool: PoolDemand, since: Since) -> float | None:
-    idle, system = _idle(domain, pool, since), _system(domain, pool, since)
-    return None if idle is None or system is None else 100 - idle - system
+def _user(domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None:
+    used, ratio = since.used_pcpus, domain.system_ratio
+    return None if used is None or ratio is None else 100 * used * (1 - ratio)
 
 
-def _steal(domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None:
+def _steal(_domain: DomainDemand, _pool: PoolDemand, since: Since) -> float | None:
     delay = since.run_delay_pcpus
-    return None if delay is None else 100 * delay / domain.active_vcpus
+    return None if delay is None else 100 * delay
 
 
 Figure = Callable[[DomainDemand, PoolDemand, Since], float | None]

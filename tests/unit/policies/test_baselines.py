@@ -259,11 +259,11 @@ def test_who_saturates_what_it_is_entitled_to_is_not_folded_and_unfolded_for_eve
 @pytest.mark.parametrize(
     ("load_and_use", "wanted"),
     [
-        ((5.0, 3.9), 5),  # load above onumcpus + 0.75 and hardly idle
-        ((4.5, 3.9), None),  # load not above 4.75, nor below 3.75, and 2.5 per cent idle
-        ((5.0, 2.0), None),  # half idle: not below 10, not above 50
-        ((5.0, 1.9), 3),  # more than half idle
-        ((1.0, 3.9), 3),  # load below onumcpus - 0.25
+        ((5.0, 3.95), 5),  # load above onumcpus + 0.75 and 5 of 400 per cent idle
+        ((4.5, 3.95), None),  # load not above 4.75, nor below 3.75
+        ((5.0, 3.8), None),  # 20 per cent idle: not below 10, not above 50
+        ((5.0, 3.4), 3),  # 60 per cent idle, of all CPUs together
+        ((1.0, 3.95), 3),  # load below onumcpus - 0.25
     ],
 )
 def test_the_example_of_the_manual_page(
@@ -277,6 +277,18 @@ def test_the_example_of_the_manual_page(
         active_vcpus=4, last_used_pcpus=used, last_delay_pcpus=0.0, runnable_tasks=loadavg
     )
     assert to(looked(Rules(), host, one, seconds=5)) == wanted
+
+
+def test_percentages_add_up_over_all_cpus_to_a_hundred_each(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    rules = Rules(hotplug="idle + user + system + steal > 999")
+    one = domain(active_vcpus=4, last_used_pcpus=2.0, last_delay_pcpus=0.5, system_ratio=0.25)
+    (outlook,) = looked(rules, host, one, seconds=3).outlooks
+    figures = dict(outlook.inputs)
+    assert [figures[name] for name in ("idle", "user", "system", "steal")] == pytest.approx(
+        [150, 150, 50, 50]
+    )
 
 
 def test_load_is_linuxs_average_over_a_minute(domain: MakeDomain, host: MakeHost) -> None:
