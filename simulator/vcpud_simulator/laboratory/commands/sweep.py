@@ -262,8 +262,9 @@ def preset(plan: Plan, results: list[Result], *, command: str, made_at: str) -> 
     published = next(one for one in results if one.options == plan.combinations[0])
     head = (
         f"# The best of {len(results)} combinations on {len(plan.keys)} scenarios, seeds from"
-        f" {SEEDS_FROM} on: score {best.score:.3f}, as published\n"
-        f"# {published.score:.3f}. Made by `{command}` at {made_at}.\n"
+        f" {SEEDS_FROM} on: score {best.score:.3f},\n"
+        f"# as published {published.score:.3f}. Made at {made_at} by\n"
+        f"#   {command}\n"
     )
     section = {"name": plan.policy, **dict(_plain(best.options))}
     return head + yaml.safe_dump({"policy": section}, sort_keys=False)

@@ -254,7 +254,7 @@ def test_the_best_is_written_as_a_configuration_has_it() -> None:
     )
     assert written.startswith("# The best of 2 combinations on 1 scenarios")
     assert (
-        "score 1.000, as published\n# 0.500. Made by `vcpud sweep steal_governor` at abc"
+        "score 1.000,\n# as published 0.500. Made at abc by\n#   vcpud sweep steal_governor\n"
         in written
     )
     assert "policy:\n  name: steal_governor\n  interval: 2s\n  steal_high: 0.1\n" in written
