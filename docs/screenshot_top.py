@@ -63,7 +63,7 @@ class Stage:
             time.sleep(4.0)  # so that the recovery has a past, too
             shown = {"top": self._screen()}
             self._run("send-keys", "Enter")
-            self._wait(lambda: "what it is decided on" in self._screen())
+            self._wait(lambda: "figures that the decision is based on" in self._screen())
             shown["top-closely"] = self._screen()
         finally:
             subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)

@@ -23,26 +23,28 @@ if TYPE_CHECKING:
     from vcpud.record import CycleRecord
 
 REMEDIES: Mapping[str, str] = {
-    "gone": "nothing: it does not run",
-    "mode": "its mode: `vcpud set DOMAIN --mode enforce`, its metadata, or the configuration",
-    "hold": "what is wrong with its data: `vcpud doctor DOMAIN` names it",
-    "job": "the job must end",
-    "barred": "the time must run out, or `vcpud resume DOMAIN` ends it",
-    "busy": "the change under way must be reached and judged",
-    "stale": "nothing: the next decision is made on what is there now",
-    "actuator": "a way to change its vCPUs: `vcpud doctor DOMAIN` says which is missing",
-    "cooldown": "time must pass: limits.shrink_cooldown, limits.grow_cooldown",
-    "share": "a cgroup per domain (libvirt's default under systemd), so that fewer vCPUs do not "
-    "cost it share",
-    "quota": "its <vcpu_quota>: it caps each vCPU, so fewer vCPUs are a lower cap",
-    "one_move": "nothing: its other move goes first",
-    "pace": "time must pass: limits.max_changes_per_minute",
-    "parked": "vCPUs must be given back elsewhere: limits.max_parked_ratio",
+    "gone": "nothing to do: it does not run",
+    "mode": "set its mode to enforce: `vcpud set DOMAIN --mode enforce`, its metadata, or the "
+    "configuration",
+    "hold": "correct what is wrong with its data: `vcpud doctor DOMAIN` names it",
+    "job": "wait until the job ends",
+    "barred": "wait until the time is over, or end it with `vcpud resume DOMAIN`",
+    "busy": "wait until the change under way is reached and judged",
+    "stale": "nothing to do: the next decision goes by the vCPUs that it has now",
+    "actuator": "give vcpud a way to change its vCPUs: `vcpud doctor DOMAIN` says what is missing",
+    "cooldown": "wait until the cooldown is over: limits.shrink_cooldown, limits.grow_cooldown",
+    "share": "give it a cgroup of its own (libvirt's default under systemd), so that fewer vCPUs do "
+    "not cost it share",
+    "quota": "replace its <vcpu_quota> by <global_quota>: the former caps each vCPU, so fewer vCPUs "
+    "mean a lower cap",
+    "one_move": "nothing to do: its other move goes first",
+    "pace": "wait: so many changes in a minute are the most allowed (limits.max_changes_per_minute)",
+    "parked": "wait until other domains have their vCPUs back, or raise limits.max_parked_ratio",
 }
 """For each guard, what would have to change before it lets a resize through."""
 _RESISTS = (
-    "its guest must take back what it had; when what it lacks is there, `vcpud resume DOMAIN` has "
-    "it asked at once"
+    "its guest must take back the vCPUs that it had; once the guest can, `vcpud resume DOMAIN` makes "
+    "vcpud ask it at once"
 )
 
 _UNDER_WAY = {
@@ -104,16 +106,18 @@ def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleReco
     blocked = domain["blocked"]
     reasons = (
         (not record.sample.connected, f"{stays}: the hypervisor does not answer"),
-        (record.killed, f"{stays}: the kill switch is thrown, nothing is decided"),
+        (record.killed, f"{stays}: the kill switch is thrown, so vcpud decides nothing"),
         (record.policy_error is not None, f"{stays}: the policy failed: {record.policy_error}"),
-        (domain["mode"] == Mode.OFF, f"{stays}: it is off ({domain['mode_source']})"),
+        (domain["mode"] == Mode.OFF, f"{stays}: its mode is off ({domain['mode_source']})"),
         (domain["phase"] in _UNDER_WAY, _under_way(domain)),
         (_resists(domain), f"{stays}: {_left_alone(domain)}"),
-        (domain["hold"] is not None, f"{stays}: nothing can be decided on it: {domain['hold']}"),
+        (domain["hold"] is not None, f"{stays}: vcpud cannot decide about it: {domain['hold']}"),
         (
             bool(blocked),
             f"{stays}, though the policy would change it: "
-            + "; ".join(f"{one['guard']} stands in the way ({one['detail']})" for one in blocked),
+            + "; ".join(
+                f"the guard {one['guard']} blocks that ({one['detail']})" for one in blocked
+            ),
         ),
         (
             domain["phase"] in {Phase.PAUSED, Phase.RELEASED, Phase.QUARANTINED},
@@ -122,18 +126,18 @@ def answer(domain: Mapping[str, Any], outlook: Outlook | None, record: CycleReco
         (
             domain["mode"] == Mode.OBSERVE and wanted not in (None, active),
             (
-                f"{stays}: it is only observed ({domain['mode_source']}); the policy would have "
+                f"{stays}: vcpud only observes it ({domain['mode_source']}); the policy would give it "
                 f"{wanted}{_waits(outlook)}"
             ),
         ),
         (domain["phase"] == Phase.BACKING_OFF, f"{stays}: {_backs_off(domain)}"),
         (
             wanted == active and outlook is not None,
-            f"{stays}: {_why_not(outlook)}" if _why_not(outlook) else f"{stays}: it is right",
+            f"{stays}: {_why_not(outlook) or 'the policy wants no other number'}",
         ),
         (wanted is not None, f"It has {active}, the policy wants {wanted}{_waits(outlook)}"),
     )
-    return next((text for is_so, text in reasons if is_so), f"{stays}: the policy moves nothing")
+    return next((text for is_so, text in reasons if is_so), f"{stays}: the policy changes nothing")
 
 
 def text(document: Mapping[str, Any]) -> str:
@@ -152,7 +156,7 @@ def text(document: Mapping[str, Any]) -> str:
     lines += [f"  note: {printable(one, 400)}" for one in document.get("notes", ())]
     outlook = document["outlook"]
     if outlook is not None and outlook["prospects"]:
-        lines += ["", "vCPUs weighed (predicted progress over today's):"]
+        lines += ["", "numbers of vCPUs weighed (predicted progress over today's):"]
         rows = [
             (
                 ">" if one["vcpus"] == outlook["wanted_vcpus"] else "",
@@ -193,7 +197,7 @@ def _inputs_text(document: Mapping[str, Any]) -> list[str]:
         (name, "not reported" if value is None else f"{value:.4g}")
         for name, value in inputs.items()
     ]
-    lines = ["", "what it is decided on:", *(f"  {row}" for row in columns(rows))]
+    lines = ["", "figures that the decision is based on:", *(f"  {row}" for row in columns(rows))]
     if domain["troubles"]:
         lines.append(f"  missing or wrong: {', '.join(domain['troubles'])}")
     return lines
@@ -233,12 +237,14 @@ def _why_not(outlook: Outlook | None) -> str:
 
 
 def _waits(outlook: Outlook | None) -> str:
-    return f" and waits: {outlook.waits_for}" if outlook is not None and outlook.waits_for else ""
+    return (
+        f" and waits for {outlook.waits_for}" if outlook is not None and outlook.waits_for else ""
+    )
 
 
 def _backs_off(domain: Mapping[str, Any]) -> str:
     left_s = domain["phase_left_s"]
-    again = "" if left_s is None else f"; nothing is tried for another {left_s:.0f} s"
+    again = "" if left_s is None else f"; vcpud tries nothing for another {left_s:.0f} s"
     return f"the last move did not help{again}"
 
 
@@ -252,7 +258,7 @@ def _under_way(domain: Mapping[str, Any]) -> str:
 def _left_alone(domain: Mapping[str, Any]) -> str:
     detail = f"{domain['phase']}, {domain['detail'] or 'by an operator'}"
     if _resists(domain):
-        detail += f"; it is asked again to take back what it had ({domain['original_vcpus']})"
+        detail += f"; vcpud asks it again to take back the {domain['original_vcpus']} it had"
     return detail
 
 
@@ -266,7 +272,7 @@ def _would_change(
 ) -> list[str]:
     found = []
     if record.killed:
-        found.append("the kill switch: remove the file")
+        found.append("kill switch: remove the file")
     if domain["hold"] is not None:
         found.append(REMEDIES["hold"])
     if domain["phase"] in {Phase.PAUSED, Phase.RELEASED, Phase.QUARANTINED}:

@@ -78,7 +78,7 @@ def constrain(
         for asked in move.resizes:
             resize, stop = _through(asked, limits, situation)
             if asked.uuid in taken:
-                stop = Blocked(uuid=asked.uuid, guard="one_move", detail="is in another move")
+                stop = Blocked(uuid=asked.uuid, guard="one_move", detail="it is in another move")
             if stop is not None:
                 stops.append(stop)
             elif resize.to_vcpus != resize.from_vcpus:
@@ -112,7 +112,7 @@ def _through(
     sample = situation.samples.get(resize.uuid)
     demand = situation.demands.get(resize.uuid)
     if sample is None or demand is None:
-        return resize, Blocked(uuid=resize.uuid, guard="gone", detail="is not running")
+        return resize, Blocked(uuid=resize.uuid, guard="gone", detail="it does not run")
     # The ceiling comes last: not even a floor gives a domain more than it came with.
     floored = max(demand.min_vcpus, 1, resize.to_vcpus)
     wanted = min(floored, max(demand.max_vcpus, resize.from_vcpus))
@@ -135,7 +135,7 @@ def _mode(_r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, _x: Situati
 
 
 def _hold(_r: Resize, _s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
-    return None if d.hold is None else f"data or domain not fit to act on: {d.hold}"
+    return None if d.hold is None else f"its data or its state does not allow a change: {d.hold}"
 
 
 def _job(_r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
@@ -154,7 +154,7 @@ def _busy(r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, x: Situation
 
 def _stale(r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
     if len(s.active) != r.from_vcpus:
-        return f"decided on {r.from_vcpus} active vCPUs, there are {len(s.active)}"
+        return f"decided for {r.from_vcpus} active vCPUs, but it has {len(s.active)}"
     return None
 
 
@@ -162,13 +162,13 @@ def _actuator(
     r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, _x: Situation
 ) -> str | None:
     if s.method is Method.NONE:
-        return "nothing here can change its vCPUs"
+        return "vcpud has no way to change its vCPUs"
     if s.method is Method.AGENT and s.online is None:
-        return "its agent has not told yet which CPUs are online"
+        return "its agent has not said yet which CPUs are online"
     if s.method is Method.GROW_ONLY and r.to_vcpus < r.from_vcpus:
-        return "it can grow but not be shrunk"
+        return "it can grow, but it cannot be shrunk"
     if s.method is Method.HOTPLUG and len(range(s.live_vcpus)) - len(s.unpluggable) > r.to_vcpus:
-        return "its boot vCPUs are not hotpluggable"
+        return "the vCPUs it boots with cannot be unplugged"
     return None
 
 
@@ -179,7 +179,7 @@ def _cooldown(
     pause_ns = limits.shrink_cooldown_ns if shrinking else limits.grow_cooldown_ns
     last_ns = x.changed_at_ns.get(r.uuid)
     if last_ns is not None and x.now_ns < last_ns + pause_ns:
-        return "changed a moment ago"
+        return "it was changed a moment ago"
     return None
 
 
@@ -193,9 +193,9 @@ def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situatio
         needed = s.weight * r.from_vcpus / max(r.to_vcpus, 1)
         if needed <= MAX_WEIGHT:
             return None
-        return f"a weight of {needed:.0f} would be needed to keep its share"
+        return f"to keep its share it would need a weight of {needed:.0f}, more than {MAX_WEIGHT}"
     contended = d.run_delay_pcpus is None or d.run_delay_pcpus > 0.0
-    return "weight counts per vCPU here: fewer would cost it share" if contended else None
+    return "weight counts for each vCPU: with fewer its share is smaller" if contended else None
 
 
 def _quota(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
@@ -206,7 +206,7 @@ def _quota(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situatio
     entitled = d.entitled_pcpus
     had = r.from_vcpus * min(s.quota_pcpus_per_vcpu, 1.0)
     if entitled is None or cap_pcpus < min(entitled, had) * 0.95:
-        return f"its quota per vCPU would cap it at {cap_pcpus:.2f} pCPUs"
+        return f"its quota for each vCPU would then cap it at {cap_pcpus:.2f} pCPUs"
     return None
 
 
@@ -240,10 +240,12 @@ class _Budget:
         first = resizes[0].uuid
         # A move that is larger than a minute's worth cannot be split: it waits for a whole one.
         if len(resizes) > self._left and self._left < self._most:
-            return Blocked(uuid=first, guard="pace", detail="too many changes in a minute")
+            return Blocked(uuid=first, guard="pace", detail="too many changes in this minute")
         grown = sum(r.from_vcpus - r.to_vcpus for r in resizes)
         if grown > 0 and self._parked + grown > self._may_park:
-            return Blocked(uuid=first, guard="parked", detail="too many vCPUs of the host parked")
+            return Blocked(
+                uuid=first, guard="parked", detail="too many vCPUs of this host are parked"
+            )
         return None
 
     def spend(self, resizes: list[Resize]) -> None:

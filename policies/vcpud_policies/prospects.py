@@ -18,7 +18,7 @@ def reason(pool: PoolDemand, claims: Sequence[Claim], allotment: Allotment) -> s
     hurt = [claim for claim in claims if claim.sensitive]
     lent = len(claims) - len(hurt)
     cost = max((claim.cost for claim in hurt), default=0.0)
-    also = f", {lent} neighbours at their entitlement" if lent else ""
+    also = f", with {lent} neighbour{'s' * (lent != 1)} at the entitlement" if lent else ""
     why = f"contention is believed to cost up to {cost:.2f} of progress"
     if not hurt:
         why = "what others have beyond their entitlement is missing where vCPUs are few"
@@ -70,7 +70,7 @@ def outlook(  # noqa: PLR0913 - what a domain is seen by
         ),
         "" if wanted > claim.active else _why_not_more(claim),
         "" if wanted < claim.active else later or _why_not_fewer(claim, overfull=overfull),
-        waits_for or later or _would_change(domain, claim, min_gain),
+        f"wait for {waits_for}" if waits_for else later or _would_change(domain, claim, min_gain),
         waits_for,
     )
 
@@ -104,7 +104,7 @@ def _why_not_more(claim: Claim) -> str:
     if claim.active >= claim.home:
         return "it has all it came with"
     if claim.sensitive:
-        return f"entitled to {claim.entitled:.2f} pCPUs: more vCPUs would be preempted"
+        return f"it is entitled to {claim.entitled:.2f} pCPUs: more vCPUs would be preempted"
     return "its neighbours need the room"
 
 
@@ -114,7 +114,7 @@ def _why_not_fewer(claim: Claim, *, overfull: bool) -> str:
     if claim.active <= max(claim.least, 1):
         return "it is at its floor"
     if not claim.sensitive:
-        return "no evidence that contention costs it anything"
+        return "there is no evidence that contention costs it anything"
     if not overfull:
         return "its pool has room for all that is runnable"
     return "it is at its entitlement"
@@ -126,18 +126,18 @@ def _not_before(domain: DomainDemand, belief: Belief, now_ns: int) -> str:
         return ""
     if barred(belief, domain, now_ns):
         tried = (
-            f"{belief.failures} attempts did not help" if belief.failures else "nothing was told"
+            f"{belief.failures} attempt{'s' * (belief.failures != 1)} did not help"
+            if belief.failures
+            else "the last attempt showed nothing"
         )
         left_s = seconds(belief.not_before_ns - now_ns)
         return (
-            f"{tried}: the next in {left_s:.0f} s, or when its progress falls below "
+            f"{tried}: the next is in {left_s:.0f} s, or when its progress falls below "
             f"{FALLEN_RATIO:g} of what it was"
         )
     if now_ns < belief.lent_not_before_ns:
         left_s = seconds(belief.lent_not_before_ns - now_ns)
-        return (
-            f"to be brought to its entitlement for others harmed it: not again for {left_s:.0f} s"
-        )
+        return f"it was harmed when brought to its entitlement for others: not again for {left_s:.0f} s"
     return ""
 
 
@@ -148,4 +148,4 @@ def _would_change(domain: DomainDemand, claim: Claim, min_gain: float) -> str:
         return domain.engaged
     if claim.sensitive:
         return "a larger entitlement, or less work of its neighbours"
-    return f"evidence, while its vCPUs wait for pCPUs, of a gain above {min_gain:g}"
+    return f"evidence of a gain above {min_gain:g} while its vCPUs wait for pCPUs"

@@ -20,7 +20,7 @@ Approach
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, replace
 
 from vcpud.demand import DomainDemand
@@ -127,22 +127,25 @@ class Turn:
         reasons = (
             (
                 not any(vcpus[c.uuid] != c.active or c.contended for c in hurt),
-                "that somebody suffers whom contention hurts",
+                "a domain that contention hurts to suffer from it",
             ),
-            (not seen.settled, "that entitlements settle"),
-            (gain < least, f"a predicted gain of {least:g}, it is {gain:.2f}"),
+            (not seen.settled, "entitlements to settle"),
+            (gain < least, f"a predicted gain of {least:g}; it is {gain:.2f}"),
             (
                 not since_ns or seen.now_ns - began_ns < settle_ns,
-                f"that contention has lasted {seconds(settle_ns):.0f} s",
+                f"contention to last for {seconds(settle_ns):.0f} s",
             ),
-            (visible == math.inf, "that it is known what progress varies by"),
+            (
+                visible == math.inf,
+                "two comparable windows of progress, to know how much it varies",
+            ),
             (
                 gain < visible,
-                f"a predicted gain of {visible:.2f} that noise does not hide, it is {gain:.2f}",
+                f"a predicted gain of {visible:.2f}, which noise does not hide; it is {gain:.2f}",
             ),
             (
                 bool(unseen),
-                f"that progress is seen as things are now, of {len(unseen)} of those to be changed",
+                f"progress of {_domains(unseen)} to be measured under present conditions",
             ),
         )
         return next((text for is_so, text in reasons if is_so), "")
@@ -176,9 +179,9 @@ class Turn:
                 seen.believed[uuid] = replace(belief, short_since_ns=since_ns)
         missing = ""
         if not seen.settled:
-            missing = "that entitlements settle"
+            missing = "entitlements to settle"
         elif shrinks and seen.suffering and not self._fits_beside():
-            missing = "that its neighbours make room"
+            missing = "its neighbours to make room"
         for domain in short:
             uuid = domain.uuid
             since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]
@@ -189,11 +192,11 @@ class Turn:
             patience_ns = seen.memory.patience_ns if hurried else IDLE_PATIENCE_NS
             if now_ns - since_ns < patience_ns:
                 left_s = seconds(patience_ns - (now_ns - since_ns))
-                self.waits[uuid] = f"that there is room for {left_s:.0f} s more"
+                self.waits[uuid] = f"room that lasts for {left_s:.0f} s more"
                 continue
             self._propose(
                 [(domain, wanted[uuid])],
-                f"there is room: wants {claim.want:.2f} pCPUs, is entitled to "
+                f"there is room: it wants {claim.want:.2f} pCPUs, and is entitled to "
                 f"{claim.entitled:.2f}",
                 proof=Proof.NO_HARM if hurried else Proof.NONE,
                 seeking={uuid} if hurried else set(),
@@ -240,8 +243,8 @@ class Turn:
                 (by_uuid[giver.uuid], giver.active - 1),
                 (by_uuid[taker.uuid], taker.active + 1),
             ],
-            f"turns: entitled to {taker.entitled:.2f} pCPUs on {taker.active} vCPUs and "
-            f"{giver.entitled:.2f} on {giver.active}",
+            f"turns: one is entitled to {taker.entitled:.2f} pCPUs and has {taker.active} vCPUs, the "
+            f"other to {giver.entitled:.2f} and has {giver.active}",
             proof=Proof.SUM,
             seeking=set(),
         )
@@ -283,3 +286,7 @@ class Turn:
                 comparable_from_ns=comparable_from_ns,
             )
         )
+
+
+def _domains(some: Sized) -> str:
+    return f"{len(some)} domain{'s' * (len(some) != 1)}"

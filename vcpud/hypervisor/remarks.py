@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from vcpud.model import Uuid
 
 SLOW_NOTE: Final = (
-    "QEMU is older than 8.1: reading KVM's counters interrupts every vCPU, so they are read "
-    "at most every 5 s"
+    "QEMU is older than 8.1: reading KVM's counters interrupts every vCPU, so vcpud reads them every "
+    "5 s at most"
 )
 NO_PROCESS_NOTE: Final = (
-    "QEMU processes cannot be seen in /proc: restarts are told by libvirt's ids alone, "
-    "and the unit of shares is unknown"
+    "vcpud cannot see QEMU processes in /proc: it tells restarts from libvirt's ids alone, and does "
+    "not know the unit in which shares count"
 )
 NOT_OURS_NOTE: Final = (
-    "a vcpud elsewhere had parked vCPUs of it; it is not enforced here, so they stay parked until "
-    "it is, or until somebody brings them back"
+    "a vcpud elsewhere has parked vCPUs of it; they stay parked until its mode here is enforce, or "
+    "until somebody brings them back"
 )
 
 
@@ -54,6 +54,6 @@ def on_any(book: Book, why_hung: Callable[[Uuid], str], boot_id: str) -> Iterato
     if book.hung:
         yield f"{book.facts.name}: {why_hung(book.uuid)}"
     if book.note_failure:
-        yield f"{book.facts.name}: no hand-over note can be left: {book.note_failure}"
+        yield f"{book.facts.name}: vcpud cannot leave a hand-over note: {book.note_failure}"
     if book.terms.mode is not Mode.ENFORCE and book.noted(boot_id, own=False):
         yield f"{book.facts.name}: {NOT_OURS_NOTE}"

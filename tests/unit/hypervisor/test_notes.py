@@ -168,7 +168,7 @@ def test_a_note_that_cannot_be_written_prevents_nothing_and_is_told(rig: Make) -
     until(one, lambda sample: only(sample).online == ALL)
     assert carry_out(one, shrink(frozenset({0}))).kind is EventKind.CHANGE_DONE
     sample = one.hypervisor.sample()
-    assert "n-a: no hand-over note can be left: access denied" in sample.notes
+    assert "n-a: vcpud cannot leave a hand-over note: access denied" in sample.notes
 
 
 def test_where_notes_are_switched_off_none_is_written(rig: Make) -> None:
@@ -203,7 +203,7 @@ def test_a_hand_over_to_where_it_is_only_observed_is_told(rig: Make) -> None:
     guest = Guest("a", online={0}, metadata=noted(original(boot_id="elsewhere")))
     one = rig(guest, terms=TermsBook(default=Terms(mode=Mode.OBSERVE)))
     sample = one.hypervisor.sample()
-    assert any("a vcpud elsewhere had parked" in note for note in sample.notes)
+    assert any("a vcpud elsewhere has parked" in note for note in sample.notes)
     assert guest.notes == []
 
 

@@ -34,7 +34,7 @@ def test_more_vcpus_than_pcpus_are_never_taken_because_libvirt_would_not_give_th
     refusal = refused(one, SetLive(uuid="a", count=2))
     assert refusal.reason is Reason.UNSUPPORTED
     assert "ignore_host" in refusal.detail
-    assert any("never shrunk" in note for note in one.notes())
+    assert any("never shrinks" in note for note in one.notes())
     assert guest.requests == []
 
 
@@ -42,7 +42,7 @@ def test_the_way_past_it_must_have_been_tried_out(xen_rig: Make) -> None:
     guest = XenGuest("a")
     world_without = xen_rig(guest, pcpus=2, ignore_host=True, xl_knows_option=False)
     assert refused(world_without, SetLive(uuid="a", count=2)).reason is Reason.UNSUPPORTED
-    assert any("xl cannot be used" in note for note in world_without.notes())
+    assert any("cannot use xl" in note for note in world_without.notes())
     one = xen_rig(guest, pcpus=2, ignore_host=True)
     assert only(one).method is Method.XENSTORE
 

@@ -183,7 +183,7 @@ def test_schedulers_without_weights_are_named_and_nothing_is_shrunk_there(xen_ri
     domain = only(one)
     assert domain.share_unit is ShareUnit.UNKNOWN
     assert not domain.weight_adjustable
-    assert any("never shrunk" in note for note in one.notes())
+    assert any("never shrinks" in note for note in one.notes())
 
 
 def test_a_domain_that_is_being_torn_down_blinds_nobody(xen_rig: Make) -> None:
@@ -292,7 +292,7 @@ def test_a_domain_in_a_cpu_pool_whose_scheduler_has_no_weights_is_never_shrunk(
 def test_domains_that_libvirt_does_not_list_are_named(xen_rig: Make) -> None:
     one = xen_rig(XenGuest("a"))
     one.world.strangers = frozenset({7, 5})
-    assert any(note.endswith("by id: 5, 7") for note in one.notes())
+    assert any(note.endswith("their ids: 5, 7") for note in one.notes())
 
 
 # ------------------------------------------------------------------------------- opening

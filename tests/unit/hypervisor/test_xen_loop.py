@@ -93,7 +93,7 @@ def test_what_cannot_be_given_back_is_refused_before_it_is_taken(host: Make) -> 
     assert one.ledger.outstanding() == ()
     blocked = {(b.uuid, b.guard) for record in one.recorder.records for b in record.blocked}
     assert blocked == {("a", "actuator"), ("b", "actuator")}
-    assert any("never shrunk" in note for note in one.recorder.last.sample.notes)
+    assert any("never shrinks" in note for note in one.recorder.last.sample.notes)
 
 
 def test_with_the_way_past_it_a_guest_larger_than_the_host_is_shrunk_and_given_back(

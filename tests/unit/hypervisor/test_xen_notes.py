@@ -110,7 +110,7 @@ def test_a_domain_that_is_only_observed_where_it_arrives_is_named_and_left_alone
     one = host(arrived, terms=TermsBook(default=Terms(mode=Mode.OBSERVE)))
     one.cycles(6)
     assert len(arrived.online) == 2
-    assert any("a vcpud elsewhere had parked" in note for note in one.rig.notes())
+    assert any("a vcpud elsewhere has parked" in note for note in one.rig.notes())
     assert arrived.notes == []
 
 
@@ -184,7 +184,7 @@ def test_a_ledger_that_is_lost_is_made_up_for_by_the_note(host: Make) -> None:
 def test_a_note_that_cannot_be_left_prevents_nothing_and_is_told(host: Make) -> None:
     guest = XenGuest("a", note_error=refusal(DENIED, "access denied"))
     one = parked(host, guest)
-    assert "n-a: no hand-over note can be left: access denied" in one.rig.notes()
+    assert "n-a: vcpud cannot leave a hand-over note: access denied" in one.rig.notes()
 
 
 def test_where_notes_are_switched_off_none_is_left(host: Make) -> None:

@@ -185,8 +185,8 @@ def test_what_an_operator_reads_of_it_names_the_reason_and_what_is_owed() -> Non
     assert said is not None
     answer = text(said)
     assert "quarantined, failed" in answer
-    assert "asked again to take back what it had (4)" in answer
-    assert "`vcpud resume a` has it asked at once" in answer
+    assert "asks it again to take back the 4 it had" in answer
+    assert "`vcpud resume a` makes vcpud ask it at once" in answer
     metrics = Metrics("")
     metrics.record(record)
     assert 'vcpud_domain_quarantined{domain="a",reason="failed"} 1' in metrics.render().decode()

@@ -46,7 +46,7 @@ def test_nothing_is_taken_through_an_agent_that_has_not_told_what_is_online() ->
     assert rig.ledger.outstanding() == ()
     assert rig.phase(first) is Phase.IDLE, "it was not asked, so it has refused nothing"
     (blocked,) = {(b.guard, b.detail) for r in rig.recorder.records for b in r.blocked}
-    assert blocked == ("actuator", "its agent has not told yet which CPUs are online")
+    assert blocked == ("actuator", "its agent has not said yet which CPUs are online")
 
 
 def test_a_weight_raised_for_unplugged_vcpus_is_given_back_with_them() -> None:

@@ -364,7 +364,9 @@ def test_every_domain_is_explained() -> None:
     assert (predicted[4] or 0.0) > (predicted[1] or 0.0), "half the pool is worth more than one"
     after = {outlook.uuid: outlook for outlook in kept.records[-1].proposed.outlooks}
     assert "entitled to 4.00" in after[sensitive.uuid].why_not_more
-    assert after[other.uuid].why_not_fewer == "no evidence that contention costs it anything"
+    assert (
+        after[other.uuid].why_not_fewer == "there is no evidence that contention costs it anything"
+    )
     assert all(outlook.would_change for outlook in after.values())
 
 
@@ -378,11 +380,11 @@ def test_what_is_wanted_is_done_or_what_it_waits_for_is_told() -> None:
         for outlook in record.proposed.outlooks:
             if outlook.wanted_vcpus != active[outlook.uuid] and outlook.uuid not in moved:
                 assert outlook.waits_for
-                assert outlook.would_change == outlook.waits_for
+                assert outlook.would_change == f"wait for {outlook.waits_for}"
                 waited.add(outlook.waits_for)
             elif outlook.wanted_vcpus == active[outlook.uuid]:
                 assert not outlook.waits_for
-    assert waited == {"that entitlements settle", "that there is room for 1 s more"}
+    assert waited == {"entitlements to settle", "room that lasts for 1 s more"}
 
 
 def test_after_an_attempt_in_vain_the_next_is_told() -> None:
@@ -390,7 +392,7 @@ def test_after_an_attempt_in_vain_the_next_is_told() -> None:
     kept = managed(*pair, pcpus=4, seconds=300)
     assert kept.verdicts, "it was tried"
     seen = {outlook.uuid: outlook for outlook in kept.records[-1].proposed.outlooks}[pair[0].uuid]
-    assert "1 attempts did not help: the next in" in seen.why_not_fewer
+    assert "1 attempt did not help: the next is in" in seen.why_not_fewer
     assert seen.would_change == seen.why_not_fewer
 
 
@@ -429,14 +431,14 @@ def test_what_progress_varies_by_is_known_before_a_gain_is_sought_that_it_could_
             if plan.moves:
                 return second
             waits = [one.waits_for for one in plan.outlooks if one.wanted_vcpus == 4]
-            told.update(one for one in waits if "settle" not in one and "lasted" not in one)
+            told.update(one for one in waits if "settle" not in one and "to last" not in one)
         return None
 
     told: set[str] = set()
     assert first_move(0.5, [1.9] * 4) == 2
     assert told == set(), "half of the progress or more is missing"
     assert first_move(0.5, [2.1] * 4) == 5, "the second window was like the first"
-    assert told == {"that it is known what progress varies by"}
+    assert told == {"two comparable windows of progress, to know how much it varies"}
     told.clear()
     assert first_move(0.3, [3.2, 2.1, 3.2]) is None, "they differ by more than is to be gained"
     assert any("noise does not hide" in one for one in told)

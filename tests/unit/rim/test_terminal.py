@@ -54,7 +54,7 @@ def test_a_domain_is_explained_while_it_is_managed(machine: Machine) -> None:
     ((code, out, _),) = told
     assert code == 0
     assert "1 of 4 vCPUs active" in out
-    assert "what it is decided on" in out
+    assert "figures that the decision is based on" in out
     assert "4 -> 1 helped, kept" in out
     ((_, out, _),) = document
     explained = json.loads(out)
@@ -73,14 +73,14 @@ def test_the_guard_that_stands_in_the_way_is_named_with_what_would_end_it(
     told = at(machine, 15, "explain", "db")
     machine.vcpud("run")
     ((_, out, _),) = told
-    assert "the policy would change it: parked stands in the way" in out
+    assert "the policy would change it: the guard parked blocks that" in out
     assert "limits.max_parked_ratio" in out
 
 
 def test_an_explanation_without_the_daemon_looks_for_itself(machine: Machine) -> None:
     code, out, _ = machine.vcpud("explain", "db", "--backend", "fake")
     assert code == 0
-    assert "what it is decided on" in out
+    assert "figures that the decision is based on" in out
     assert machine.vcpud("explain", "dd", "--backend", "fake")[0] == 2
     code, _, err = machine.vcpud("explain", "db")
     assert code == 4

@@ -102,13 +102,13 @@ def broken(told: Told) -> None:
     ("happens", "answer", "remedy"),
     [
         (killed, "the kill switch is thrown", "remove the file"),
-        (paused, "barred stands in the way (vcpud is paused)", "vcpud resume a"),
+        (paused, "the guard barred blocks that (vcpud is paused)", "vcpud resume a"),
         (alone, "paused: by an operator", "vcpud resume a"),
-        (off, "it is off (denied:a)", "vcpud set a --mode enforce"),
+        (off, "its mode is off (denied:a)", "vcpud set a --mode enforce"),
         (observed, "mode is observe", "vcpud set a --mode enforce"),
-        (stale, "nothing can be decided on it: counter_absurd", "vcpud doctor a"),
-        (unshared, "share stands in the way", "a cgroup per domain"),
-        (handless, "actuator stands in the way", "vcpud doctor a"),
+        (stale, "vcpud cannot decide about it: counter_absurd", "vcpud doctor a"),
+        (unshared, "the guard share blocks that", "a cgroup of its own"),
+        (handless, "the guard actuator blocks that", "vcpud doctor a"),
         (lost, "the hypervisor does not answer", ""),
         (broken, "the policy failed: RuntimeError: boom", ""),
     ],
@@ -155,16 +155,16 @@ def test_what_a_policy_waits_for_is_part_of_the_answer() -> None:
         uuid=told.domain.uuid,
         wanted_vcpus=1,
         why_not_more="it has all it came with",
-        would_change="that entitlements settle",
-        waits_for="that entitlements settle",
+        would_change="wait for entitlements to settle",
+        waits_for="entitlements to settle",
     )
     record = replace(record, proposed=replace(record.proposed, outlooks=(outlook,)))
     explained = told.explained(record)
     assert (
-        explained["answer"] == "It has 4, the policy wants 1 and waits: that entitlements settle"
+        explained["answer"] == "It has 4, the policy wants 1 and waits for entitlements to settle"
     )
-    assert explained["outlook"]["waits_for"] == "that entitlements settle"
-    assert explained["would_change"] == ["that entitlements settle"]
+    assert explained["outlook"]["waits_for"] == "entitlements to settle"
+    assert explained["would_change"] == ["wait for entitlements to settle"]
 
 
 def test_who_backs_off_is_told_for_how_long() -> None:
@@ -176,7 +176,7 @@ def test_who_backs_off_is_told_for_how_long() -> None:
         for one in record.domains
     )
     answer = told.explained(replace(record, domains=domains))["answer"]
-    assert "the last move did not help; nothing is tried for another 4" in answer
+    assert "the last move did not help; vcpud tries nothing for another 4" in answer
 
 
 def test_what_happened_is_bounded_and_a_guard_that_stands_is_told_once() -> None:

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from vcpud.model import Uuid
 
 NO_XL: Final = (
-    "`xen: {ignore_host: true}` is set, but xl cannot be used here (root, xen-utils): domains with more "
-    "vCPUs than the host has pCPUs are not shrunk"
+    "`xen: {ignore_host: true}` is set, but vcpud cannot use xl here (it needs root and xen-utils): so it "
+    "does not shrink domains with more vCPUs than the host has pCPUs"
 )
 HOST_SIGNALS_ONLY: Final = (
-    "its guest reports nothing, so it is decided by the host's signals alone: a change that has to prove "
-    "itself cannot, and is undone (/usr/share/vcpud/guest/README.md)"
+    "its guest reports nothing, so its progress is unknown: a change that has to prove its gain cannot, and "
+    "is undone; for a reporter see /usr/share/vcpud/guest/README.md"
 )
 NOT_LISTED: Final = (
-    "what domains use that libvirt does not list, made by xl perhaps, counts for nobody, so the others "
-    "seem entitled to more than there is; these run, by id"
+    "domains run that libvirt does not list, perhaps made by xl: vcpud does not count what they use, so the "
+    "others seem entitled to more than there is; their ids"
 )
-NO_SHARE: Final = "its scheduler has no weight that is known to count per vCPU: it is never shrunk"
+NO_SHARE: Final = (
+    "its scheduler has no weight that is known to count for each vCPU, so vcpud never shrinks it"
+)
 
 
 def remarks(
@@ -56,7 +58,7 @@ def remarks(
             continue
         notes.extend(f"{name}: guest reporter: {text}" for text in book.view.absurdities)
         if book.irreversible:
-            notes.append(f"{name}: never shrunk: {NO_WAY_BACK}")
+            notes.append(f"{name}: vcpud never shrinks it: {NO_WAY_BACK}")
         if book.share_unit is ShareUnit.UNKNOWN:
             notes.append(f"{name}: {NO_SHARE}")
         if book.listening is not None and not book.listening.heard:

@@ -140,8 +140,6 @@ def _words(outlook: Outlook | None) -> str:
     if outlook is None:
         return ""
     if outlook.waits_for:
-        return (
-            f"in the end {outlook.wanted_vcpus} vCPUs were wanted and waited: {outlook.waits_for}"
-        )
+        return f"in the end {outlook.wanted_vcpus} vCPUs were wanted, and waited for {outlook.waits_for}"
     reasons = {"no more": outlook.why_not_more, "no fewer": outlook.why_not_fewer}
     return ", ".join(f"{which} in the end: {why}" for which, why in reasons.items() if why)
