@@ -25,8 +25,9 @@ from vcpud.model import (
 from vcpud.terms import TermsBook, Wishes
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
-from vcpud_simulator.enquiry import Enquiry
+from vcpud_simulator.enquiry import Bulletin, Enquiry
 from vcpud_simulator.entities import RUNNABLE, RUNNING
+from vcpud_simulator.looks import Looks
 from vcpud_simulator.platform import (
     CYCLES_PER_NS,
     KERNEL_IPC,
@@ -95,8 +96,14 @@ class Book:
             signal: Feed(world.scenario.signals.of(signal), chance)
             for signal in (Signal.RUN, Signal.RUN_DELAY, Signal.PERF)
         }
+        looked = world.platform.estimates_delay and Signal.RUN_DELAY in self._signals
+        luck = kernel.host.chance.stream("looks", plan.name)
+        self._looks = Looks(resident, world, luck) if looked else None
         self._deadline = Timer(self._overdue)
-        self._enquiry = Enquiry(resident, world, chance)
+        self._enquiry = (Bulletin if world.platform.publishes else Enquiry)(
+            resident, world, chance
+        )
+        self._run_tick_ns = world.platform.run_tick_ns
 
     # ------------------------------------------------------------------ what may be done
 
@@ -110,18 +117,20 @@ class Book:
     def close(self) -> None:
         """It is gone: nothing more is asked or awaited."""
         self._enquiry.close()
+        if self._looks is not None:
+            self._looks.close()
         self._deadline.cancel()
 
     # ------------------------------------------------------------------ what the host sees
 
     def sample(self, now_ns: int) -> DomainSample:
         """The latest complete readings."""
-        taken_at_ns, runs = self._look(Signal.RUN, now_ns, RUNNING)
-        _, delays = self._look(Signal.RUN_DELAY, now_ns, RUNNABLE)
+        taken_at_ns, runs = self._runs(now_ns)
+        delays = self._delays(now_ns)
         cycles, instructions = self._perf(now_ns)
         guest = self._enquiry.latest(now_ns)
         knows_online = self.method is Method.AGENT
-        vcpus = self._kernel.domain.vcpus
+        vcpus, tick_ns = self._kernel.domain.vcpus, self._run_tick_ns
         return DomainSample(
             uuid=self.uuid,
             name=self.name,
@@ -144,8 +153,9 @@ class Book:
             vcpus=VcpuCounters.of(
                 VcpuSample(
                     index=vcpu.index,
-                    run_ns=None if runs is None else runs[vcpu.index],
-                    run_delay_ns=None if delays is None else delays[vcpu.index],
+                    run_ns=None if runs is None else runs[vcpu.index] // tick_ns * tick_ns,
+                    run_delay_ns=None if delays is None else delays[vcpu.index][0],
+                    run_delay_error_ns=None if delays is None else delays[vcpu.index][1],
                 )
                 for vcpu in vcpus
             ),
@@ -161,19 +171,39 @@ class Book:
             return frozenset()
         return frozenset(cpu.index for cpu in self._kernel.online_cpus) - {0}
 
-    def _look(self, signal: Signal, now_ns: int, state: int) -> tuple[int, list[int] | None]:
-        """Time of each vCPU in a run state, as it arrives."""
-        if signal not in self._signals:
+    def _runs(self, now_ns: int) -> tuple[int, list[int] | None]:
+        """When the run time of each vCPU was read, and what it was, as far as that has arrived."""
+        if Signal.RUN not in self._signals:
             return now_ns, None
         vcpus = self._kernel.domain.vcpus
 
         def times(counted: Counted) -> list[int]:
-            return [counted(v.index, v.in_state_ns(state, now_ns)) for v in vcpus]
+            return [counted(v.index, v.in_state_ns(RUNNING, now_ns)) for v in vcpus]
 
-        feed = self._feeds[signal]
+        feed = self._feeds[Signal.RUN]
         feed.take(now_ns, times)
         taken_at_ns, found = feed.latest(now_ns)
         return max(taken_at_ns, 0), found
+
+    def _delays(self, now_ns: int) -> list[tuple[int | None, int | None]] | None:
+        """How long each vCPU has waited, and the standard error of that where it is estimated."""
+        if Signal.RUN_DELAY not in self._signals:
+            return None
+        looks, vcpus = self._looks, self._kernel.domain.vcpus
+
+        def times(counted: Counted) -> list[tuple[int | None, int | None]]:
+            if looks is None:
+                return [(counted(v.index, v.in_state_ns(RUNNABLE, now_ns)), None) for v in vcpus]
+            told = enumerate(looks.delays(now_ns))
+            return [
+                (None if delay is None else counted(index, delay), error)
+                for index, (delay, error) in told
+            ]
+
+        feed = self._feeds[Signal.RUN_DELAY]
+        feed.take(now_ns, times)
+        found: list[tuple[int | None, int | None]] | None = feed.latest(now_ns)[1]
+        return found
 
     def _perf(self, now_ns: int) -> tuple[int | None, int | None]:
         """Cycles and instructions of all vCPUs, as the hardware counts them."""

@@ -1,7 +1,7 @@
-"""Asks one guest through its agent, period by period, and keeps what has arrived.
+"""Hears one guest, period by period, and keeps what has arrived: asked through its agent, or by what it publishes.
 
 The agent does one thing at a time: a reading waits for a change that is under way, and a change for
-the readings that were asked for.
+the readings that were asked for. A reporter writes all it knows now and then, whoever reads it; nobody can hurry it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vcpud.preferred import SelfManagement
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
 from vcpud_simulator.platform import GUEST_SIGNALS, Signal
-from vcpud_simulator.reporter import Answer, PreferredCpus, Reporter
+from vcpud_simulator.reporter import Answer, Part, PreferredCpus, Reporter
 from vcpud_simulator.signals import Feed, blurred, lied
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROMPT_NS: Final = NS_PER_S
 """Spacing of the readings that follow a change."""
 PROMPT_READINGS: Final = 2
+WRITE_NS: Final = 2 * NS_PER_S
+"""Spacing of what a reporter writes (`vcpud-xen-report run`)."""
 
 
 class Enquiry:
@@ -164,14 +166,66 @@ class Enquiry:
 
     def _heard(self, answer: Answer) -> None:
         part = lied(answer.part, self._lies, len(self._kernel.cpus))
-        feed = self._feeds[answer.signal]
-        feed.take(self._engine.now_ns, lambda counted: blurred(part, counted))
+        self._take(answer.signal, part)
         self._reading = replace(
             self._reading, latency_ns=answer.latency_ns, agent_cost_ns=answer.cost_ns
         )
+
+    def _take(self, signal: Signal, part: Part) -> None:
+        self._feeds[signal].take(self._engine.now_ns, lambda counted: blurred(part, counted))
 
     def _free(self) -> None:
         """The agent has answered everything: a change may have waited for that."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting()
+
+
+class Bulletin(Enquiry):
+    """What one guest publishes by itself: written every two seconds, read every period and never sooner.
+
+    Its writing is a task of the guest like an agent's answer, with as many commands. What vcpud reads is what was
+    written last.
+    """
+
+    def __init__(self, resident: Resident, world: World, chance: Stream) -> None:
+        super().__init__(resident, world, chance)
+        self._written: dict[Signal, Part] = {}
+        self._read = Timer(self._fetch)
+
+    def want(self, wanted: bool) -> None:
+        super().want(wanted)
+        if not self.wanted:
+            self._read.cancel()
+        elif not self._read.armed:
+            # The guest has reported for long when vcpud begins to read.
+            self._engine.arm(self._read, self._engine.now_ns + self._first_poll_ns + WRITE_NS // 2)
+
+    def hurry(self) -> None:
+        """Nobody can."""
+
+    def when_free(self, action: Callable[[], None]) -> None:
+        """A change comes another way, and waits for no reporter."""
+        action()
+
+    def close(self) -> None:
+        super().close()
+        self._read.cancel()
+
+    def _ask(self) -> None:
+        reporter, now_ns = self._reporter, self._engine.now_ns
+        if reporter is None or not self.wanted:
+            return
+        self._engine.arm(self._poll, now_ns + WRITE_NS)
+        if not reporter.busy:
+            reporter.ask(self.asked, self._heard, self._free)
+
+    def _heard(self, answer: Answer) -> None:
+        self._written[answer.signal] = lied(answer.part, self._lies, len(self._kernel.cpus))
+
+    def _fetch(self) -> None:
+        now_ns = self._engine.now_ns
+        self._engine.arm(self._read, now_ns + self._period_ns)
+        for signal, part in self._written.items():
+            self._take(signal, part)
+            self._reading = replace(self._reading, latency_ns=now_ns - part.taken_at_ns)

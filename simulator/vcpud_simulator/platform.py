@@ -38,6 +38,8 @@ GUEST_SIGNALS: Final = (
 )
 """Those that the guest itself must be asked for, the most valuable first."""
 
+TICK_NS: Final = 10_000_000
+"""What Linux counts processor time in for programs, whatever its own clock is (`USER_HZ`)."""
 CYCLES_PER_NS: Final = 2.5
 """A server's clock; only ratios of counters mean anything."""
 WORK_IPC: Final = 1.2
@@ -56,6 +58,9 @@ class Platform:
         signals: What can be read.
         method: The best rung of the actuator ladder.
         directed_yield: Whether a PAUSE exit yields to a sibling (KVM) or to nobody (Xen).
+        publishes: Whether guests write what they know by themselves, for whoever reads it, and answer nobody.
+        estimates_delay: Whether run delay is estimated from looks at who is blocked, because nobody counts it.
+        run_tick_ns: What run times are counted in: libvirt has those of QEMU's threads from /proc, Xen counts itself.
         sets_weights: Whether a weight can be set where it counts per vCPU, so that fewer vCPUs keep
             their share: Xen's tools do; a QEMU without a cgroup of its own has none to be set.
         guest: Fields of `GuestConfig` that differ there.
@@ -65,6 +70,9 @@ class Platform:
     signals: frozenset[Signal]
     method: Method
     directed_yield: bool
+    publishes: bool = False
+    estimates_delay: bool = False
+    run_tick_ns: int = 1
     sets_weights: bool = False
     guest: Mapping[str, Any] = field(default_factory=dict)
     note: str
@@ -90,18 +98,21 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
         signals=_HOST | _AGENT,
         method=Method.AGENT,
         directed_yield=True,
+        run_tick_ns=TICK_NS,
         note="stands for KVM: lock waits and accounting through the guest agent",
     ),
     "kvm-perf": Platform(
         signals=_HOST | _AGENT | {Signal.PERF},
         method=Method.AGENT,
         directed_yield=True,
+        run_tick_ns=TICK_NS,
         note="stands for KVM with libvirt's perf statistics: instructions and cycles as well",
     ),
     "xen": Platform(
         signals=_HOST,
         method=Method.XENSTORE,
         directed_yield=False,
+        estimates_delay=True,
         sets_weights=True,
         note="stands for Xen without a guest reporter: host signals only",
     ),
@@ -109,6 +120,8 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
         signals=_HOST | _REPORTED,
         method=Method.XENSTORE,
         directed_yield=False,
+        publishes=True,
+        estimates_delay=True,
         sets_weights=True,
         note="stands for Xen with a guest reporter in xenstore",
     ),
@@ -116,6 +129,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = {
         signals=_HOST | _AGENT,
         method=Method.AGENT,
         directed_yield=True,
+        run_tick_ns=TICK_NS,
         guest=_TCG,
         note="stands for QEMU's emulation, as in the lab: no steal clock, dear interrupts",
     ),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vcpud.guest import CpuAccounting, CpuTimes, LockWait, RunnableTasks, RunQueue, RunQueueWait
 from vcpud_simulator.guest.task import Compute, Program, Sleep, Task
-from vcpud_simulator.platform import Signal
+from vcpud_simulator.platform import TICK_NS, Signal
 
 if TYPE_CHECKING:
     from vcpud_simulator.guest.cpu import GuestCpu
@@ -154,20 +154,25 @@ class Reporter:
 
 
 def accounting(kernel: GuestKernel, at_ns: int) -> CpuAccounting:
-    """`guest-get-cpustats`: CPUs in use, with times as their ticks have accounted for them."""
+    """`guest-get-cpustats`: CPUs in use, with times as their ticks have accounted for them, rounded down."""
     return CpuAccounting(
         taken_at_ns=at_ns,
         cpus=tuple(
             CpuTimes(
                 index=cpu.index,
-                user_ns=cpu.user_ns,
-                system_ns=cpu.system_ns,
-                idle_ns=cpu.idle_until_ns(),
-                steal_ns=cpu.steal_ns if kernel.config.steal_clock else None,
+                user_ns=_told(cpu.user_ns),
+                system_ns=_told(cpu.system_ns),
+                idle_ns=_told(cpu.idle_until_ns()),
+                steal_ns=_told(cpu.steal_ns) if kernel.config.steal_clock else None,
             )
             for cpu in kernel.online_cpus
         ),
     )
+
+
+def _told(time_ns: int) -> int:
+    """As /proc/stat has it."""
+    return time_ns - time_ns % TICK_NS
 
 
 def lock_wait(kernel: GuestKernel, at_ns: int) -> LockWait:

@@ -26,7 +26,7 @@ def test_who_is_left_on_one_vcpu_beside_two_gets_its_whole_share_in_the_end() ->
 def test_who_is_kept_from_its_share_by_a_hog_gets_it_back() -> None:
     """What sleeps at barriers gets 1.3 of its 2 pCPUs beside what never sleeps."""
     scenario = read_scenario("compare_user_sync_beside_hog")
-    result = run(scenario, policy=Adaptive(), duration_ns=27 * NS_PER_S)
+    result = run(scenario, policy=Adaptive(), duration_ns=37 * NS_PER_S)
     solver, hog = (result.timeline[name] for name in ("solver", "hog"))
     assert solver[-1].active_vcpus == hog[-1].active_vcpus == 2
     assert rate(solver[-5:]) > 1.3 * rate(solver[3:10])

@@ -7,10 +7,11 @@ from itertools import pairwise
 import pytest
 
 from unit.simulator.backend_rig import LOCKED, MS, Rig, S, plan
-from vcpud.model import Method, Mode, ShareUnit, Terms, Trouble
+from vcpud.model import Method, Mode, SetLive, ShareUnit, Terms, Trouble
 from vcpud.terms import Selector, TermsBook
+from vcpud_simulator.entities import RUNNABLE, RUNNING
 from vcpud_simulator.guest.locks import UnfairLock
-from vcpud_simulator.platform import Signal
+from vcpud_simulator.platform import TICK_NS, Signal
 from vcpud_simulator.scenario import DomainPlan, Lie, NoisePlan, Pause, SignalPlan, SignalsPlan
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
 from vcpud_simulator.workloads.base import Workload
@@ -75,10 +76,33 @@ def test_run_times_and_run_delays_are_those_of_the_host() -> None:
     sample = rig.hypervisor.sample()
     vcpus = sample.domains[0].vcpus
     run_ns = sum(vcpu.run_ns or 0 for vcpu in vcpus)
-    assert sum((v.run_ns or 0) + (v.run_delay_ns or 0) for v in vcpus) == 4 * 2 * S
+    waited_ns = sum(vcpu.run_delay_ns or 0 for vcpu in vcpus)
+    assert 0 <= 4 * 2 * S - run_ns - waited_ns < 4 * TICK_NS, "run times are in ticks"
+    assert all((vcpu.run_ns or 0) % TICK_NS == 0 for vcpu in vcpus)
     assert sample.busy_ns is not None
     assert run_ns < sample.busy_ns <= 2 * 2 * S, "the host's own work is not a domain's"
     assert [domain.name for domain in sample.domains] == ["a"]
+
+
+def test_run_delay_on_xen_is_estimated_from_looks_and_says_how_well() -> None:
+    half_idle = Noise(burst_ns=5 * MS, sleep_ns=5 * MS)
+    rig = Rig(plan(half_idle), plan(GobmkLike(), name="b", vcpus=2), platform="xen", pcpus=2)
+    rig.wait(100 * MS)
+    assert all(vcpu.run_delay_ns is None for vcpu in rig.look().vcpus), "four looks are the least"
+    for _ in range(30):
+        rig.wait(S)
+        rig.look()
+    now_ns, seen = rig.clock.now_ns(), rig.look()
+    vcpus = rig.world.residents["a"].inhabitant.kernel.domain.vcpus
+    off = [
+        (told.run_delay_ns or 0) - vcpu.in_state_ns(RUNNABLE, now_ns)
+        for told, vcpu in zip(seen.vcpus, vcpus, strict=True)
+    ]
+    errors = [told.run_delay_error_ns or 0 for told in seen.vcpus]
+    assert any(off), "nobody counts it"
+    assert all(abs(one) < 4 * error + S for one, error in zip(off, errors, strict=True))
+    counted = Rig(plan(half_idle)).look().vcpus
+    assert all(vcpu.run_delay_error_ns is None for vcpu in counted)
 
 
 def test_waits_for_queued_kernel_locks_show() -> None:
@@ -149,10 +173,56 @@ def test_asking_costs_the_guest_and_not_asking_costs_nothing() -> None:
     def used_ns(mode: Mode) -> int:
         rig = Rig(plan(Noise(burst_ns=0), mode=mode))
         rig.wait(20 * S)
-        return sum(vcpu.run_ns or 0 for vcpu in rig.look().vcpus)
+        return sum(
+            v.in_state_ns(RUNNING, 20 * S)
+            for v in rig.world.residents["a"].inhabitant.kernel.domain.vcpus
+        )
 
     asked, left_alone = used_ns(Mode.ENFORCE), used_ns(Mode.OBSERVE)
     assert 10 * MS < asked - left_alone < 100 * MS, "7 to 9 commands each 5 s"
+
+
+def taken_ns(rig: Rig) -> int | None:
+    """When what the guest tells of its times was read, as far as that has arrived."""
+    guest = rig.look().guest
+    return None if guest is None or guest.accounting is None else guest.accounting.taken_at_ns
+
+
+def readings_ns(rig: Rig, duration_ns: int) -> list[tuple[int, int]]:
+    """When each new one was taken, and when it was seen."""
+    found: list[tuple[int, int]] = []
+    known = taken_ns(rig)
+    for _ in range(duration_ns // (100 * MS)):
+        rig.wait(100 * MS)
+        at_ns = taken_ns(rig)
+        if at_ns is not None and at_ns != known:
+            known = at_ns
+            found.append((at_ns, rig.clock.now_ns()))
+    return found
+
+
+def test_who_is_asked_is_asked_twice_at_once_at_the_start_and_after_a_change() -> None:
+    rig = Rig(plan(GobmkLike()))
+    taken = [at_ns for at_ns, _ in readings_ns(rig, 8 * S)]
+    assert [round((b - a) / S) for a, b in pairwise(taken)] == [1, 5]
+    rig.begin(rig.online(0, 1))
+    after = [at_ns for at_ns, _ in readings_ns(rig, 8 * S)]
+    assert [round((b - a) / S) for a, b in pairwise(after)] == [1, 5]
+
+
+def test_what_a_guest_publishes_is_read_each_period_and_no_change_hurries_it() -> None:
+    rig = Rig(plan(GobmkLike()), platform="xen-reporter")
+    found = readings_ns(rig, 8 * S)
+    rig.begin(SetLive(uuid=rig.look().uuid, count=2))
+    found += readings_ns(rig, 10 * S)
+    assert [round((b - a) / S) for (_, a), (_, b) in pairwise(found)] == [5, 5, 5]
+    ages = [seen_ns - taken_ns for taken_ns, seen_ns in found]
+    assert 0 <= min(ages) < max(ages) < 2.5 * S, "as old as what was written last"
+    seen = rig.look()
+    assert seen.guest is not None
+    assert seen.guest.run_queue is not None
+    assert seen.guest.runnable is not None
+    assert seen.guest.run_queue.taken_at_ns // S == seen.guest.runnable.taken_at_ns // S
 
 
 def test_a_collapsed_guest_answers_late() -> None:
@@ -221,7 +291,8 @@ def test_a_stale_signal_is_repeated_with_its_old_timestamp() -> None:
 
 
 def test_noise_blurs_increases_and_never_turns_a_counter_back() -> None:
-    rig = Rig(plan(GobmkLike()), signals=signals(run=SignalPlan(noise_ratio=0.5)))
+    # Xen tells run times to the nanosecond.
+    rig = Rig(plan(GobmkLike()), signals=signals(run=SignalPlan(noise_ratio=0.5)), platform="xen")
     shown: list[int] = []
     for _ in range(30):
         rig.wait(100 * MS)

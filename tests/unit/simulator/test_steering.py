@@ -50,7 +50,7 @@ def test_work_leaves_cpus_one_a_second_while_time_is_stolen_and_comes_back_when_
 @pytest.fixture
 def short() -> Scenario:
     scenario = read_scenario("compare_kernel_lock_self_managed")
-    return dataclasses.replace(scenario, warmup_ns=S, duration_ns=14 * S)
+    return dataclasses.replace(scenario, warmup_ns=S, duration_ns=19 * S)
 
 
 def test_a_guest_that_steers_itself_is_left_alone_and_its_neighbour_is_not(

@@ -10,10 +10,10 @@ from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.handover import Notepad
 from vcpud.hypervisor.link import VcpuWord
 from vcpud.hypervisor.view import NO_VIEW
-from vcpud.hypervisor.xen.estimate import Wait, counted, sampled, told_at
 from vcpud.hypervisor.xen.library import TAKEN_AT
 from vcpud.hypervisor.xml import AgentPort
 from vcpud.model import Method, Mode, ShareUnit
+from vcpud.waiting import Wait, counted, sampled, told_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

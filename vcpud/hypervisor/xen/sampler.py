@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from vcpud.hypervisor.errands import Errand, Hand
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.workers import Crew, Losses
-from vcpud.hypervisor.xen.estimate import READY_SAMPLES
 from vcpud.hypervisor.xen.ration import Ration
 from vcpud.units import NS_PER_S
+from vcpud.waiting import READY_SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

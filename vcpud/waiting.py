@@ -113,7 +113,8 @@ def sampled(wait: Wait, *, blocked: bool, at_ns: int) -> Wait:
         return replace(after, reservoir_ns=_settled_ns(after))
     # Where looks become rarer, what is booked of one takes longer, and as much more is on its way.
     under_way_ns = wait.reservoir_ns * usual_ns / wait.gap_ns
-    most_ns = 2 * SPREAD_GAPS * usual_ns
+    # Nothing is booked between two readings of the run time: what was seen since the last has room besides.
+    most_ns = 2 * SPREAD_GAPS * usual_ns + max(at_ns - wait.at_ns, 0)
     return replace(after, reservoir_ns=min(under_way_ns + gap_ns * blocked, most_ns))
 
 
