@@ -14,7 +14,7 @@ WORST: Final = 10
 TROUBLE: Final = {
     "blind": "nothing shows what matters there",
     "stuck": "changes fail or take long there",
-    "unweighted": "fewer vCPUs cost share there, and nothing can make up for it",
+    "unweighted": "fewer vCPUs cost share there, and no weight can make up for it",
     "liar": "a guest says what is not so",
 }
 
