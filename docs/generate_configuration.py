@@ -18,21 +18,22 @@ MANUALS = Path(__file__).parents[1] / "deploy/man/generate.py"
 HEAD = """\
 # Every key of the configuration
 
-This page is written by `docs/generate_configuration.py` from the schema, the limits, the shipped
+`docs/generate_configuration.py` writes this page from the schema, the limits, the shipped
 `deploy/vcpud.yaml` and the installed policies; `man vcpud.yaml` has the same. `vcpud check-config`
 lists every mistake of every file at once, with file, line and key; `vcpud check-config --print`
-shows every setting in force and where it was written. Durations carry their unit: `500ms`, `2s`,
-`5m`, `1h`.
+shows every setting in force, and which file and line it comes from. Write durations with their unit:
+`500ms`, `2s`, `5m`, `1h`.
 """
 AFTER = """\
 ## What may be done with a domain
 
-Highest first: the deny-list (`deny:`), what `vcpud set` has set, the domain's own libvirt metadata
+These sources say it, the one that counts most first: the deny-list (`deny:`); what `vcpud set` has
+set; the domain's own libvirt metadata
 (`<policy xmlns="https://vcpud.org/xmlns/domain/1.0" mode="enforce" min="2" max="8"/>`, unless
-`metadata: false`), the first matching entry of `domains:` (names and UUIDs before globs, later
-files before earlier ones), `defaults:`. The owner of a domain's metadata can lower no floor and raise
-no ceiling that the host's configuration has set; a floor of theirs above that ceiling lifts it, which
-keeps the vCPUs that the domain has, as `mode="off"` would.
+`metadata: false`); the first matching entry of `domains:` (names and UUIDs before globs, later
+files before earlier ones); `defaults:`. The owner of a domain's metadata cannot lower a floor or raise
+a ceiling that the host's configuration has set. If their floor is above that ceiling, it lifts the
+ceiling: so the domain keeps the vCPUs that it has, as with `mode="off"`.
 """
 
 

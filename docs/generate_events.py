@@ -22,65 +22,101 @@ HEAD = """\
 # Every event of the log
 
 Written by `docs/generate_events.py`. One line per event: JSON where standard error is no terminal, words where it is.
-Every line has `event`, `level` and, outside journald, `timestamp`; `domain` and `uuid` where it concerns one domain;
-`decision_id` where it belongs to a decision, so that `journalctl -u vcpud | grep ID` tells its whole story. Levels are
-cut by `log.level`. `vcpud explain DOMAIN` tells the same of one domain, the last first.
+Every line has `event`, `level` and, outside journald, `timestamp`. It has `domain` and `uuid` where it concerns one
+domain, and `decision_id` where it belongs to a decision: `journalctl -u vcpud | grep ID` shows everything about that
+decision. `log.level` sets the lowest level that is logged. `vcpud explain DOMAIN` shows the same for one domain, the
+latest first.
 """
 MEANINGS = {
-    "vcpud.started": "the daemon runs; `adopt` is true where a hold made it take over what was changed",
-    "vcpud.stopped": "the daemon has stopped; `kept`: not given back, `unplug_pending`: back, and may lose a vCPU",
-    "config.reloaded": "a new configuration is in force, all of it",
-    "config.reload.failed": "the new configuration is wrong, the old one stays in force; `mistakes` lists all",
-    "config.needs_restart": "these keys have changed and take a restart",
-    "request": "somebody asked for something on the control socket: `verb`, and `uid` as the kernel knows it",
-    "request.denied": "somebody who may not ask did",
-    "hold": "the next stop within this time keeps the counts",
-    "hold.failed": "a hold could not be cleared away",
-    "kill_switch.thrown": "the kill-switch file has appeared: everything is given back, nothing is decided",
+    "vcpud.started": "the daemon has started; `adopt` is true if a hold made it take over parked vCPUs as they were",
+    "vcpud.stopped": (
+        "the daemon has stopped; `kept`: domains not given back; `unplug_pending`: domains given back that "
+        "may still lose a vCPU"
+    ),
+    "config.reloaded": "the new configuration is in force, all of it",
+    "config.reload.failed": (
+        "the new configuration is wrong, so the old one stays in force; `mistakes` lists every mistake"
+    ),
+    "config.needs_restart": "these keys have changed, but need a restart of the daemon to take effect",
+    "request": (
+        "somebody made a request on the control socket: `verb` is the request, `uid` who made it, as the "
+        "kernel says"
+    ),
+    "request.denied": "somebody without the right to do so made a request",
+    "hold": "an operator asked for a hold: a stop within this time keeps vCPUs parked",
+    "hold.failed": "the note of a hold could not be removed",
+    "kill_switch.thrown": "the kill-switch file has appeared: vcpud gives everything back and decides nothing",
     "kill_switch.taken_back": "the kill-switch file is gone: vcpud decides again",
     "libvirt.connected": "the hypervisor answers",
-    "libvirt.disconnected": "the hypervisor does not answer: nothing is changed, nothing is forgotten",
-    "host.note": "something an operator should know of this host",
-    "sample.failed": "the host could not be sampled",
-    "sample.recovered": "it can be sampled again",
-    "policy.failed": "the policy raised an error: nothing is decided, its state begins anew",
+    "libvirt.disconnected": "the hypervisor does not answer: vcpud changes nothing, and keeps what it knows",
+    "host.note": "something that an operator should know about this host",
+    "sample.failed": "vcpud could not sample the host",
+    "sample.recovered": "vcpud can sample the host again",
+    "policy.failed": (
+        "the policy raised an error: vcpud decides nothing in this cycle, and the policy begins with a fresh "
+        "state"
+    ),
     "policy.recovered": "the policy decides again",
-    "ledger.failed": "originals cannot be written or read: nothing is changed",
-    "ledger.recovered": "originals can be written again",
-    "ledger.stays": "the ledger still owes something and stays where it is, though `state_dir` names another folder",
-    "original.lost": "an original of another boot or run of the domain: named, never applied",
-    "original.recovered": "there was no ledger, and a domain's own note says what it is owed: given back",
-    "original.elsewhere": "the ledger keeps what domains of another hypervisor had: `uri` or `backend` was changed",
-    "metrics.exposed": "anybody on the network may read the metrics: no TLS with client certificates",
-    "recorder.failed": "something that takes note of cycles failed once; the loop goes on",
-    "recording.failed": "the recording cannot be written; the loop goes on",
-    "recording.recovered": "the recording is written again",
+    "ledger.failed": "vcpud cannot write or read the ledger of originals, so it changes nothing",
+    "ledger.recovered": "vcpud can write the ledger again",
+    "ledger.stays": (
+        "`state_dir` names another folder now, but the ledger stays where it is, because it still holds what "
+        "domains are owed"
+    ),
+    "original.lost": (
+        "the ledger holds an original of an earlier boot of the host or run of the domain: it is logged, but "
+        "never applied"
+    ),
+    "original.recovered": (
+        "there was no ledger, but a note in a domain's metadata says what it is owed: vcpud gives that back"
+    ),
+    "original.elsewhere": (
+        "the ledger holds what domains of another hypervisor had, because `uri` or `backend` was changed"
+    ),
+    "metrics.exposed": (
+        "anybody on the network can read the metrics, because TLS with client certificates is not configured"
+    ),
+    "recorder.failed": "a part that takes note of cycles, such as the metrics, failed in one cycle; the loop goes on",
+    "recording.failed": "vcpud cannot write the recording; the loop goes on",
+    "recording.recovered": "vcpud writes the recording again",
     "decision": "what the policy wants, with its reason",
-    "guard.blocked": "a guard stands in the way of a resize",
-    "vcpu.change": "a change was begun: from, to, purpose (decide, undo, restore), method, reason",
-    "vcpu.change.done": "it was reached, as the guest was read back",
-    "vcpu.change.failed": "it was given up; the domain is left alone for a while",
-    "vcpu.change.refused": "it was not begun, and why",
-    "vcpu.restore.failed": "a guest did not take back what it had; it is tried on, each time later",
-    "vcpu.change.would": "a dry run would have begun it",
-    "verdict": "a move was judged: helped, neutral, harmed or unknown; kept or undone",
+    "guard.blocked": "a guard blocked a resize",
+    "vcpu.change": "vcpud began a change: from, to, purpose (decide, undo, restore), method, reason",
+    "vcpu.change.done": "the change was reached, as reading the guest back has shown",
+    "vcpu.change.failed": "vcpud gave the change up, and leaves the domain alone for a while",
+    "vcpu.change.refused": "the change was not begun; the reason is given",
+    "vcpu.restore.failed": (
+        "a guest did not take back the vCPUs it had; vcpud tries again, after a longer time each time"
+    ),
+    "vcpu.change.would": "a dry run would have begun this change",
+    "verdict": "the judge has judged a move: helped, neutral, harmed or unknown; kept or undone",
     "domain.started": "a domain started",
     "domain.gone": "a domain ended",
-    "domain.rebooted": "a guest rebooted: every CPU is online; what was unplugged is still owed",
+    "domain.rebooted": "a guest rebooted, so all its CPUs are online; vcpud still owes it unplugged vCPUs",
     "domain.job.begun": "a migration, save, snapshot, dump or backup began",
-    "domain.job.ended": "it ended",
+    "domain.job.ended": "that job ended",
     "domain.metadata": "a domain's metadata changed",
     "domain.agent.up": "a guest's agent is connected",
-    "domain.agent.down": "a guest's agent is gone",
-    "domain.foreign": "somebody else changed a domain's vCPUs, and it stands; `owed` is what is still given back",
-    "domain.received": "a domain came with a note that a vcpud elsewhere had parked vCPUs of it: given back",
-    "domain.unplug.pending": "an unplug was given up that the guest may still carry out: it stays in the ledger",
-    "domain.unplug.settled": "the vCPU went and is plugged back, the guest rebooted, or it will not come any more",
-    "domain.quarantined": "a domain is left alone, and why",
-    "domain.recovered": "a domain is managed again",
-    "domain.phase": "where a domain stands in the life of a move",
-    "signal.hold": "something is missing or wrong about a domain's data",
-    "signal.ok": "it is there again, or right",
+    "domain.agent.down": "a guest's agent is not connected any more",
+    "domain.foreign": (
+        "somebody else changed a domain's vCPUs, and vcpud leaves that as it is; `owed` is what vcpud will "
+        "still give back"
+    ),
+    "domain.received": (
+        "a domain arrived with a note that a vcpud elsewhere had parked vCPUs of it: vcpud gives them back"
+    ),
+    "domain.unplug.pending": (
+        "vcpud gave an unplug up, but the guest may still carry it out: the domain stays in the ledger"
+    ),
+    "domain.unplug.settled": (
+        "that unplug is settled: the guest carried it out and vcpud plugged the vCPU back, or the guest "
+        "rebooted, or it will not carry it out any more"
+    ),
+    "domain.quarantined": "vcpud leaves a domain alone; the reason is given",
+    "domain.recovered": "vcpud manages a domain again",
+    "domain.phase": "a domain is in another phase of a move",
+    "signal.hold": "a domain's data is incomplete or wrong; the reason is given",
+    "signal.ok": "the domain's data is complete and right again",
 }
 _LEVELS = ("debug", "info", "warning", "error", "exception")
 _NAME = re.compile(r"[a-z_]+(\.[a-z_]+)*")

@@ -23,12 +23,13 @@ class Limits:
     """What the operator allows on this host.
 
     Attributes:
-        shrink_cooldown_ns: Least time between the end of a domain's last change and a shrink.
-        grow_cooldown_ns: The same before a grow: grow fast, shrink with patience.
-        max_step_vcpus: Most vCPUs of one domain changed in one actuation.
-        max_changes_per_minute: Most resizes begun on the host in any minute, but for a single
-            larger move, which waits until none was.
-        max_parked_ratio: Most of the host's managed vCPUs that may be parked at once.
+        shrink_cooldown_ns: Least time from the end of a domain's last change until vcpud shrinks it.
+        grow_cooldown_ns: Least time from the end of a domain's last change until vcpud grows it:
+            shorter, because growing is urgent and shrinking is not.
+        max_step_vcpus: Most vCPUs of one domain that one actuation may change.
+        max_changes_per_minute: Most resizes that may begin on the host in any minute. A single move
+            of more resizes waits until a minute has passed without any.
+        max_parked_ratio: Largest share of the host's managed vCPUs that may be parked at once.
     """
 
     shrink_cooldown_ns: int = 5 * NS_PER_S

@@ -153,7 +153,7 @@ def table(document: Mapping[str, Any]) -> str:
     changed = ", ".join(
         f"{printable(one['name'])} ({one['vcpus']})" for one in document["outstanding"]
     )
-    lines.append(f"to be given back at a stop: {changed or 'nothing'}")
+    lines.append(f"a stop gives back: {changed or 'nothing'}")
     return "\n".join(lines)
 
 

@@ -43,17 +43,17 @@ the configuration, see
 .BR vcpud.yaml (5)
 .TP
 .I /var/lib/vcpud/originals.json
-what every changed domain had, until it is given back
+the ledger: the vCPUs that each changed domain had, until they are given back
 .TP
 .I /run/vcpud/vcpud.sock
 the control socket, for root and the group vcpud
 .TP
 .I /usr/share/doc/vcpud/docs
-getting started, tuning, runbook and the rest; below /usr/local after `make install`"""
+getting started, tuning, runbook and more; below /usr/local after `make install`"""
 ENVIRONMENT = """\
 .TP
 .B NO_COLOR
-Set to anything: no colours.
+If this is set to anything, vcpud prints no colours.
 .TP
 .B NOTIFY_SOCKET\\fR, \\fBWATCHDOG_USEC\\fR, \\fBJOURNAL_STREAM
 Set by systemd, see
@@ -154,16 +154,16 @@ def configuration_page() -> str:
         ".SH DESCRIPTION",
         _roff(
             "YAML. The main file is read first, then the files in conf.d in the order of their "
-            "names. Later wins: scalars override, lists replace, mappings merge by key. Without "
-            "any file every domain is observed and none is changed. Files and their folders must "
-            "belong to root and be writable for nobody else."
+            "names. A later file wins: its scalars and lists replace earlier ones, its mappings are "
+            "merged by key. Without any file, vcpud observes every domain and changes none. The files "
+            "and their folders must belong to root, and nobody else may have the right to write them."
         ),
         ".PP",
         _roff(
-            "A duration is written with its unit: 500ms, 2s, 5m, 1h. Every mistake of every file "
-            "is listed at once by `vcpud check-config`; `vcpud check-config --print` shows every "
-            "setting in force and where it was written. `systemctl reload vcpud` takes a change "
-            "into force, all of it or nothing."
+            "Write a duration with its unit: 500ms, 2s, 5m, 1h. `vcpud check-config` lists every "
+            "mistake of every file at once; `vcpud check-config --print` shows every setting in "
+            "force, and which file and line it comes from. `systemctl reload vcpud` puts a change "
+            "into force: all of it, or nothing if it is wrong."
         ),
         ".SH KEYS",
     ]
@@ -173,7 +173,7 @@ def configuration_page() -> str:
             f"\\fB{_roff(key.name)}\\fR ({_roff(key.kind)})",
             _roff(key.text) or "\\&",
         ]
-    lines += [".SH POLICIES", _roff("The keys of `policy` beside its name, by policy.")]
+    lines += [".SH POLICIES", _roff("For each policy, the keys of `policy` besides `name`.")]
     for name, doing, options in installed_policies():
         lines += [f".SS {_roff(name)}", _roff(doing)]
         for option in options:

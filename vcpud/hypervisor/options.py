@@ -18,18 +18,18 @@ class LibvirtOptions:
     """How libvirt is reached and how patient vcpud is with it.
 
     Attributes:
-        uri: Which libvirt; a local one, because processes and cgroups are looked at too.
-        call_deadline_ns: Longest wait for a call that no guest has a part in.
-        agent_period_ns: Spacing of the readings through a guest's agent.
+        uri: URI of libvirt. It must be local, because vcpud also reads processes and cgroups.
+        call_deadline_ns: Longest wait for a call in which no guest takes part.
+        agent_period_ns: Time between two readings through a guest's agent.
         agent_timeout_ns: How long libvirt waits for the agent's answer to one command.
-        agent_cost_ratio: CPU time the agent may use for vcpud, per unit of time, on average.
-        workers: Threads, each with a connection of its own, that talk to agents.
-        boot_grace_ns: A guest is left alone for so long after its start or reboot.
-        resync_ns: Spacing of full looks at a domain that no event has announced a change of.
-        unplug_emulated: Unplug vCPUs of emulated domains (TCG) as devices, too. QEMU never
-            finishes such an unplug and dies of the next plug: for laboratories only.
-        handover_notes: Write what a domain is owed into its live metadata while vCPUs are parked,
-            so that it is given back after a migration or a save.
+        agent_cost_ratio: CPU time that the agent may use for vcpud, per unit of time, on average.
+        workers: Number of threads that talk to agents, each with a connection of its own.
+        boot_grace_ns: How long vcpud leaves a guest alone after its start or reboot.
+        resync_ns: Time between two full looks at a domain, if no event announces a change.
+        unplug_emulated: Unplug vCPUs of emulated domains (TCG) as devices, too. QEMU never finishes
+            such an unplug, and crashes at the next plug: only for laboratories.
+        handover_notes: While vCPUs are parked, write what a domain is owed into its live metadata,
+            so that it gets them back after a migration or a save.
     """
 
     uri: str = "qemu:///system"

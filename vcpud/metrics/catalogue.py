@@ -40,7 +40,7 @@ def _histogram(name: str, text: str, *labels: str) -> Family:
 
 # -------------------------------------------------------------------------------- the daemon
 
-BUILD_INFO = _gauge("vcpud_build_info", "Which vcpud this is; always 1.", "version")
+BUILD_INFO = _gauge("vcpud_build_info", "The version of vcpud; always 1.", "version")
 CONFIG_INFO = _gauge("vcpud_config_info", "The configuration in force; always 1.", "hash")
 RELOAD_OK = _gauge(
     "vcpud_config_last_reload_successful",
@@ -51,19 +51,19 @@ RELOAD_AT = _gauge(
     "When the configuration in force was read.",
 )
 UP = _gauge("vcpud_up", "1 once the loop has finished a cycle, else 0.")
-PAUSED = _gauge("vcpud_paused", "1 while an operator paused all decisions, else 0.")
-REQUESTS = _counter("vcpud_requests_total", "What operators asked of the running daemon.", "verb")
+PAUSED = _gauge("vcpud_paused", "1 while an operator has paused all decisions, else 0.")
+REQUESTS = _counter("vcpud_requests_total", "Requests of operators to the running daemon.", "verb")
 POLICY_ERRORS = _counter(
-    "vcpud_policy_errors_total", "Cycles in which the policy failed; nothing is decided then."
+    "vcpud_policy_errors_total", "Cycles in which the policy failed; vcpud decides nothing then."
 )
 JOURNAL_ERRORS = _counter(
     "vcpud_journal_write_errors_total",
-    "Cycles in which originals could not be written durably; nothing is changed then.",
+    "Cycles in which vcpud could not write originals durably; it changes nothing then.",
 )
 
 # ------------------------------------------------------------------------------- the samples
 
-PERIOD = _gauge("vcpud_poll_period_seconds", "Spacing of cycles that is asked for.")
+PERIOD = _gauge("vcpud_poll_period_seconds", "Configured time from one cycle to the next.")
 POLL_TIME = _histogram("vcpud_poll_duration_seconds", "Time one cycle of the control loop took.")
 POLL_ERRORS = _counter(
     "vcpud_poll_errors_total",
@@ -79,16 +79,17 @@ LAST_GOOD = _gauge(
 CONNECTED = _gauge("vcpud_libvirt_connected", "1 while the hypervisor answers, else 0.")
 RECONNECTS = _counter(
     "vcpud_libvirt_reconnects_total",
-    "Times the connection to the hypervisor was lost and made again.",
+    "How often the connection to the hypervisor was lost and made again.",
 )
 LOST_THREADS = _gauge(
-    "vcpud_lost_threads", "Calls given up and still blocked in the hypervisor's library."
+    "vcpud_lost_threads",
+    "Calls that vcpud has given up and that are still blocked in the hypervisor's library.",
 )
 
 # ----------------------------------------------------------------------------------- the host
 
 OVERCOMMIT = _gauge(
-    "vcpud_host_overcommit_ratio", "Active vCPUs per pCPU that is there for them.", "pool"
+    "vcpud_host_overcommit_ratio", "Active vCPUs per pCPU that is available to them.", "pool"
 )
 HOST_WAIT = _gauge(
     "vcpud_host_runqueue_wait_ratio",
@@ -101,11 +102,11 @@ POOL_PCPUS = _gauge("vcpud_pool_pcpus", "pCPUs of the pool.", "pool")
 
 DECISIONS = _counter(
     "vcpud_decisions_total",
-    "Resizes decided on, allowed or not, by what decided: policy, undo (the judge), restore.",
+    "Resizes decided on, whether allowed or blocked, by who decided: policy, undo (the judge), restore.",
     "action",
     "reason",
 )
-BLOCKED = _counter("vcpud_blocked_total", "Resizes a guard stood in the way of.", "guard")
+BLOCKED = _counter("vcpud_blocked_total", "Resizes that a guard blocked.", "guard")
 CHANGES = _counter(
     "vcpud_changes_total",
     "Changes of active vCPUs and how they ended: reached, failed, or why refused.",
@@ -114,7 +115,7 @@ CHANGES = _counter(
     "result",
 )
 CHANGE_TIME = _histogram(
-    "vcpud_change_duration_seconds", "Time from asking for a change to reading it back."
+    "vcpud_change_duration_seconds", "Time from the request for a change until it was read back."
 )
 OUTCOMES = _counter(
     "vcpud_outcomes_total",
@@ -142,7 +143,7 @@ RESTORE_FAILURES = _counter(
 
 DOMAIN_INFO = _gauge(
     "vcpud_domain_info",
-    "What may be done with the domain, and by which means (tier); always 1.",
+    "What vcpud may do with the domain, and by which means (tier); always 1.",
     "domain",
     "uuid",
     "hypervisor",
@@ -152,7 +153,7 @@ DOMAIN_INFO = _gauge(
 )
 DOMAIN_VCPUS = _gauge(
     "vcpud_domain_vcpus",
-    "vCPUs: active now, target on the way, original before vcpud came, min and max allowed.",
+    "vCPUs, by kind: active now; target of a change under way; original before vcpud changed it; min and max allowed.",
     "domain",
     "kind",
 )
@@ -168,19 +169,19 @@ DOMAIN_WAIT_ERROR = _gauge(
 )
 DOMAIN_HAZARD = _gauge(
     "vcpud_domain_concurrency_hazard_ratio",
-    "Share of time in which some of its vCPUs ran while others waited for a pCPU, estimated "
-    "from both times as if its vCPUs took turns independently.",
+    "Share of time in which some of its vCPUs ran while others waited for a pCPU: an estimate from "
+    "both times, as if its vCPUs ran and waited independently.",
     "domain",
 )
 DOMAIN_LHP = _gauge(
     "vcpud_domain_lhp_score_ratio",
-    "Lock-holder preemption: the smaller of its lock wait and its run-queue wait, because it "
-    "takes both.",
+    "Lock-holder preemption: the smaller of its lock wait and its run-queue wait, because there is "
+    "none without both.",
     "domain",
 )
 DOMAIN_LOCK_WAIT = _gauge(
     "vcpud_domain_lock_wait_ratio",
-    "Spin share: time its guest waited for spinlocks, per active vCPU and unit of time.",
+    "Time for which its guest waited for spinlocks, per active vCPU and unit of time (spin share).",
     "domain",
 )
 DOMAIN_YIELDS = _counter(
@@ -190,7 +191,7 @@ DOMAIN_YIELDS = _counter(
 )
 DOMAIN_ENTITLED = _gauge(
     "vcpud_domain_entitled_pcpus",
-    "pCPUs its weight guarantees it now, given what the others want.",
+    "pCPUs that its weight guarantees it now, given what the others want.",
     "domain",
 )
 DOMAIN_USED = _gauge("vcpud_domain_used_pcpus", "pCPUs it uses, smoothed.", "domain")
@@ -207,20 +208,24 @@ DOMAIN_STEAL = _gauge(
     "Share of its vCPUs' time that its guest calls stolen.",
     "domain",
 )
-DOMAIN_AGE = _gauge("vcpud_domain_sample_age_seconds", "Age of its host-side counters.", "domain")
+DOMAIN_AGE = _gauge(
+    "vcpud_domain_sample_age_seconds", "Age of the counters that the host has of it.", "domain"
+)
 DOMAIN_TIMED_OUT = _gauge(
-    "vcpud_domain_timed_out", "1 while calls for it do not return, else 0.", "domain"
+    "vcpud_domain_timed_out",
+    "1 while calls to the hypervisor for it do not return, else 0.",
+    "domain",
 )
 DOMAIN_TROUBLE = _gauge(
     "vcpud_domain_trouble",
-    "1 for each reason why the domain, or one of its signals, cannot be relied upon.",
+    "1 for each reason why vcpud cannot rely on the domain or on one of its signals.",
     "domain",
     "reason",
 )
 DOMAIN_QUARANTINED = _gauge(
     "vcpud_domain_quarantined",
-    "1 while it is left alone: failed (changes fail), silent (no answer), foreign (changed by "
-    "somebody else).",
+    "1 while vcpud leaves it alone, by reason: failed (changes fail), silent (no answer), foreign "
+    "(somebody else changed it).",
     "domain",
     "reason",
 )

@@ -13,11 +13,13 @@ class XenOptions(LibvirtOptions):
     """How a Xen host is looked at and changed.
 
     Attributes:
-        uri: Which libvirt.
-        sampling_cost_ratio: Share of one vCPU of dom0 that sampling blocked vCPUs may use.
-        sampling_period_ns: Spacing of those samples of one domain, where they cost next to nothing.
+        uri: URI of libvirt.
+        sampling_cost_ratio: Share of one vCPU of dom0 that vcpud may use to sample which vCPUs are
+            blocked.
+        sampling_period_ns: Time between two such samples of a domain, if they cost next to nothing.
         ignore_host: Use `xl vcpu-set --ignore-host` for domains with more vCPUs than the host has
-            pCPUs, which libvirt would not give back. Without it such a domain is never shrunk.
+            pCPUs, because libvirt would not give these vCPUs back. Without it, vcpud never shrinks
+            such a domain.
     """
 
     uri: str = "xen:///system"
