@@ -112,7 +112,7 @@ def _scenario(options: argparse.Namespace) -> Scenario:
 def _policy(options: argparse.Namespace) -> Policy[Any] | None:
     if options.policy == UNMANAGED:
         if options.policy_option:
-            raise UsageError("--policy-option: there is no policy to have it")
+            raise UsageError("--policy-option needs a policy: name it with --policy")
         return None
     try:
         return policies.load(options.policy, dict(options.policy_option))

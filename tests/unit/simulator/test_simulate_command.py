@@ -104,7 +104,7 @@ def test_a_report_is_written_beside_the_table(simulate: Any, tmp_path: Path) -> 
         (("--scheduler", "cfz"), 2, "there is no scheduler 'cfz'"),
         (("--policy", "nope"), 2, "there is no policy 'nope'"),
         (("--policy", "static", "--policy-option", "a=1"), 2, "static has no such option"),
-        (("--policy-option", "a=1"), 2, "there is no policy to have it"),
+        (("--policy-option", "a=1"), 2, "needs a policy"),
         (("--assignment", "db=9"), 2, "assignment: db: 9 of 4 vCPUs"),
         (("--assignment", "dc=1"), 2, "assignment: dc: 1 of 0 vCPUs"),
         (("--seed", "-1"), 2, "seed"),

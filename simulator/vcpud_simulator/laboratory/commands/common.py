@@ -39,13 +39,13 @@ def many_runs(parser: argparse.ArgumentParser, *, out: Path, what: str) -> None:
         "--jobs",
         type=number(1, _MOST_JOBS),
         metavar="N",
-        help="runs at a time (default: one a core)",
+        help="make N runs at a time (default: one per core)",
     )
     parser.add_argument(
-        "--out", type=Path, default=out, metavar="DIR", help=f"for results (default: {out})"
+        "--out", type=Path, default=out, metavar="DIR", help=f"folder for results (default: {out})"
     )
     parser.add_argument(
-        "--resume", action="store_true", help=f"go on where an interrupted {what} stopped"
+        "--resume", action="store_true", help=f"continue an interrupted {what} where it stopped"
     )
 
 
@@ -59,7 +59,7 @@ def report_path(path: Path) -> Path:
     if not folder.is_dir():
         raise UsageError(f"--report: there is no folder {str(folder)!r}")
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"--report: nothing may be written in {str(folder)!r}")
+        raise UsageError(f"--report: no right to write in {str(folder)!r}")
     return folder / path.name
 
 
@@ -69,5 +69,5 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write("vcpud: interrupted; --resume goes on from here\n")
+        sys.stderr.write("vcpud: interrupted; to go on from here, run it again with --resume\n")
         raise

@@ -27,13 +27,13 @@ _OUT = Path("build/compare")
 _MOST_DRAWN = 10_000
 _SEEDS = 2
 _DESCRIPTION = """\
-Runs every policy on every scenario of a suite, beside the host that nobody manages and an oracle
-that knows the best constant assignment, and says how near each came, whether some domain was left
-below its floor, and which changes did harm. Writes compare.json and compare.png. Exits 1 where
-something that vcpud claims of its own policy, and that these runs can judge, does not hold.
+Runs every policy on every scenario of a suite, and compares it with the unmanaged host and with an
+oracle, which knows the best constant assignment. Says how near to the oracle each policy came, whether
+some domain was left below its floor, and which changes did harm. Writes compare.json and compare.png.
+Exits 1 if a claim of vcpud about its own policy does not hold, as far as these runs can judge it.
 
-SUITE is a folder of YAML files, one file, the name of a scenario or a part of such names, and may
-be repeated; without it all of vcpud's own comparisons are run.
+SUITE is a folder of YAML files, one such file, the name of a scenario, or a part of such names; it may
+be repeated. Without SUITE, all of vcpud's own comparisons are run.
 """
 
 
@@ -46,24 +46,27 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", nargs="*", metavar="SUITE", help="which scenarios")
+    parser.add_argument("suite", nargs="*", metavar="SUITE", help="scenarios to run")
     parser.add_argument(
-        "--quick", action="store_true", help="fewer and shorter runs, at most 5 minutes on 2 cores"
+        "--quick",
+        action="store_true",
+        help="make fewer and shorter runs: at most 5 minutes on 2 cores",
     )
     parser.add_argument(
         "--stability",
         action="store_true",
-        help="how steady policies are instead: changes under constant load, rotations, and how "
-        "long they take to settle after a step (default: vcpud's own policy, two seeds)",
+        help="measure instead how steady policies are: their changes under constant load, their "
+        "rotations, and how long they take to settle after a step (default: vcpud's own policy, two "
+        "seeds)",
     )
     parser.add_argument(
         "--random",
         type=number(1, _MOST_DRAWN),
         metavar="N",
-        help="N freshly drawn scenarios instead of a suite",
+        help="run N randomly drawn scenarios instead of a suite",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="S", help="what they are drawn by (default: 1)"
+        "--seed", type=int, default=1, metavar="S", help="seed of that drawing (default: 1)"
     )
     parser.add_argument(
         "--policy",
@@ -75,16 +78,19 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--best",
         action="store_true",
-        help="with the parameters too that a sweep found best for each other policy",
+        help="also run each other policy with the parameters that a sweep found best for it",
     )
     parser.add_argument(
         "--seeds",
         type=number(1, MOST_SEEDS),
         metavar="N",
-        help=f"runs of each scenario and policy (default: {_SEEDS})",
+        help=f"number of runs of each scenario with each policy (default: {_SEEDS})",
     )
     parser.add_argument(
-        "--duration", type=duration, metavar="TIME", help='what is measured of a run, like "600s"'
+        "--duration",
+        type=duration,
+        metavar="TIME",
+        help='how long to measure in each run, like "600s"',
     )
     many_runs(parser, out=_OUT, what="comparison")
     output_option(parser)
@@ -132,10 +138,12 @@ def _compare(options: argparse.Namespace) -> int:
         say(document.text(comparison))
         say(f"\n{comparison.wall_s:.0f} s; written to {out}: compare.json and compare.png")
     if comparison.too_weak:
-        sys.stderr.write("vcpud: oracle too weak: a policy beat it, so its shares mean nothing\n")
+        sys.stderr.write(
+            "vcpud: the oracle is too weak: a policy beat it, so shares of it mean nothing\n"
+        )
     if comparison.failed:
         words = ", ".join(one.key for one in comparison.failed)
-        sys.stderr.write(f"vcpud: what is claimed of {OWN} does not hold: {words}\n")
+        sys.stderr.write(f"vcpud: claims about {OWN} that do not hold: {words}\n")
     return 1 if comparison.too_weak or comparison.failed else 0
 
 
@@ -148,9 +156,11 @@ def _stability(options: argparse.Namespace) -> int:
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
 
     if options.suite or options.quick or options.random is not None:
-        raise UsageError("--stability has scenarios of its own: no SUITE, --quick or --random")
+        raise UsageError(
+            "--stability has scenarios of its own: it takes no SUITE, --quick or --random"
+        )
     if options.best:
-        raise UsageError("--stability and --best: name presets by --policy instead")
+        raise UsageError("--stability takes no --best: name presets with --policy instead")
     out: Path = options.out
     watches = {
         one.label: watched.watches(
@@ -203,7 +213,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     from vcpud_simulator.laboratory.compare.plan import LASTING_NS, Plan  # noqa: PLC0415
 
     if options.random is not None and options.suite:
-        raise UsageError("SUITE and --random: one or the other")
+        raise UsageError("name either SUITE or --random: one or the other")
     keys = (
         suite.keys(*options.suite, quick=options.quick)
         if options.random is None

@@ -29,15 +29,17 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         ),
     )
     parser.add_argument(
-        "--policy", metavar="NAME", help="who decides (default: as vcpud is shipped)"
+        "--policy",
+        metavar="NAME",
+        help="policy that decides (default: the one vcpud is shipped with)",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: 1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of all chance (default: 1)")
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE",
         default=REPORT,
-        help=f"where the HTML report goes (default: {REPORT})",
+        help=f"write the HTML report to this file (default: {REPORT})",
     )
     output_option(parser)
     parser.set_defaults(handler=_demo)

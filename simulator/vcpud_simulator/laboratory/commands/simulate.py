@@ -26,14 +26,19 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "scenario", nargs="?", help="a YAML file, or the name of one that comes with vcpud"
     )
     parser.add_argument(
-        "--list", action="store_true", dest="listed", help="list those that come with vcpud"
+        "--list",
+        action="store_true",
+        dest="listed",
+        help="list the scenarios that come with vcpud",
     )
-    parser.add_argument("--scheduler", metavar="NAME", help="instead of the scenario's own")
+    parser.add_argument(
+        "--scheduler", metavar="NAME", help="scheduler to use (default: the scenario's)"
+    )
     parser.add_argument(
         "--policy",
         metavar="NAME",
         default=UNMANAGED,
-        help=f"who manages the host (default: {UNMANAGED})",
+        help=f"policy that manages the host (default: {UNMANAGED})",
     )
     parser.add_argument(
         "--policy-option",
@@ -43,7 +48,9 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         default=[],
         help="an option of the policy; may be repeated",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's own")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of all chance (default: the scenario's)"
+    )
     parser.add_argument(
         "--duration", type=duration, metavar="TIME", help='how long to measure, like "30s"'
     )
@@ -51,7 +58,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--assignment",
         metavar="DOMAIN=N,...",
         type=_assignment,
-        help="vCPUs each domain has active from the start",
+        help="numbers of vCPUs that domains have active from the start",
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write an HTML report")
     output_option(parser)
@@ -65,7 +72,7 @@ def _simulate(options: argparse.Namespace) -> None:
         simulating.list_scenarios(options)
     elif options.scenario is None:
         raise UsageError(
-            "which scenario? `vcpud simulate --list` names those that come with vcpud"
+            "name a scenario; `vcpud simulate --list` lists those that come with vcpud"
         )
     else:
         simulating.simulate(options)

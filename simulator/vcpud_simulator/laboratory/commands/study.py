@@ -23,11 +23,11 @@ _MOST_FIGURE = 1000
 _LITERATURE_SEEDS = 3
 _OF_THE_GRID = ("quick", "widths", "overcommits", "grains", "policy", "against", "reality_only")
 _DESCRIPTION = """\
-Compares Xen's credit scheduler, ESX's strict and relaxed co-scheduling, and Xen with vcpud on
-simulated hosts of 8 pCPUs, for independent and for synchronising work, as the thesis did that
-vcpud goes back to. Prints every cell, says of each claim whether it holds, and writes study.json
-and pictures. The whole study takes tens of minutes on two cores; --quick is a reduced grid on
-which every claim still gets a verdict.
+Compares Xen's credit scheduler, ESX's strict and relaxed co-scheduling, and Xen with vcpud, on
+simulated hosts of 8 pCPUs, for independent and for synchronising work. The thesis that vcpud is
+based on did the same. Prints every cell, says for each claim whether it holds, and writes study.json
+and pictures. The whole study takes tens of minutes on two cores. --quick runs a smaller grid, which
+still gives a verdict on every claim.
 """
 
 
@@ -40,40 +40,42 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    study.add_argument("--quick", action="store_true", help="a reduced grid, at most 3 minutes")
+    study.add_argument(
+        "--quick", action="store_true", help="run a smaller grid: at most 3 minutes"
+    )
     study.add_argument(
         "--seeds",
         type=number(_FEWEST_SEEDS, MOST_SEEDS),
         metavar="N",
-        help="runs of each cell (default: 3)",
+        help="number of runs of each cell (default: 3)",
     )
     for word, what in (
-        ("widths", "vCPUs of a domain"),
-        ("overcommits", "vCPUs per pCPU"),
-        ("grains", "of ammp-like, in ms"),
+        ("widths", "numbers of vCPUs of a domain"),
+        ("overcommits", "numbers of vCPUs per pCPU"),
+        ("grains", "grains of ammp-like, in ms"),
     ):
         study.add_argument(
-            f"--{word}", type=_figures, metavar="N,N", help=f"instead of the study's own: {what}"
+            f"--{word}", type=_figures, metavar="N,N", help=f"{what} (default: the study's own)"
         )
     study.add_argument(
-        "--policy", metavar="NAME", help="what vcpud decides by (default: as it is shipped)"
+        "--policy", metavar="NAME", help="policy of vcpud (default: the one it is shipped with)"
     )
     study.add_argument(
         "--against",
         type=Path,
         metavar="FILE",
-        help="also simulate the cells of the lab's results, lab.json, and compare",
+        help="also simulate the cells of the lab's results (lab.json), and compare them with these",
     )
     study.add_argument(
-        "--reality-only", action="store_true", help="with --against: nothing but that comparison"
+        "--reality-only", action="store_true", help="with --against: make only that comparison"
     )
     study.add_argument(
         "--literature",
         action="store_true",
-        help="instead of the study: what others published, on the scenarios literature_*",
+        help="instead of the study, judge what others published, on the scenarios literature_*",
     )
     study.add_argument(
-        "--only", type=_words, metavar="L3,L11", help="with --literature: these claims of it"
+        "--only", type=_words, metavar="L3,L11", help="with --literature: judge only these claims"
     )
     many_runs(study, out=_OUT, what="study")
     output_option(study)

@@ -27,12 +27,12 @@ _DURATION_NS = 60 * NS_PER_S
 _CHANGING_NS = 150 * NS_PER_S
 _DRAWN = 24
 _DESCRIPTION = """\
-Runs a policy with many combinations of its parameters on a suite of scenarios, and ranks them. In
-each scenario a combination counts by its share of the best one there, lowered by as much as some
-domain is below its floor. What is varied is the policy as published. Without --range each number is
-tried at half, once and twice that, ratios at most half of the way to 1, and each switch both ways;
-a policy that is not judged by vcpud has no limits of vcpud's either. Seeds are others than those of
-`vcpud compare`. The best is written as a preset.
+Runs a policy with many combinations of its parameters on a suite of scenarios, and ranks them. The
+score of a combination in a scenario is its share of the best one there, lowered by as much as some
+domain is below its floor. The sweep starts from the published parameters. Without --range it tries
+each number at half, once and twice its value, a ratio at most half of the way to 1, and each switch
+both ways. A policy that vcpud does not judge runs without vcpud's limits, too. The seeds differ from
+those of `vcpud compare`. The sweep writes the best combination as a preset.
 """
 
 
@@ -45,43 +45,43 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("policy", metavar="POLICY", help="whose parameters")
+    parser.add_argument("policy", metavar="POLICY", help="policy whose parameters to search")
     parser.add_argument(
         "--range",
         action="append",
         type=_range,
         default=[],
         metavar="KEY=A,B,...",
-        help="values of a parameter; may be repeated",
+        help="try these values of a parameter; may be repeated",
     )
     parser.add_argument(
         "--most",
         type=number(1, 100_000),
         metavar="N",
-        help=f"so many combinations, drawn at random (default: all with --range, else {_DRAWN})",
+        help=f"draw N combinations at random (default: all with --range, else {_DRAWN})",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="S", help="what they are drawn by (default: 1)"
+        "--seed", type=int, default=1, metavar="S", help="seed of that drawing (default: 1)"
     )
     parser.add_argument(
         "--suite",
         action="append",
         default=[],
         metavar="SUITE",
-        help="which scenarios, as for compare; may be repeated (default: those of compare --quick)",
+        help="scenarios to run, as for compare; may be repeated (default: those of compare --quick)",
     )
     parser.add_argument(
         "--seeds",
         type=number(1, MOST_SEEDS),
         default=1,
         metavar="N",
-        help="runs of each (default: 1)",
+        help="number of runs of each scenario with each combination (default: 1)",
     )
     parser.add_argument(
         "--duration",
         type=duration,
         metavar="TIME",
-        help=f"what is measured of a run (default: {duration_text(_DURATION_NS)}, "
+        help=f"how long to measure in each run (default: {duration_text(_DURATION_NS)}, "
         f"{duration_text(_CHANGING_NS)} where the load changes)",
     )
     parser.add_argument(
@@ -104,7 +104,7 @@ def _range(text: str) -> tuple[str, tuple[Any, ...]]:
     pairs = [option(f"{key}={word}") for word in words]
     names = {name for name, _ in pairs}
     if len(names) != 1:
-        raise argparse.ArgumentTypeError(f"{key}: durations and other values together")
+        raise argparse.ArgumentTypeError(f"{key}: some values are durations and some are not")
     return names.pop(), tuple(value for _, value in pairs)
 
 
@@ -141,7 +141,7 @@ def _sweep(options: argparse.Namespace) -> None:
         say_json(found)
         return
     say(text(plan, results))
-    say(f"compare with the best: vcpud compare --policy {best}")
+    say(f"to compare the best: vcpud compare --policy {best}")
     say(f"\n{found['wall_s']:.0f} s; written to {path}")
 
 
@@ -242,7 +242,7 @@ def text(plan: Plan, results: list[Result]) -> str:
     place = next(
         number for number, one in enumerate(results, 1) if one.options == plan.combinations[0]
     )
-    lines += ["", f"{len(results)} combinations, the published one is number {place}"]
+    lines += ["", f"{len(results)} combinations; the published one is number {place}"]
     return "\n".join(lines)
 
 

@@ -65,7 +65,7 @@ def test_a_policy_that_ruins_somebody_fails_the_comparison(
     words = ["compare", key, "--out", str(tmp_path), "--policy"]
     assert cli.main([*words, "adaptive"]) == 1
     said = capsys.readouterr()
-    assert "what is claimed of adaptive does not hold: floor" in said.err
+    assert "claims about adaptive that do not hold: floor" in said.err
     assert "0.900 pair (cfs_groups), mail: nothing was changed" in said.out
     found = json.loads((tmp_path / "compare.json").read_text())
     verdicts = {one["id"]: one["verdict"] for one in found["details"]["claims"]}
@@ -186,7 +186,7 @@ def test_the_best_of_a_sweep_enters_beside_what_is_published_where_it_differs(
 
 def test_the_stability_of_presets_is_asked_for_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", "--stability", "--best"]) == 2
-    assert "name presets by --policy" in capsys.readouterr().err
+    assert "name presets with --policy" in capsys.readouterr().err
 
 
 def test_keys_name_scenarios_by_part_of_their_names() -> None:

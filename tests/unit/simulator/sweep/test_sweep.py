@@ -208,7 +208,7 @@ def test_the_command_ranks_and_goes_on_where_it_was_interrupted(
     out = tmp_path / "out"
     command = [*words(key, out), "--jobs", "1"]
     assert cli.main(command) == 1
-    assert "--resume goes on from here" in capsys.readouterr().err
+    assert "to go on from here, run it again with --resume" in capsys.readouterr().err
     kept = set((out / "cache").iterdir())
     assert len(kept) == 2
     monkeypatch.setattr(runs, "perform", real)
@@ -226,7 +226,7 @@ def test_its_table_says_how_to_go_on(
     command = [*words(key, tmp_path / "out")[:-2], "--jobs", "1"]
     assert cli.main(command) == 0
     out = capsys.readouterr().out
-    assert "2 combinations, the published one is number" in out
+    assert "2 combinations; the published one is number" in out
     assert "SCORE" in out
     best = tmp_path / "out" / "spin_feedback-best.yaml"
     assert f"vcpud compare --policy {best}" in out
