@@ -21,8 +21,9 @@ class Progress:
         began_at_ns: Start of the window.
         ended_at_ns: End of the window.
         rate_pcpus: CPU time the host saw consumed, times the share of its busy time that the
-            guest accounts as user and nice, per unit of time; times instructions per cycle where
-            the hardware counts them, so that a loop of PAUSE does not pass for work.
+            guest accounts as user and nice, and less the spinning that the guest's accounts do
+            not show, per unit of time; times instructions per cycle where the hardware counts
+            them, so that a loop of PAUSE does not pass for work.
         active_vcpus: vCPUs online at both ends; None when that changed in between.
         worth_ratio: What of the CPU time consumed counted as progress.
     """

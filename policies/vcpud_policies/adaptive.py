@@ -14,7 +14,7 @@ Approach
     domains and their neighbours keep busy fits the pool; neighbours go to their entitlement,
     never below, and only where that frees a sensitive one.
     Acting (`timing`): only on entitlements that have settled (`situation`), for a predicted gain
-    above `min_gain`, and with progress seen under the present conditions to judge by. What was
+    of at least `min_gain`, and with progress seen under the present conditions to judge by. What was
     proven before is done at once. Remainders take turns, at most once per `rotation`.
     Learning (`lessons`): every verdict changes what is believed (`memory`).
 

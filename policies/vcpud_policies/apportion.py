@@ -16,10 +16,10 @@ Approach
     entitlement rounded to what the host can keep running; neighbours that do not care are, where
     the rest does not fit, brought to their entitlement rounded up, largest saving first. Then
     single vCPUs are given or taken where the weighted sum of log progress gains most or loses
-    least, until the sum fits. Where it cannot fit, each sensitive domain takes the better of one
-    vCPU and its entitlement for itself. Greedy is exact here where each vCPU keeps a whole pCPU busy:
-    the objective is separable and concave in each count, and no vCPU is worth more than what is left of
-    an entitlement.
+    least, until the sum fits. Where it cannot fit, each sensitive domain takes the best for
+    itself of its present number, its share, and one vCPU or its floor. Greedy is exact here where
+    each vCPU keeps a whole pCPU busy: the objective is separable and concave in each count, and no
+    vCPU is worth more than what is left of an entitlement.
     A ceiling below its vCPUs is a pool of the domain's own, in which they must fit as well.
     Threads that go in step have their turns in rounds: four of them run no faster on three vCPUs
     than on two, so only numbers are considered that are worth more than any smaller one; with
