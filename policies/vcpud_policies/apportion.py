@@ -35,7 +35,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vcpud.model import Uuid
 
@@ -69,7 +69,8 @@ class Claim:
         used: pCPUs it uses now.
         made: Its progress now over what of its use can be progress, None where not known.
         in_step: Its threads, one for each vCPU it came with, wait for each other: on a number
-            that does not divide theirs, some turn is the last one's alone.
+            that does not divide theirs, some turn is the last one's alone. None where that is not
+            told: it is given a number as if they did not, for what that is worth at the least.
         crowded: What of its entitlement one vCPU gets while vCPUs of its pool are in excess.
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
@@ -88,7 +89,7 @@ class Claim:
     contended: bool
     used: float = 0.0
     made: float | None = None
-    in_step: bool = False
+    in_step: bool | None = False
     crowded: float = 1.0
     movable: bool = True
     lends: bool = False
@@ -156,6 +157,9 @@ class Claim:
 
     def gain(self, vcpus: int, *, fits: bool) -> float:
         """Log of progress on that many vCPUs over progress now."""
+        if self.in_step is None:
+            either = (replace(self, in_step=in_step) for in_step in (False, True))
+            return min(claim.gain(vcpus, fits=fits) for claim in either)
         now = self.progress(self.active, fits=not self.contended)
         if self.made is not None and self.contended:
             now = max(now, self.made)

@@ -19,7 +19,13 @@ Approach
     measured, what did not halves the trust and waits, what could not be told only waits; but not
     for as long as that where progress has since fallen to half of what it was before the attempt,
     since then something else is the case than what was tried.
-    A signal that is missing moves nothing.
+
+    A figure that is missing is never taken for another. What cannot be told without it is not
+    believed, and of what it may have been the least is: without lock waits nothing is believed of
+    locks, and whether threads go in step is not told, for a shortfall that locks do not explain looks
+    like one that nobody asked locks about; without the system time all of the time that was used may
+    have been the guest's own work; without run delay nothing that is short was waited for, by vCPUs
+    that never sleep. What is left, and the host has counted, is still believed.
 """
 
 from __future__ import annotations
@@ -68,7 +74,7 @@ class Belief:
         trust_ratio: How far its hints are believed; halved by each move that did not help.
         proven: A verdict confirmed the cost.
         in_step: It was proven of a domain that does not wait for locks: its threads wait for each
-            other in user space.
+            other in user space. None where its lock waits were not read.
         seen: Whether it was ever told if its vCPUs wait for pCPUs.
         crowded_ratio: What of its entitlement it got last, on fewer vCPUs than it came with, while its
             pool is overfull: schedulers share out pCPU by pCPU, and more vCPUs get more.
@@ -97,7 +103,7 @@ class Belief:
     calm_seen: bool = False
     trust_ratio: float = 1.0
     proven: bool = False
-    in_step: bool = False
+    in_step: bool | None = False
     seen: bool = False
     crowded_ratio: float = 1.0
     crowded_not_before_ns: int = 0
@@ -123,12 +129,13 @@ class Sought:
     Attributes:
         rate_pcpus: Its progress, None where not known.
         cost_ratio: What contention was believed to cost it, or measured since.
-        in_step: Whether that was believed without seeing it wait for locks.
+        in_step: Whether that was believed seeing that it does not wait for locks; None where that
+            could not be seen.
     """
 
     rate_pcpus: float | None
     cost_ratio: float
-    in_step: bool
+    in_step: bool | None
 
 
 def first(domain: DomainDemand, *, min_gain: float) -> Belief:
@@ -168,7 +175,7 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
         news = {"home_vcpus": home, "contended_since_ns": since_ns, "seen": seen}
     if contended and domain.active_vcpus < home and now_ns >= belief.crowded_not_before_ns:
         ratio = crowded(domain)
-        if ratio != belief.crowded_ratio:
+        if ratio is not None and ratio != belief.crowded_ratio:
             news["crowded_ratio"] = ratio
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
         news |= _locks(belief, domain, contended=bool(contended))
@@ -178,14 +185,14 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     return replace(belief, **news) if news else belief
 
 
-def crowded(domain: DomainDemand) -> float:
+def crowded(domain: DomainDemand) -> float | None:
     """What of its entitlement it gets while it waits for more; 1 where that is hardly less than all."""
     used, delay, entitled = domain.used_pcpus, domain.run_delay_pcpus, domain.entitled_pcpus
     if used is None or delay is None or entitled is None:
-        return 1.0
+        return None
     due = min(float(domain.active_vcpus), entitled, used + delay)
-    got = min(used / max(due, LEAST_PCPUS), 1.0)
-    return got if got < UNCROWDED_RATIO else 1.0
+    got = used / max(due, LEAST_PCPUS)
+    return max(got, LEAST_PCPUS) if got < UNCROWDED_RATIO else 1.0
 
 
 def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
@@ -225,7 +232,7 @@ def _progress(
         "rate_pcpus": window.rate_pcpus,
         "calm_worth_ratio": worth,
         "calm_seen": calm_seen,
-        "short_windows": belief.short_windows + 1 if short else 0,
+        "short_windows": belief.short_windows + 1 if short and seen is not None else 0,
     }
 
 
@@ -280,46 +287,55 @@ def _shortfall(worth: float, domain: DomainDemand) -> float | None:
     return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
 
 
-def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool]:
+def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | None]:
     """What contention is believed to cost a domain now, and whether its threads go in step.
 
     Without evidence it costs nothing. Threads that wait for spinlocks take turns; where progress
-    falls short and no lock shows why, they wait for each other in user space: at barriers.
+    falls short and lock waits, that were read, do not show why, they wait for each other in user
+    space: at barriers. Where they were not read, now or ever, that is not told: None.
     """
     if belief.proven:
         return belief.cost_ratio, belief.in_step
     bound = _shortfall(belief.calm_worth_ratio, domain) if comparable(belief, domain) else None
     if bound is None:
         return 0.0, False
-    locks = min(belief.cost_ratio * belief.trust_ratio, bound)
-    shown = _shown(domain.lock_wait_ratio or 0.0, belief.calm_wait_ratio) * belief.trust_ratio
+    wait = domain.lock_wait_ratio
+    locks = 0.0 if wait is None else min(belief.cost_ratio * belief.trust_ratio, bound)
     hint, unexplained = 0.0, 0.0
     if belief.short_windows >= _enough_windows(belief, domain, bound):
         trust = 0.5**belief.failures
         short = _short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1
-        if not belief.calm_seen and domain.system_ratio is not None:
+        if not belief.calm_seen:
             # Its system time may be contention or its own work, all of it: the middle is taken.
-            unworthy = max((1 + unworthy) * (1 - domain.system_ratio / 2) - 1, 0.0)
+            system = 1.0 if domain.system_ratio is None else domain.system_ratio
+            unworthy = max((1 + unworthy) * (1 - system / 2) - 1, 0.0)
         if _never_sleeps(domain):
             # Whose vCPUs all run or wait to run waits for no sibling: its scheduler is merely uneven.
             bound, short = (1 + bound) / (1 + short) - 1, 0.0
         hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
-        unexplained = trust * HINT_TRUST_RATIO * ((1 + bound) / (1 + min(shown, bound)) - 1)
+        unexplained = trust * HINT_TRUST_RATIO
+    if wait is None:
+        return hint, None
+    shown = _shown(wait, belief.calm_wait_ratio) * belief.trust_ratio
+    unexplained *= (1 + bound) / (1 + min(shown, bound)) - 1
     # What is believed of locks grows slowly; that one reading shows them tells what it waits for.
-    in_step = unexplained > max(locks, shown) and not _queues(belief, domain)
+    in_step = unexplained > max(locks, shown) and not _queues(belief, domain, wait)
     return max(locks, hint), in_step
 
 
-def _queues(belief: Belief, domain: DomainDemand) -> bool:
+def _queues(belief: Belief, domain: DomainDemand, wait: float) -> bool:
     """Whether its vCPUs spend more than half of what all but the holder can in line for locks."""
     most = 1 - 1 / domain.active_vcpus
-    return (domain.lock_wait_ratio or 0.0) - belief.calm_wait_ratio > most / 2
+    return wait - belief.calm_wait_ratio > most / 2
 
 
 def _never_sleeps(domain: DomainDemand) -> bool:
-    asked = (domain.used_pcpus or 0.0) + (domain.run_delay_pcpus or 0.0)
-    return asked > SATURATED_RATIO * domain.active_vcpus
+    """Whether all its vCPUs run or wait to; as far as is known, for who sleeps was seen to."""
+    used, delay = domain.used_pcpus, domain.run_delay_pcpus
+    if used is None or delay is None:
+        return True
+    return used + delay > SATURATED_RATIO * domain.active_vcpus
 
 
 def _enough_windows(belief: Belief, domain: DomainDemand, bound: float) -> int:
@@ -335,10 +351,12 @@ def _enough_windows(belief: Belief, domain: DomainDemand, bound: float) -> int:
 def _short_of_share(domain: DomainDemand, bound: float) -> float:
     """What part of a shortfall is processor time that it is entitled to, waits for, and lacks."""
     window, delay, entitled = domain.progress, domain.run_delay_pcpus, domain.entitled_pcpus
-    if window is None or not window.worth_ratio or delay is None or entitled is None:
+    if window is None or not window.worth_ratio or entitled is None:
         return 0.0
     used = max(window.rate_pcpus / window.worth_ratio, LEAST_PCPUS)
-    due = min(entitled, float(domain.active_vcpus), used + delay)
+    due = min(entitled, float(domain.active_vcpus))
+    if delay is not None:
+        due = min(due, used + delay)
     return min(max(due / used - 1, 0.0), bound)
 
 

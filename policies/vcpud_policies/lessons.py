@@ -21,7 +21,11 @@ from vcpud_policies.belief import Belief, Sought
 from vcpud_policies.memory import Memory
 
 RETRY_NS = 600 * NS_PER_S
+"""An attempt in vain and its undoing are two changes of a domain, and in ten minutes of constant load two is
+the most that is promised. What has changed meanwhile ends the wait: see `belief.barred`."""
 RETRY_MAX_NS = 6 * 3600 * NS_PER_S
+"""Each failure in a row doubles the wait up to this, which is chosen and not measured: four attempts a day
+are few for a guest that only looks sensitive, and one that has become so waits a quarter of a day."""
 
 
 def heard(
@@ -157,7 +161,8 @@ def harmed_beside(belief: Belief, *, had_pcpus: float | None, now_ns: int) -> Be
 
 def relieved(belief: Belief, domain: DomainDemand, *, now_ns: int) -> Belief:
     """Learn from a verdict on neighbours that made room: who still goes short is not crowded."""
-    if belief.crowded_ratio == 1 or beliefs.crowded(domain) == 1:
+    ratio = beliefs.crowded(domain)
+    if belief.crowded_ratio == 1 or ratio is None or ratio == 1:
         return belief
     return replace(belief, crowded_ratio=1.0, crowded_not_before_ns=now_ns + RETRY_NS)
 

@@ -13,7 +13,10 @@ from vcpud.units import NS_PER_S
 from vcpud_policies.belief import Belief, Sought
 
 GROW_PATIENCE_NS = 3 * NS_PER_S
+"""The time constant of the host's smoothed figures: what has lasted so long is no jump of one reading."""
 GROW_PATIENCE_MAX_NS = 600 * NS_PER_S
+"""To give vCPUs back and take them away again are two changes of a domain, and in ten minutes of constant
+load two is the most that is promised."""
 WORTH_NS = 20 * NS_PER_S
 """vCPUs given back for less long than this were not worth two changes."""
 

@@ -29,6 +29,8 @@ from vcpud_policies.memory import PoolMemory
 STEADY_RATIO = 0.05
 """Entitlements that move by less of the pool than this in a cycle have settled."""
 STEADY_CYCLES = 2
+"""One could be chance: where figures are on their way to is reckoned from two readings, which after a step
+lie on either side of it."""
 STILL_RATIO = 0.03
 """A figure that moves by less than this share of itself is noise and not on its way anywhere."""
 
@@ -64,7 +66,7 @@ class Situation:
         self.now_ns = now_ns
         self._min_gain = min_gain
         self._delay_high = delay_high
-        runnable = {domain.uuid: _runnable(domain) for domain in inside}
+        runnable = {d.uuid: _runnable(d, memory.runnable.get(d.uuid)) for d in inside}
         self._wants = _where_to(inside, runnable, memory, now_ns)
         self.entitled = water_filled(
             pool.available_pcpus,
@@ -128,9 +130,11 @@ class Situation:
             and domain.method is not Method.NONE
             and domain.entitled_pcpus is not None
             and domain.used_pcpus is not None
+            and domain.run_delay_pcpus is not None
         )
         shrinkable = domain.method not in {Method.GROW_ONLY, Method.NONE}
-        cost, in_step = 0.0, False
+        cost: float = 0.0
+        in_step: bool | None = False
         if shrinkable and not beliefs.barred(belief, domain, self.now_ns):
             cost, in_step = beliefs.believed_cost(belief, domain)
         if cost < self._min_gain:
@@ -139,6 +143,10 @@ class Situation:
         if domain.progress is not None and beliefs.comparable(belief, domain):
             made = domain.progress.rate_pcpus / max(belief.calm_worth_ratio, beliefs.LEAST_PCPUS)
         home = min(belief.home_vcpus, max(domain.max_vcpus, domain.active_vcpus))
+        want = self._wants[domain.uuid]
+        if domain.active_vcpus < home and domain.queued_tasks is None and _busy(domain, want):
+            # It is entitled to what it was seen to want, but may fill whatever it is given.
+            want = min(float(home), domain.ceiling_pcpus)
         return Claim(
             uuid=domain.uuid,
             weight=float(domain.weight),
@@ -146,7 +154,7 @@ class Situation:
             least=domain.min_vcpus,
             home=home,
             entitled=self.entitled[domain.uuid],
-            want=self._wants[domain.uuid],
+            want=want,
             cost=cost,
             contended=belief.contended_since_ns is not None,
             used=domain.used_pcpus or 0.0,
@@ -170,11 +178,17 @@ class Situation:
         return belief if owed == belief.owed_pcpu_s else replace(belief, owed_pcpu_s=owed)
 
 
-def _runnable(domain: DomainDemand) -> float:
-    """vCPUs that run or want to, on average."""
-    if domain.used_pcpus is None:
-        return float(domain.active_vcpus)
-    return min(domain.used_pcpus + (domain.run_delay_pcpus or 0.0), float(domain.active_vcpus))
+def _runnable(domain: DomainDemand, before: float | None) -> float:
+    """vCPUs that run or want to, on average; while that is not read what was last, or else all."""
+    used, delay, all_vcpus = domain.used_pcpus, domain.run_delay_pcpus, float(domain.active_vcpus)
+    if used is None or delay is None:
+        return all_vcpus if before is None else min(before, all_vcpus)
+    return min(used + delay, all_vcpus)
+
+
+def _busy(domain: DomainDemand, want: float) -> bool:
+    """Whether it has hardly a vCPU to spare."""
+    return want > SATURATED_RATIO * domain.active_vcpus
 
 
 def _capped(domain: DomainDemand) -> bool:
@@ -203,7 +217,7 @@ def _where_to(
         before = memory.runnable.get(domain.uuid, now)
         if abs(now - before) > STILL_RATIO * max(now, 1.0):
             now = min(max(now + ahead * (now - before), 0.0), float(domain.active_vcpus))
-        if now > SATURATED_RATIO * domain.active_vcpus:
+        if _busy(domain, now):
             # With a vCPU to spare tasks do not queue for long: the reading is an old one.
             now += domain.queued_tasks or 0.0
         if domain.hold is Trouble.SELF_MANAGED:

@@ -43,13 +43,18 @@ def test_threads_go_in_step_where_progress_falls_short_and_no_lock_shows_why(
     domain: MakeDomain,
 ) -> None:
     belief, seen = Belief(home_vcpus=8), domain()
+    quiet = {"lock_wait_ratio": 0.0, "system_ratio": 0.0}
     for number in range(beliefs.HINT_WINDOWS):
-        seen = domain(progress=window(5 * number))
+        seen = domain(progress=window(5 * number), **quiet)
         belief = looked(belief, seen, 5 * number + 5, contended=True)
     cost, in_step = beliefs.believed_cost(belief, seen)
     assert cost > 1
-    assert in_step
-    waits = domain(progress=window(20), lock_wait_ratio=0.9, lock_wait_at_ns=25 * S)
+    assert in_step is True
+    unread = replace(seen, lock_wait_ratio=None)
+    assert beliefs.believed_cost(belief, unread) == (cost, None), (
+        "who was not asked did not say no"
+    )
+    waits = replace(seen, progress=window(20), lock_wait_ratio=0.9, lock_wait_at_ns=25 * S)
     locked = looked(belief, waits, 25, contended=True)
     assert beliefs.believed_cost(locked, waits)[1] is False, "waiting for locks explains it"
     short = replace(waits, lock_wait_ratio=0.84, run_delay_pcpus=2.0)
@@ -66,7 +71,7 @@ def test_a_share_that_is_waited_for_is_believed_whole_and_what_use_is_worth_less
 
     def cost(failures: int = 0, *, calm_seen: bool = True, **more: float | None) -> float:
         belief = Belief(home_vcpus=8, failures=failures, calm_seen=calm_seen)
-        seen = domain(entitled_pcpus=2.0, **more)
+        seen = domain(**{"entitled_pcpus": 2.0, "lock_wait_ratio": 0.0, **more})
         for number in range(beliefs.HINT_WINDOWS):
             seen = replace(seen, progress=window(5 * number, 0.5))
             belief = looked(belief, seen, 5 * number + 5, contended=True)
@@ -77,12 +82,13 @@ def test_a_share_that_is_waited_for_is_believed_whole_and_what_use_is_worth_less
     assert cost(run_delay_pcpus=3.0) == pytest.approx(2.0), "what is beyond is not its due"
     # A quarter of the progress it could make, for all that is known because its use is worth less.
     assert cost(run_delay_pcpus=0.0) == pytest.approx(1.5)
-    assert cost(run_delay_pcpus=None) == pytest.approx(1.5)
+    assert cost(lock_wait_ratio=None, run_delay_pcpus=0.0) == pytest.approx(1.5)
     assert cost(failures=1, run_delay_pcpus=1.0) == pytest.approx(1.0)
     # Of who was never seen undisturbed half of the system time is taken to be the guest's own work.
     new = partial(cost, calm_seen=False, run_delay_pcpus=0.0)
     assert new(system_ratio=0.5) == pytest.approx((4 * 0.75 - 1) / 2)
-    assert new(system_ratio=0.0) == new(system_ratio=None) == pytest.approx(1.5)
+    assert new(system_ratio=0.0) == pytest.approx(1.5)
+    assert new(system_ratio=None) == new(system_ratio=1.0) == pytest.approx(0.5), "it may be all"
     assert cost(system_ratio=0.5, run_delay_pcpus=0.0) == pytest.approx(1.5)
 
 
@@ -93,7 +99,7 @@ def test_what_has_fallen_below_half_of_what_it_was_worth_counts_in_half_the_time
     domain: MakeDomain, worth: float, windows: int
 ) -> None:
     """Windows are worth 0.5: rates of 2 pCPUs where 4 times `worth` could be made, less than a half."""
-    seen = domain(progress=window(0, 1.7))
+    seen = domain(progress=window(0, 1.7), system_ratio=0.0)
     known = Belief(home_vcpus=8, calm_worth_ratio=worth, calm_seen=True)
     for belief, expected in ((known, windows), (replace(known, calm_seen=False), 4)):
         counted = [
@@ -132,6 +138,40 @@ def test_who_waits_on_few_vcpus_for_what_it_is_entitled_to_is_crowded(domain: Ma
     assert belief.crowded_ratio == 1, "it is idle, not crowded"
     whole = looked(Belief(home_vcpus=8), domain(), 0, contended=True)
     assert whole.crowded_ratio == 1, "it has all it came with"
+    starved = replace(short, used_pcpus=0.0, run_delay_pcpus=1.0)
+    assert 0 < looked(belief, starved, 22, contended=True).crowded_ratio < 0.01
+
+
+@pytest.mark.parametrize("figure", ["used_pcpus", "run_delay_pcpus", "entitled_pcpus"])
+def test_that_a_domain_is_crowded_is_not_forgotten_while_a_figure_is_missing(
+    domain: MakeDomain, figure: str
+) -> None:
+    belief = Belief(home_vcpus=8, crowded_ratio=0.5)
+    short = domain(active_vcpus=1, used_pcpus=0.3, run_delay_pcpus=0.0, entitled_pcpus=1.0)
+    assert looked(belief, short, 0, contended=True).crowded_ratio == 1
+    blank = replace(short, **{figure: None})  # type: ignore[arg-type]
+    assert looked(belief, blank, 0, contended=True).crowded_ratio == 0.5
+
+
+def test_what_was_learned_of_locks_is_no_evidence_while_their_waits_are_not_read(
+    domain: MakeDomain,
+) -> None:
+    belief = Belief(home_vcpus=8, contended_since_ns=0, cost_ratio=9.0)
+    seen = domain(progress=window(20), lock_wait_ratio=0.9)
+    assert beliefs.believed_cost(belief, seen)[0] > 1
+    assert beliefs.believed_cost(belief, replace(seen, lock_wait_ratio=None))[0] == 0
+
+
+def test_progress_of_which_it_is_not_told_what_use_is_worth_counts_as_no_shortfall(
+    domain: MakeDomain,
+) -> None:
+    """Share that is missing, which the host counts, could not be told from use that is worth less."""
+    untold = replace(window(0), worth_ratio=None)
+    belief = Belief(home_vcpus=8, contended_since_ns=0, short_windows=9)
+    after = looked(belief, domain(progress=untold), 5, contended=True)
+    assert after.short_windows == 0
+    told = looked(belief, domain(progress=window(0)), 5, contended=True)
+    assert told.short_windows == 10
 
 
 def test_what_an_earlier_vcpud_has_left_on_fewer_vcpus_is_believed_to_need_it(
@@ -149,7 +189,7 @@ def test_who_never_sleeps_and_whose_use_is_worth_the_same_is_merely_given_too_li
     domain: MakeDomain,
 ) -> None:
     """2.0 of the 4.0 pCPUs that it is entitled to, each worth the half that it always was."""
-    sleeps = domain(used_pcpus=2.0, run_delay_pcpus=2.0, progress=window(20))
+    sleeps = domain(used_pcpus=2.0, run_delay_pcpus=2.0, lock_wait_ratio=0.0, progress=window(20))
     belief = replace(
         Belief(home_vcpus=8, contended_since_ns=0, calm_worth_ratio=0.5, calm_seen=True),
         short_windows=beliefs.HINT_WINDOWS,
@@ -158,12 +198,15 @@ def test_who_never_sleeps_and_whose_use_is_worth_the_same_is_merely_given_too_li
     assert cost == pytest.approx(1)
     assert in_step, "its vCPUs sleep meanwhile: they wait for each other"
     assert beliefs.believed_cost(belief, replace(sleeps, run_delay_pcpus=6.0)) == (0.0, False)
+    for untold in ({"run_delay_pcpus": None}, {"used_pcpus": None}):
+        seen = replace(sleeps, **untold)  # type: ignore[arg-type]
+        assert beliefs.believed_cost(belief, seen) == (0.0, False), "nobody saw it sleep"
 
 
 def test_one_reading_of_lock_waits_tells_that_threads_do_not_go_in_step(
     domain: MakeDomain,
 ) -> None:
-    seen = domain(progress=window(20), run_delay_pcpus=2.0)
+    seen = domain(progress=window(20), run_delay_pcpus=2.0, lock_wait_ratio=0.0, system_ratio=0.0)
     belief = replace(
         Belief(home_vcpus=8, contended_since_ns=0), short_windows=beliefs.HINT_WINDOWS
     )
@@ -180,6 +223,7 @@ def test_vcpus_that_stand_in_line_for_locks_most_of_the_time_do_not_go_in_step(
     """Of eight vCPUs seven can be in line at once; that progress is next to none is more than that explains."""
     seen = domain(
         run_delay_pcpus=2.0,
+        system_ratio=0.0,
         lock_wait_ratio=ratio,
         lock_wait_at_ns=25 * S,
         progress=replace(window(20), rate_pcpus=0.01),
