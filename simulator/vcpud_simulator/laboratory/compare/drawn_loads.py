@@ -34,7 +34,7 @@ from vcpud_simulator.workloads.web import WebServer
 _LOCKS: Final = (*("queued",) * 3, *("paravirtual",) * 2, "unfair", "preemptable")
 """Native kernels queue; those that know of their hypervisor halt (Linux's default on KVM and Xen) or,
 without its help, test and set; preemptable locks are of the literature."""
-_HOLDS_US: Final = (10, 20, 50)
+_HOLDS_US: Final = (15, 30, 50)
 _UNIT_NS: Final = 20 * NS_PER_MS
 
 
@@ -124,7 +124,7 @@ class Loads:
         grain_ns = 2 * self._grain_ns()
         least_ns = self.chance.choose(_HOLDS_US) * NS_PER_US
         hold_ns = self.chance.uniform_ns(least_ns, 2 * least_ns)
-        gap_ns = self._whole(2, 8) * hold_ns
+        gap_ns = self._whole(4, 8) * hold_ns
         share = 0.05 + 0.3 * self.chance.unit()
         rounds = round(share / (1 - share) * grain_ns / (hold_ns + gap_ns))
         return Descriptors(
