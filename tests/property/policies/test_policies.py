@@ -227,6 +227,8 @@ FIGURES_OF_A_DOMAIN = {
 }
 """Each figure a guest may not report, and what else it might have been."""
 BASELINES = [name for name in names() if name not in {"static", "adaptive"}]
+"""Those that act on what they are told at once. Adaptive acts on what stays the same for some time, and what
+holds of its moves is in `test_adaptive_pools`."""
 
 
 @pytest.mark.parametrize("name", BASELINES)
