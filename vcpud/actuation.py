@@ -220,10 +220,15 @@ class Actuation:
         if not course.restoring:
             by_agent = course.method is Method.AGENT
             if by_agent and domain.online is None:
-                return Refused(Reason.AGENT_SILENT, "which CPUs are online has not been told yet")
+                return Refused(
+                    Reason.AGENT_SILENT, "its agent has not said yet which CPUs are online"
+                )
             original = self._originals.outstanding().get(course.uuid)
             if original is not None and (original.online is not None) is not by_agent:
-                return Refused(Reason.NO_ACTUATOR, "shrunk in another way: to be given back first")
+                return Refused(
+                    Reason.NO_ACTUATOR,
+                    "it was shrunk in another way, and must have that back first",
+                )
             try:
                 self._originals.remember(
                     Original(

@@ -23,7 +23,7 @@ from vcpud.units import NS_PER_S
 
 PACE_NS = 60 * NS_PER_S
 UNPLUG_PENDING = (
-    "its guest may still carry out an unplug that was given up: it is plugged back then"
+    "its guest may still carry out an unplug that was given up: then vcpud plugs the vCPU back"
 )
 
 

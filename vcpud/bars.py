@@ -184,7 +184,9 @@ class Bars:
         """
         detail, until_ns = "somebody else changed its vCPUs", now_ns + FOREIGN_NS
         if reversals >= REVERSALS:
-            detail += f", and undid what vcpud did {reversals} times: it is managed elsewhere"
+            detail += (
+                f", and has undone changes of vcpud {reversals} times: it is managed elsewhere"
+            )
             until_ns = now_ns + min(FIGHT_NS << min(reversals - REVERSALS, 8), FIGHT_MAX_NS)
         elif foreign is Foreign.STAND_DOWN:
             detail += ": left alone until it is resumed"

@@ -52,10 +52,10 @@ def ask(runtime_dir: Path, verb: str, *, timeout_s: float = 45.0, **fields: Any)
         raise NotRunningError(f"vcpud does not run (nobody listens on {path})") from error
     except PermissionError as error:
         raise UnreachableError(
-            f"you may not talk to vcpud on {path}: join its group, or be root"
+            f"no right to talk to vcpud on {path}: join its group, or run this as root"
         ) from error
     except ConnectionResetError as error:
-        raise UnreachableError(f"vcpud turned the connection to {path} away") from error
+        raise UnreachableError(f"vcpud refused the connection to {path}") from error
     except TimeoutError as error:
         raise UnreachableError(
             f"vcpud did not answer within {timeout_s:g} s: it is stuck or very busy, see "
@@ -67,7 +67,7 @@ def ask(runtime_dir: Path, verb: str, *, timeout_s: float = 45.0, **fields: Any)
             "`systemctl status vcpud`"
         ) from error
     except (OSError, ValueError) as error:
-        raise UnreachableError(f"vcpud cannot be asked on {path}: {error}") from error
+        raise UnreachableError(f"cannot ask vcpud on {path}: {error}") from error
     if answer.get("ok") is not True:
         kind = _ERRORS.get(answer.get("code", 1), VcpudError)
         raise kind(str(answer.get("error", "vcpud refused")))

@@ -84,7 +84,7 @@ def _files(path: Path, owners: set[int], *, explicit: bool) -> tuple[list[Path],
         if name.endswith(".yaml"):
             files.append(folder / name)
         elif name.endswith((".yml", ".json", ".conf")):
-            message = "would be ignored: the name must end in .yaml"
+            message = "would be ignored: rename it so that its name ends in .yaml"
             mistakes.append(Mistake(Origin(str(folder / name), 0), (), message))
     return files, mistakes
 

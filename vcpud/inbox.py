@@ -148,7 +148,9 @@ class SocketInbox:
     def _known(self) -> CycleRecord:
         record = self._last
         if record is None:
-            raise UnreachableError("vcpud has just started and knows no domain yet: try again")
+            raise UnreachableError(
+                "vcpud has just started and knows no domains yet: try again in a few seconds"
+            )
         return record
 
     def _explain(self, ask: dict[str, Any]) -> dict[str, Any]:
@@ -238,7 +240,7 @@ class SocketInbox:
                 if request in self._pending:
                     self._pending.remove(request)
                 raise UnreachableError(
-                    "the loop did not take the request: vcpud is stopping or stuck"
+                    "vcpud did not take up the request: it is stopping or stuck"
                 )
         return cycle
 

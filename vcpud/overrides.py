@@ -50,8 +50,8 @@ class Overrides:
             self._wishes = _read(json.loads(raw))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise LedgerError(
-                f"{self._path} cannot be understood: remove it, and set again what `vcpud set` "
-                "had set"
+                f"{self._path} cannot be understood: remove it, and repeat what was set with "
+                "`vcpud set`"
             ) from error
 
     def put(self, uuid: Uuid, wishes: Wishes | None) -> None:
@@ -65,7 +65,9 @@ class Overrides:
         if wishes is not None:
             wanted[uuid] = wishes
         if len(wanted) > _MAX_DOMAINS:
-            raise UsageError(f"terms are set for {_MAX_DOMAINS} domains already: reset some")
+            raise UsageError(
+                f"`vcpud set` holds for {_MAX_DOMAINS} domains already: reset some (--reset)"
+            )
         if wanted == self._wishes:
             return
         domains = {

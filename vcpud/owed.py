@@ -119,8 +119,8 @@ def reminder(outstanding: Iterable[Original], sample: HostSample) -> str:
     if not whose:
         return ""
     return (
-        f"kept for {', '.join(sorted(whose))}, while this is {sample.hypervisor}: set `uri` and "
-        "`backend` as they were, and a start or `vcpud restore` gives it back"
+        f"kept for {', '.join(sorted(whose))}, but vcpud is now configured for {sample.hypervisor}: "
+        "set `uri` and `backend` as they were; then a start or `vcpud restore` gives it back"
     )
 
 

@@ -45,9 +45,9 @@ class Extendability:
     """vScale's rule.
 
     Attributes:
-        competes_from: What of its share a domain must have consumed to be a competitor.
-        water_filling: Whether a competitor hands on what it cannot use.
-        judged: Whether moves that do not help are undone; the source has no judge.
+        competes_from: Ratio of its share that a domain must have consumed to count as a competitor.
+        water_filling: Whether a competitor passes on what it cannot use.
+        judged: Whether vcpud undoes moves that do not help; the source does not judge moves.
     """
 
     competes_from: float = 0.95

@@ -47,10 +47,10 @@ class Folding:
     """AIX's rule.
 
     Attributes:
-        extra_vcpus: Kept beyond what is needed (`vpm_xvcpus`).
-        fold_threshold: Use of each of the base number above which it is one more.
+        extra_vcpus: vCPUs kept beyond those that are needed (`vpm_xvcpus`).
+        fold_threshold: Use per vCPU of the base number above which one more vCPU is needed.
         interval_ns: Time between two looks at a domain.
-        judged: Whether moves that do not help are undone; the source has no judge.
+        judged: Whether vcpud undoes moves that do not help; the source does not judge moves.
     """
 
     extra_vcpus: int = 0

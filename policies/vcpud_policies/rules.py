@@ -51,7 +51,7 @@ class Rules:
         hotplug: Condition for one vCPU more.
         hotunplug: Condition for one vCPU fewer.
         update_ns: Time between two evaluations.
-        judged: Whether moves that do not help are undone; the source has no judge.
+        judged: Whether vcpud undoes moves that do not help; the source does not judge moves.
     """
 
     hotplug: str = "(loadavg > onumcpus + 0.75) & (idle < 10.0)"

@@ -65,15 +65,15 @@ class SpinFeedback:
 
     Attributes:
         spin_high: Lock wait per active vCPU second above which a guest spins too much.
-        spin_low: Lock wait below which spinning does not stand in the way of growing.
+        spin_low: Lock wait per active vCPU second below which spinning does not prevent growing.
         spin_overwhelming: Lock wait that no healthy guest shows.
-        delay_high: Run delay per active vCPU that makes the host a suspect; 5 % is the threshold
-            of Linux's steal governor.
+        delay_high: Run delay per active vCPU above which the host may be the cause; 5 % is the
+            threshold of Linux's steal governor.
         queue_high: Tasks waiting per active vCPU above which a guest lacks vCPUs.
         overcommit_high: Active vCPUs per available pCPU above which a pool is overcommitted.
         shrink_readings: Fresh guest readings in a row needed to shrink.
         grow_readings: The same to grow.
-        judged: Whether moves that do not help are undone; the source has no judge.
+        judged: Whether vcpud undoes moves that do not help; the source does not judge moves.
     """
 
     spin_high: float = 0.10

@@ -43,10 +43,10 @@ class StealGovernor:
     """Linux's governor, outside the guest.
 
     Attributes:
-        steal_high: Above this, one vCPU less.
-        steal_low: At or below this, one vCPU more.
+        steal_high: Share of stolen time above which the domain gets one vCPU fewer.
+        steal_low: Share of stolen time at or below which the domain gets one vCPU more.
         interval_ns: Time between two looks at a domain.
-        judged: Whether moves that do not help are undone; the source has no judge.
+        judged: Whether vcpud undoes moves that do not help; the source does not judge moves.
     """
 
     steal_high: float = 0.05

@@ -102,7 +102,9 @@ def test_a_wrongly_named_drop_in_is_pointed_out_and_an_editors_is_not(etc: Path)
     write(etc / "conf.d" / "a.yaml~", "nonsense: 1")
     load(etc, "")
     write(etc / "conf.d" / "b.yml", "")
-    assert refused(etc, "") == ["conf.d/b.yml: would be ignored: the name must end in .yaml"]
+    assert refused(etc, "") == [
+        "conf.d/b.yml: would be ignored: rename it so that its name ends in .yaml"
+    ]
 
 
 def test_a_drop_in_folder_that_others_may_write_is_not_believed(etc: Path) -> None:

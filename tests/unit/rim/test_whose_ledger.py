@@ -47,7 +47,10 @@ def test_with_the_right_uri_again_it_is_given_back(astray: Machine) -> None:
 def test_a_restore_with_the_wrong_uri_says_what_to_set(astray: Machine) -> None:
     code, out, err = astray.vcpud("restore")
     assert (code, out) == (5, "")
-    assert "kept for db of qemu:///system, while this is qemu://other/system: set `uri`" in err
+    assert (
+        "kept for db of qemu:///system, but vcpud is now configured for qemu://other/system: set `uri`"
+        in err
+    )
     assert astray.ledger == {"db"}
     _, text, _ = astray.vcpud("restore", "-o", "json")
     assert "qemu:///system" in json.loads(text)["elsewhere"]

@@ -297,7 +297,7 @@ def test_who_may_not_talk_to_the_daemon_is_told_how_he_may(give: Give, tmp_path:
     finally:
         server.close()
     assert code == 4
-    assert "join its group, or be root" in err
+    assert "join its group, or run this as root" in err
 
 
 @pytest.mark.parametrize("name", ["replay", "report", "simulate"])

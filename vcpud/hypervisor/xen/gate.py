@@ -64,7 +64,7 @@ def refuse(book: XenBook, change: Change, stance: Stance, route: Route) -> Refus
         (
             shrinking and not book.can_shrink,
             Reason.UNSUPPORTED,
-            "a Linux HVM guest does not follow xenstore, so it can grow but not be shrunk",
+            "a Linux HVM guest does not follow xenstore, so it can grow, but it cannot be shrunk",
         ),
         (shrinking and beyond and not route.by_xl, Reason.UNSUPPORTED, NO_WAY_BACK),
         (
