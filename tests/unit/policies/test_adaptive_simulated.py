@@ -49,7 +49,7 @@ def test_vcpus_that_nobody_gives_a_domain_entitle_it_to_nothing() -> None:
     before = run(scenario, policy=None, duration_ns=7 * NS_PER_S)
     entitled = {name: one.entitled_pcpus for name, one in before.domains.items()}
     assert entitled == {"files": 3.5, "batch": 3.5, "small": 1.0}
-    result = run(scenario, policy=Adaptive(), duration_ns=17 * NS_PER_S)
+    result = run(scenario, policy=Adaptive(), duration_ns=12 * NS_PER_S)
     last = {name: points[-5:] for name, points in result.timeline.items()}
     counts = {name: points[-1].active_vcpus for name, points in last.items()}
     assert counts == {"files": 3, "batch": 4, "small": 1}
