@@ -102,7 +102,7 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
     if trial.reached_at_ns is None:
         return None
     if trial.overtaken:
-        why = "changed again before its effect could be told"
+        why = "it was changed again before its effect could be told"
         return _said(trial, Outcome.UNKNOWN, None, now_ns, why)
     lost = {one.uuid: one.gain for one in beside if one.gain is not None and one.harmed}
     if lost and _takes(trial.move):
@@ -111,7 +111,7 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
             Outcome.HARMED,
             None,
             now_ns,
-            "beside it, "
+            "beside it: "
             + ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in lost.values()),
             beside={uuid: gain.before for uuid, gain in lost.items()},
         )

@@ -101,7 +101,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         _hold,
         "for this long, let a stop keep vCPUs parked (restart, upgrade)",
     )
-    hold.add_argument("duration", type=duration, help='like "120s"')
+    hold.add_argument("duration", type=duration, help='how long, like "120s"')
 
     _add(
         subparsers,

@@ -80,7 +80,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--policy", metavar="NAME", help="use this policy with its default options"
     )
     replay.add_argument(
-        "--all", action="store_true", help=f"show every difference, not only {_SHOWN}"
+        "--all", action="store_true", help=f"show every difference, not only the first {_SHOWN}"
     )
     output_option(replay)
     replay.set_defaults(handler=_replay)

@@ -41,7 +41,7 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         "--cycles",
         type=_cycles,
         metavar="N",
-        help="stop after N cycles (default: go on until Ctrl-C)",
+        help="stop after N cycles (default: go on until stopped)",
     )
     output_option(dry)
     dry.set_defaults(handler=_dry_run)

@@ -113,7 +113,7 @@ COLUMNS: Final = (
         rank=3,
         value=_amount("lock_wait_ratio"),
         text=_figure("lock_wait_ratio"),
-        about="share of an active vCPU's time that goes into waiting for locks",
+        about="share of an active vCPU's time spent waiting for spinlocks",
     ),
     Column(
         key="phase",
@@ -122,7 +122,7 @@ COLUMNS: Final = (
         rank=4,
         value=lambda domain: domain["phase"],
         text=_phase,
-        about="where it stands in the life of a change",
+        about="which phase of a change it is in",
     ),
     Column(
         key=HISTORY_KEY,

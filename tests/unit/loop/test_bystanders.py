@@ -85,7 +85,7 @@ def test_who_is_thrown_out_of_step_beside_a_move_has_it_undone_at_once() -> None
     assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
     assert verdict.at_ns == round(105.5 * S)
     assert verdict.beside == {"beside": pytest.approx(0.8)}
-    assert verdict.detail == "beside it, 0.8 -> 0.19 useful pCPUs"
+    assert verdict.detail == "beside it: 0.8 -> 0.19 useful pCPUs"
 
 
 def test_a_smaller_loss_beside_a_move_takes_two_windows() -> None:
