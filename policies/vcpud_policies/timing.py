@@ -31,7 +31,7 @@ from vcpud.plan import Move, Proof, Resize
 from vcpud.units import NS_PER_S, seconds
 from vcpud_policies import prospects
 from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
-from vcpud_policies.belief import LEAST_PCPUS, SATURATED_RATIO, Sought, seen_since
+from vcpud_policies.belief import LEAST_PCPUS, SATURATED_RATIO, Sought, barred, seen_since
 from vcpud_policies.situation import Situation
 
 IDLE_PATIENCE_NS = 120 * NS_PER_S
@@ -60,7 +60,8 @@ class Timing:
 def in_proportion(seen: Situation, vcpus: Mapping[Uuid, int]) -> Mapping[Uuid, int]:
     """An allotment that costs nobody share where weight counts per vCPU: there all give up alike.
 
-    Whoever has to give up least decides which part that is; what does not divide is rounded up.
+    Whoever has to give up least decides which part that is; what does not divide is rounded up. Where
+    one would have to go along that was changed in vain a while ago, all stay as they are.
     """
     those = [d for d in seen.inside if d.loose]
     claims = seen.claims
@@ -75,6 +76,11 @@ def in_proportion(seen: Situation, vcpus: Mapping[Uuid, int]) -> Mapping[Uuid, i
         else d.active_vcpus
         for d in those
     }
+    if any(
+        asked[d.uuid] < d.active_vcpus and barred(seen.believed[d.uuid], d, seen.now_ns)
+        for d in those
+    ):
+        return {d.uuid: d.active_vcpus for d in those}
     pool = shares.Pool(
         {d.uuid: d.weight / max(d.active_vcpus, 1) for d in those},
         {d.uuid: d.active_vcpus for d in those},
