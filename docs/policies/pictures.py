@@ -44,10 +44,10 @@ def main() -> None:
     parser.add_argument("--only", choices=SCENARIOS, help="one of the scenarios")
     options = parser.parse_args()
     path = HERE / "pictures.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name in SCENARIOS if options.only is None else [options.only]:
         results = runs(SCENARIOS[name], options.duration)
         draw(name, results)
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         found[name] = figures(results)
         path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
