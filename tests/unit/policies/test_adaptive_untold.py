@@ -106,3 +106,36 @@ def test_who_was_shrunk_and_does_not_tell_its_queue_gets_more_where_all_of_it_ha
     assert first_numbers(host, 8, shrunk, beside) == {"a": 4}
     assert first_numbers(host, 7, shrunk, beside) == {"a": 3}
     assert first_numbers(host, 6, shrunk, beside) == {}
+
+
+@pytest.mark.parametrize(("queued", "moves"), [(0.0, True), (2.0, False), (None, False)])
+def test_nobody_is_given_more_beside_one_that_needs_room_for_want_of_knowing_what_it_would_fill(
+    domain: MakeDomain, host: MakeHost, queued: float | None, *, moves: bool
+) -> None:
+    """Three of 3.67 pCPUs are in use; what has no more to do may have more vCPUs, for all they would do."""
+    first = domain(
+        uuid="a",
+        active_vcpus=1,
+        max_vcpus=3,
+        home_vcpus=3,
+        used_pcpus=1.0,
+        queued_tasks=queued,
+        progress=Progress(
+            began_at_ns=0, ended_at_ns=0, rate_pcpus=1.0, active_vcpus=1, worth_ratio=1.0
+        ),
+    )
+    second = replace(
+        first,
+        uuid="b",
+        active_vcpus=2,
+        max_vcpus=8,
+        home_vcpus=8,
+        used_pcpus=2.0,
+        queued_tasks=None,
+    )
+    crowd = host(first, second, pcpus=4)
+    less = replace(crowd.pools[0], available_pcpus=3.67)
+    found = first_numbers(
+        lambda *there, **_: replace(host(*there), pools=(less,)), 4, first, second
+    )
+    assert ("a" in found) is moves
