@@ -139,9 +139,11 @@ def actuation(chance: Stream) -> ActuationPlan:
 def signals(chance: Stream) -> SignalsPlan:
     """How often guests are asked, and on one host in six what is wrong with what is read.
 
-    The host's own counters are exact; they can be late, old or lost, never noisy.
+    As often as vcpud ships, or less often: every 2 s is 2 to 3 % of what a guest makes that has a
+    tenth of a pCPU for each vCPU, whatever the policy. The host's own counters are exact; they can be
+    late, old or lost, never noisy.
     """
-    agent_period_ns = chance.choose((2, 5, 5, 5, 10)) * NS_PER_S
+    agent_period_ns = chance.choose((5, 5, 5, 8, 10)) * NS_PER_S
     if chance.below(6):
         return SignalsPlan(agent_period_ns=agent_period_ns)
     of_guest = chance.below(3) > 0
