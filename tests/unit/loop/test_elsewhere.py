@@ -119,5 +119,5 @@ def test_an_operator_is_told_whose_it_is_and_what_gives_it_back() -> None:
     rig.cycles(1)
     told = owed.reminder((original,), rig.recorder.last.sample)
     assert "a of qemu://other/system" in told
-    assert "this is qemu:///system" in told
+    assert "vcpud is now configured for qemu:///system" in told
     assert "`vcpud restore`" in told
