@@ -28,7 +28,7 @@ CLASSES: Final = {
     "insensitive": "insensitive",
     "uncontended": "uncontended",
 }
-UNJUDGED: Final = ("blind", "stuck")
+TOLD: Final = ("blind", "stuck", "unweighted")
 HEAD: Final = """\
 # What the comparison has measured
 
@@ -121,7 +121,7 @@ def _scenarios(found: dict[str, Any]) -> Iterator[str]:
 
 def _scenario(card: dict[str, Any], rivals: Sequence[str]) -> str:
     own = card["policies"][OWN]
-    tags = ", ".join(tag for tag in card["tags"] if tag in UNJUDGED)
+    tags = ", ".join(tag for tag in card["tags"] if tag in TOLD)
     name = f"`{card['name'].removeprefix('compare_')}`" + (f" ({tags})" if tags else "")
     best = max(rivals, key=lambda label: card["policies"][label]["over_oracle"], default=None)
     idle = card["policies"].get(IDLE)
