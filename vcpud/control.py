@@ -298,7 +298,6 @@ class ControlLoop:
             begun_at_ns=tuple(self._agenda.begun_at_ns),
             originals=self._originals.had(),
             now_ns=now_ns,
-            unmanaged={p.name: 1.0 - p.available_pcpus / p.pcpus for p in demand.pools if p.pcpus},
         )
         policy = self._settings.policy
         self._policy_error = None

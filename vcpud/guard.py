@@ -8,13 +8,12 @@ the policy asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from vcpud import shares
 from vcpud.demand import DomainDemand, HostDemand
 from vcpud.limits import MAX_WEIGHT, Limits
 from vcpud.model import DomainSample, Method, Mode, ShareUnit, Uuid
-from vcpud.plan import Move, Plan, Proof, Resize
+from vcpud.plan import Move, Plan, Resize
 from vcpud.record import Blocked
 
 
@@ -31,7 +30,6 @@ class Situation:
         begun_at_ns: When the resizes of the last minute were begun.
         originals: Active vCPUs before vcpud first touched a domain.
         now_ns: The instant of the decision.
-        unmanaged: What of each pool unmanaged work uses, as a share of it.
     """
 
     samples: Mapping[Uuid, DomainSample]
@@ -42,7 +40,6 @@ class Situation:
     begun_at_ns: tuple[int, ...]
     originals: Mapping[Uuid, int]
     now_ns: int
-    unmanaged: Mapping[str, float] = field(default_factory=dict)
 
 
 def told(demand: HostDemand, situation: Situation) -> HostDemand:
@@ -65,23 +62,27 @@ def constrain(
 ) -> tuple[Plan, tuple[Blocked, ...]]:
     """Let through what is allowed, and say what stood in the way of the rest.
 
-    Where weight counts per vCPU and others have come since vCPUs were taken, these are given back
-    whatever is planned: see `shares`.
-
     Raises:
         TypeError: The plan is none; policies plug in.
     """
     _check(plan)
-    loose = _loose_pools(situation)
-    moves = (*_given_back(loose, situation), *plan.moves)
-    if not moves:
+    if not plan.moves:
         return Plan(), ()
     allowed: list[Move] = []
     blocked: list[Blocked] = []
     taken: set[Uuid] = set()
     budget = _Budget(limits, situation)
-    for move in moves:
-        cut, stops = _cut(move, taken, loose, limits, situation)
+    for move in plan.moves:
+        cut: list[Resize] = []
+        stops: list[Blocked] = []
+        for asked in move.resizes:
+            resize, stop = _through(asked, limits, situation)
+            if asked.uuid in taken:
+                stop = Blocked(uuid=asked.uuid, guard="one_move", detail="it is in another move")
+            if stop is not None:
+                stops.append(stop)
+            elif resize.to_vcpus != resize.from_vcpus:
+                cut.append(resize)
         stop = None if stops or not cut else budget.refuses(cut)
         if stop is not None:
             stops.append(stop)
@@ -92,82 +93,6 @@ def constrain(
             taken |= {resize.uuid for resize in cut}
             allowed.append(replace(move, resizes=tuple(cut)))
     return Plan(moves=tuple(allowed)), tuple(blocked)
-
-
-def _cut(
-    move: Move,
-    taken: set[Uuid],
-    loose: Mapping[str, shares.Pool],
-    limits: Limits,
-    situation: Situation,
-) -> tuple[list[Resize], list[Blocked]]:
-    """What is left of a move past the guards of its domains and their shares, and who blocks it."""
-    cut: list[Resize] = []
-    stops: list[Blocked] = []
-    for asked in move.resizes:
-        resize, stop = _through(asked, limits, situation)
-        if asked.uuid in taken:
-            stop = Blocked(uuid=asked.uuid, guard="one_move", detail="it is in another move")
-        if stop is not None:
-            stops.append(stop)
-        elif resize.to_vcpus != resize.from_vcpus:
-            cut.append(resize)
-    if cut and not stops and loose:
-        return _evened(cut, loose, limits, situation)
-    return cut, stops
-
-
-def _loose_pools(situation: Situation) -> Mapping[str, shares.Pool]:
-    """Pools in which fewer vCPUs cost share; on most hosts there is none, which is soon seen."""
-    samples = situation.samples.values()
-    return shares.pools(samples, situation.unmanaged) if any(map(shares.loose, samples)) else {}
-
-
-def _given_back(loose: Mapping[str, shares.Pool], situation: Situation) -> list[Move]:
-    """What was taken in pools in which it now leaves somebody short, as when another has come."""
-    moves = []
-    for pool in loose.values() if situation.originals else ():
-        shrunk = pool.shrunk(situation.originals)
-        waits = situation.busy & pool.active.keys()
-        if shrunk and not waits and pool.short({}, situation.originals):
-            moves.append(
-                Move(
-                    resizes=tuple(_to(pool, uuid, home) for uuid, home in shrunk.items()),
-                    reason="weight counts per vCPU here, and a domain would be left short of share",
-                    proof=Proof.NONE,
-                )
-            )
-    return moves
-
-
-def _to(pool: shares.Pool, uuid: Uuid, vcpus: int) -> Resize:
-    active = pool.active[uuid]
-    return Resize(uuid=uuid, from_vcpus=active, to_vcpus=vcpus, step_vcpus=abs(vcpus - active))
-
-
-def _evened(
-    cut: list[Resize], loose: Mapping[str, shares.Pool], limits: Limits, situation: Situation
-) -> tuple[list[Resize], list[Blocked]]:
-    """A move as far as it leaves nobody short of share; who only grows takes all with it."""
-    first = situation.samples[cut[0].uuid]
-    pool = loose.get(first.pool)
-    if pool is None or not all(one.uuid in pool.active for one in cut):
-        return cut, []
-    homes = {**pool.active, **situation.originals}
-    asked = {one.uuid: one.to_vcpus for one in cut}
-    counts = pool.fitting(asked, {one.uuid: one.from_vcpus for one in cut}, homes)
-    if counts is not None:
-        fitting = [replace(one, to_vcpus=counts[one.uuid]) for one in cut]
-        cut = [one for one in fitting if one.to_vcpus != one.from_vcpus]
-        if cut:
-            return cut, []
-    elif all(one.to_vcpus > one.from_vcpus for one in cut):
-        together = [_to(pool, uuid, home) for uuid, home in pool.shrunk(homes).items()]
-        through = [_through(one, limits, situation) for one in together]
-        stops = [stop for _, stop in through if stop is not None]
-        return [] if stops else [resize for resize, _ in through], stops
-    detail = "weight counts per vCPU here: this would cost a domain share"
-    return [], [Blocked(uuid=first.uuid, guard="share", detail=detail)]
 
 
 def _check(plan: object) -> None:
@@ -258,11 +183,8 @@ def _cooldown(
     return None
 
 
-def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, x: Situation) -> str | None:
-    """Where weight counts per vCPU, fewer vCPUs are a smaller share: make up for it or refuse.
-
-    Where nothing makes up for it the whole move is looked at, if all whom it may cost share are known.
-    """
+def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
+    """Where weight counts per vCPU, fewer vCPUs are a smaller share: make up for it or refuse."""
     if r.to_vcpus >= r.from_vcpus or s.share_unit in (ShareUnit.DOMAIN, ShareUnit.SESSION):
         return None
     if s.share_unit is ShareUnit.UNKNOWN:
@@ -272,10 +194,6 @@ def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, x: Situation
         if needed <= MAX_WEIGHT:
             return None
         return f"to keep its share it would need a weight of {needed:.0f}, more than {MAX_WEIGHT}"
-    if x.unmanaged.get(s.pool, 1.0) <= shares.QUIET_RATIO and all(
-        shares.loose(one) for one in x.samples.values() if one.pool == s.pool
-    ):
-        return None
     contended = d.run_delay_pcpus is None or d.run_delay_pcpus > 0.0
     return "weight counts for each vCPU: with fewer its share is smaller" if contended else None
 

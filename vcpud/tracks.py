@@ -24,7 +24,6 @@ from vcpud.model import (
     Uuid,
 )
 from vcpud.rates import Track, follow, keep_ratio, last_window
-from vcpud.shares import loose
 from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 
@@ -160,7 +159,6 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         None,
         None if track.original is None else track.original.home_vcpus,
         _ceiling(track),
-        loose(sample),
     )
 
 

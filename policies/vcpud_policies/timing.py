@@ -20,10 +20,9 @@ Approach
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, replace
 
-from vcpud import shares
 from vcpud.demand import DomainDemand
 from vcpud.gains import OVERWHELMING_RATIO
 from vcpud.model import Uuid
@@ -31,7 +30,7 @@ from vcpud.plan import Move, Proof, Resize
 from vcpud.units import NS_PER_S, seconds
 from vcpud_policies import prospects
 from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
-from vcpud_policies.belief import LEAST_PCPUS, SATURATED_RATIO, Sought, barred, seen_since
+from vcpud_policies.belief import LEAST_PCPUS, SATURATED_RATIO, Sought, seen_since
 from vcpud_policies.situation import Situation
 
 IDLE_PATIENCE_NS = 120 * NS_PER_S
@@ -57,38 +56,6 @@ class Timing:
     rotation_ns: int
 
 
-def in_proportion(seen: Situation, vcpus: Mapping[Uuid, int]) -> Mapping[Uuid, int]:
-    """An allotment that costs nobody share where weight counts per vCPU: there all give up alike.
-
-    Whoever has to give up least decides which part that is; what does not divide is rounded up. Where
-    one would have to go along that was changed in vain a while ago, all stay as they are.
-    """
-    those = [d for d in seen.inside if d.loose]
-    claims = seen.claims
-    parts = [vcpus[d.uuid] / claims[d.uuid].home for d in those]
-    part = max((one for one in parts if one < 1.0), default=1.0)
-    if part == 1.0 or len(those) < len(seen.inside):
-        return vcpus
-    homes = {d.uuid: claims[d.uuid].home for d in those}
-    asked = {
-        d.uuid: min(vcpus[d.uuid], max(claims[d.uuid].least, math.ceil(part * homes[d.uuid])))
-        if claims[d.uuid].movable
-        else d.active_vcpus
-        for d in those
-    }
-    if any(
-        asked[d.uuid] < d.active_vcpus and barred(seen.believed[d.uuid], d, seen.now_ns)
-        for d in those
-    ):
-        return {d.uuid: d.active_vcpus for d in those}
-    pool = shares.Pool(
-        {d.uuid: d.weight / max(d.active_vcpus, 1) for d in those},
-        {d.uuid: d.active_vcpus for d in those},
-    )
-    most = {uuid: homes[uuid] if claims[uuid].movable else asked[uuid] for uuid in asked}
-    return pool.fitting(asked, most, homes) or most
-
-
 class Turn:
     """What is done about one pool in one cycle; lives for one call of `decide`.
 
@@ -105,12 +72,11 @@ class Turn:
         self._timing = timing
         self._seen = seen
         self._allotment = allotment
-        self._wanted = in_proportion(seen, allotment.vcpus)
-        self._changed = [d for d in seen.inside if self._wanted[d.uuid] != d.active_vcpus]
+        self._changed = [d for d in seen.inside if allotment.vcpus[d.uuid] != d.active_vcpus]
 
     def take(self) -> None:
         """Do what is due; at most one of the three in a cycle."""
-        wanted = self._wanted
+        wanted = self._allotment.vcpus
         if any(wanted[d.uuid] < d.active_vcpus for d in self._changed):
             self._bring_together()
         if not self.moves:
@@ -134,7 +100,7 @@ class Turn:
             return
         comparable_from_ns = max(since_ns)
         self._propose(
-            [(d, self._wanted[d.uuid]) for d in self._changed],
+            [(d, allotment.vcpus[d.uuid]) for d in self._changed],
             prospects.reason(seen.pool, [seen.claims[d.uuid] for d in self._changed], allotment),
             proof=Proof.NO_HARM if proven else Proof.GAIN,
             comparable_from_ns=comparable_from_ns,
@@ -149,7 +115,7 @@ class Turn:
 
     def _missing(self, hurt: list[Claim], since_ns: list[int], *, proven: bool) -> str:
         """The first thing that is missing for a pool to be brought together; empty for nothing."""
-        seen, vcpus = self._seen, self._wanted
+        seen, vcpus = self._seen, self._allotment.vcpus
         gain, least = math.expm1(self._allotment.gain), self._timing.min_gain
         visible = 0.0 if proven else self._least_visible(hurt)
         settle_ns = self._timing.settle_ns
@@ -203,7 +169,7 @@ class Turn:
 
         All of them in the same cycle: the allotment has seen to it that there is room for them together.
         """
-        seen, wanted, now_ns = self._seen, self._wanted, self._seen.now_ns
+        seen, wanted, now_ns = self._seen, self._allotment.vcpus, self._seen.now_ns
         short = [d for d in self._changed if wanted[d.uuid] > d.active_vcpus]
         growing = {d.uuid for d in short}
         shrinks = len(short) < len(self._changed)
@@ -240,7 +206,7 @@ class Turn:
 
     def _fits_beside(self) -> bool:
         """Whether there is room for all who grow even where nobody shrinks."""
-        claims, wanted = self._seen.claims.values(), self._wanted
+        claims, wanted = self._seen.claims.values(), self._allotment.vcpus
         busy = sum(c.occupies(max(wanted[c.uuid], c.active)) for c in claims)
         return busy <= self._seen.pool.available_pcpus + ROUNDING_PCPUS
 
