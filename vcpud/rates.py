@@ -160,7 +160,7 @@ def last_window(track: Track) -> tuple[float | None, float | None, int | None]:
     if len(points) < 2:  # noqa: PLR2004 - a window has two ends
         return None, None, now_ns
     before_ns, before_run_ns, before_delay_ns = points[-2]
-    window_ns, most = now_ns - before_ns, float(track.most_vcpus)
+    window_ns, most = now_ns - before_ns, float(len(track.sample.vcpus.indices))
     used = min((run_ns - before_run_ns) / window_ns, most)
     if before_delay_ns is None or delay_ns is None or delay_ns < before_delay_ns:
         return None, used, now_ns

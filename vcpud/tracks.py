@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from vcpud.demand import (
     Claim,
@@ -49,7 +50,7 @@ HOLDS = (
 is the matter for a moment must not hide it."""
 
 
-_NOBODY_TOUCHED: Mapping[Uuid, Original] = {}
+_NOBODY_TOUCHED: Mapping[Uuid, Original] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,7 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         sample.pool,
         track.weight,
         track.active_vcpus,
-        min(terms.min_vcpus, sample.max_vcpus),
+        min(terms.min_vcpus, track.most_vcpus),
         track.most_vcpus,
         sample.method,
         track.used_pcpus,
