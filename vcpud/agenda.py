@@ -57,6 +57,11 @@ class Agenda:
             if course.purpose is Purpose.DECIDE:
                 self.begun_at_ns.append(course.begun_at_ns)
 
+    def lately_sent(self, since_ns: int) -> frozenset[Uuid]:
+        """Who was sent on its way at this instant or later, and is not there yet."""
+        courses = self.courses.items()
+        return frozenset([uuid for uuid, course in courses if course.begun_at_ns >= since_ns])
+
     def begun(self, sample: DomainSample, change: Change, now_ns: int) -> None:
         """A step of a domain's course was begun."""
         self.touched_at_ns[sample.uuid] = now_ns

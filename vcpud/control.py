@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vcpud import guard, owed
+from vcpud import guard, owed, shares
 from vcpud.actuation import Acts, Actuation
 from vcpud.agenda import Agenda
 from vcpud.inheritance import Inheritance
@@ -173,7 +173,7 @@ class ControlLoop:
         proposed = Plan()
         blocked: tuple[Blocked, ...] = ()
         if sample.connected and not self._stopping:
-            proposed, blocked = self._decide(demand, now_ns)
+            proposed, blocked = self._decide(sample, demand, now_ns)
         if sample.connected:
             self._actuation.act(sample, now_ns)
             self._originals.forget_restored(sample, self._settle_ns)
@@ -251,7 +251,14 @@ class ControlLoop:
             self._trials.call_off_all()
         met = frozenset[Uuid]() if self._adopts else unmet
         self._originals.discard_stale(sample, absent=unmet)
-        for domain in self._originals.to_give_back(sample, everything=everything, met=met):
+        back = self._originals.to_give_back(sample, everything=everything, met=met)
+        lacking = shares.owed(
+            sample,
+            self._originals.had(),
+            self._agenda.lately_sent(now_ns - shares.TOGETHER_NS),
+            self._tracks.unmanaged_ratio(sample),
+        )
+        for domain in (*back, *lacking):
             self._trials.give_back(domain, now_ns)
         self._inheritance.met(sample)
 
@@ -288,7 +295,9 @@ class ControlLoop:
             case Restore(uuid=uuid):
                 self._trials.give_back_to(uuid, now_ns)
 
-    def _decide(self, demand: HostDemand, now_ns: int) -> tuple[Plan, tuple[Blocked, ...]]:
+    def _decide(
+        self, sample: HostSample, demand: HostDemand, now_ns: int
+    ) -> tuple[Plan, tuple[Blocked, ...]]:
         situation = guard.Situation(
             samples=self._running,
             demands=self._tracks.demands,
@@ -298,6 +307,7 @@ class ControlLoop:
             begun_at_ns=tuple(self._agenda.begun_at_ns),
             originals=self._originals.had(),
             now_ns=now_ns,
+            unmanaged_ratio=self._tracks.unmanaged_ratio(sample),
         )
         policy = self._settings.policy
         self._policy_error = None

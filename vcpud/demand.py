@@ -71,6 +71,7 @@ class DomainDemand:
         home_vcpus: Active vCPUs it came with, before vcpud first touched it; None while it is
             untouched.
         most_pcpus: What its owner lets it use on all its vCPUs; None where only they bound it.
+        loose: Its share is that of its vCPUs, and no weight makes up for fewer (`vcpud.shares`).
     """
 
     uuid: Uuid
@@ -99,6 +100,7 @@ class DomainDemand:
     engaged: str | None = None
     home_vcpus: int | None = None
     most_pcpus: float | None = None
+    loose: bool = False
 
     @property
     def ceiling_pcpus(self) -> float:

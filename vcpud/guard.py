@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from vcpud import shares
 from vcpud.demand import DomainDemand, HostDemand
 from vcpud.limits import MAX_WEIGHT, Limits
 from vcpud.model import DomainSample, Method, Mode, ShareUnit, Uuid
@@ -30,6 +31,7 @@ class Situation:
         begun_at_ns: When the resizes of the last minute were begun.
         originals: Active vCPUs before vcpud first touched a domain.
         now_ns: The instant of the decision.
+        unmanaged_ratio: What unmanaged work uses of the pCPUs; None where that is not known.
     """
 
     samples: Mapping[Uuid, DomainSample]
@@ -40,6 +42,7 @@ class Situation:
     begun_at_ns: tuple[int, ...]
     originals: Mapping[Uuid, int]
     now_ns: int
+    unmanaged_ratio: float | None = None
 
 
 def told(demand: HostDemand, situation: Situation) -> HostDemand:
@@ -83,7 +86,7 @@ def constrain(
                 stops.append(stop)
             elif resize.to_vcpus != resize.from_vcpus:
                 cut.append(resize)
-        stop = None if stops or not cut else budget.refuses(cut)
+        stop = None if stops or not cut else _uneven(cut, situation) or budget.refuses(cut)
         if stop is not None:
             stops.append(stop)
         if stops:
@@ -183,8 +186,12 @@ def _cooldown(
     return None
 
 
-def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
-    """Where weight counts per vCPU, fewer vCPUs are a smaller share: make up for it or refuse."""
+def _share(r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, x: Situation) -> str | None:
+    """Where weight counts per vCPU, fewer vCPUs are a smaller share: make up for it or refuse.
+
+    Where nothing makes up for it, the whole move is looked at (`_uneven`), if its domains are among
+    themselves.
+    """
     if r.to_vcpus >= r.from_vcpus or s.share_unit in (ShareUnit.DOMAIN, ShareUnit.SESSION):
         return None
     if s.share_unit is ShareUnit.UNKNOWN:
@@ -194,8 +201,25 @@ def _share(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situatio
         if needed <= MAX_WEIGHT:
             return None
         return f"to keep its share it would need a weight of {needed:.0f}, more than {MAX_WEIGHT}"
-    contended = d.run_delay_pcpus is None or d.run_delay_pcpus > 0.0
-    return "weight counts for each vCPU: with fewer its share is smaller" if contended else None
+    if x.unmanaged_ratio is not None and x.unmanaged_ratio <= shares.QUIET_RATIO:
+        return None
+    return "weight counts for each vCPU: with fewer its share is smaller beside unmanaged work"
+
+
+def _uneven(cut: list[Resize], situation: Situation) -> Blocked | None:
+    """Where only those lose nothing who give up the same part as all others of their pool."""
+    shrunk = [situation.samples[one.uuid] for one in cut if one.to_vcpus < one.from_vcpus]
+    if not any(map(shares.loose, shrunk)):
+        return None
+    counts = {one.uuid: one.to_vcpus for one in cut}
+    for name in {one.pool for one in shrunk}:
+        pool = [one for one in situation.samples.values() if one.pool == name]
+        short = shares.short(pool, situation.originals, counts)
+        for one in shrunk:
+            if shares.loose(one) and (one.uuid in short or not all(map(shares.loose, pool))):
+                detail = "weight counts for each vCPU: its share would be smaller beside others"
+                return Blocked(uuid=one.uuid, guard="share", detail=detail)
+    return None
 
 
 def _quota(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:

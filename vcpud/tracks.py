@@ -25,6 +25,7 @@ from vcpud.model import (
     Uuid,
 )
 from vcpud.rates import Track, follow, keep_ratio, last_window
+from vcpud.shares import loose
 from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 
@@ -62,6 +63,12 @@ class Tracks:
     taken_at_ns: int | None = None
     busy_ns: int | None = None
     unmanaged_pcpus: float = 0.0
+
+    def unmanaged_ratio(self, sample: HostSample) -> float | None:
+        """What of the pCPUs unmanaged work uses; None where it may be any of it."""
+        if self.busy_ns is None or sample.undescribed:
+            return None
+        return self.unmanaged_pcpus / (sum(pool.pcpus for pool in sample.pools) or 1)
 
 
 def estimate(
@@ -160,6 +167,7 @@ def _demand(track: Track, entitled_pcpus: float | None) -> DomainDemand:
         None,
         None if track.original is None else track.original.home_vcpus,
         _ceiling(track),
+        loose(sample),
     )
 
 

@@ -38,6 +38,7 @@ from vcpud_policies import lessons, prospects
 from vcpud_policies.apportion import Allotment, Claim, allot
 from vcpud_policies.belief import Belief
 from vcpud_policies.memory import Memory, PoolMemory
+from vcpud_policies.proportion import in_proportion
 from vcpud_policies.situation import Situation
 from vcpud_policies.timing import Timing, Turn
 
@@ -95,7 +96,8 @@ class Adaptive:
                 delay_high=self.delay_high,
                 overcommit_high=self.overcommit_high,
             )
-            allotment = allot(pool.available_pcpus, list(seen.claims.values()))
+            best = allot(pool.available_pcpus, list(seen.claims.values()))
+            allotment = in_proportion(seen, best)
             turn = Turn(timing, seen, allotment)
             turn.take()
             domains |= seen.believed

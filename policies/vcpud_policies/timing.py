@@ -20,7 +20,7 @@ Approach
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 
 from vcpud.demand import DomainDemand
@@ -81,7 +81,7 @@ class Turn:
             self._bring_together()
         if not self.moves:
             self._give_back()
-        if not self.moves:
+        if not self.moves and not any(d.loose for d in self._seen.inside):
             self._rotate()
 
     def _bring_together(self) -> None:
@@ -182,27 +182,39 @@ class Turn:
             missing = "entitlements to settle"
         elif shrinks and seen.suffering and not self._fits_beside():
             missing = "its neighbours to make room"
+        due: list[DomainDemand] = []
         for domain in short:
             uuid = domain.uuid
             since_ns, claim = seen.believed[uuid].short_since_ns, seen.claims[uuid]
             if missing or since_ns is None:
                 self.waits[uuid] = missing
                 continue
-            hurried = claim.want > SATURATED_RATIO * claim.active
-            patience_ns = seen.memory.patience_ns if hurried else IDLE_PATIENCE_NS
+            patience_ns = seen.memory.patience_ns if _hurried(claim) else IDLE_PATIENCE_NS
             if now_ns - since_ns < patience_ns:
                 left_s = seconds(patience_ns - (now_ns - since_ns))
                 self.waits[uuid] = f"room that lasts for {left_s:.0f} s more"
                 continue
-            self._propose(
-                [(domain, wanted[uuid])],
-                f"there is room: it wants {claim.want:.2f} pCPUs, and is entitled to "
-                f"{claim.entitled:.2f}",
-                proof=Proof.NO_HARM if hurried else Proof.NONE,
-                seeking={uuid} if hurried else set(),
-            )
-            if hurried:
-                seen.memory = replace(seen.memory, grown_at_ns=now_ns)
+            due.append(domain)
+        # Where fewer vCPUs are a smaller share, who grew alone would take from those who did not.
+        together = any(domain.loose for domain in due)
+        for group in [short] if together else [[domain] for domain in due]:
+            self._grow(group)
+
+    def _grow(self, domains: Sequence[DomainDemand]) -> None:
+        """One move that gives these the vCPUs that there is room for."""
+        seen, claims = self._seen, [self._seen.claims[domain.uuid] for domain in domains]
+        hurried = [claim for claim in claims if _hurried(claim)]
+        self._propose(
+            [(domain, self._allotment.vcpus[domain.uuid]) for domain in domains],
+            "there is room: "
+            + "; ".join(
+                f"it wants {c.want:.2f} pCPUs, and is entitled to {c.entitled:.2f}" for c in claims
+            ),
+            proof=Proof.NO_HARM if hurried else Proof.NONE,
+            seeking={claim.uuid for claim in hurried},
+        )
+        if hurried:
+            seen.memory = replace(seen.memory, grown_at_ns=seen.now_ns)
 
     def _fits_beside(self) -> bool:
         """Whether there is room for all who grow even where nobody shrinks."""
@@ -286,6 +298,11 @@ class Turn:
                 comparable_from_ns=comparable_from_ns,
             )
         )
+
+
+def _hurried(claim: Claim) -> bool:
+    """Whether it could use more vCPUs now."""
+    return claim.want > SATURATED_RATIO * claim.active
 
 
 def _domains(some: Sized) -> str:

@@ -82,11 +82,13 @@ class Pool:
         pcpus: What there is for them.
         guests: In the order in which they are reported.
         outcomes: Of one move after the other, and then from the first again.
+        loose: Weights count per vCPU, and cannot be set.
     """
 
     pcpus: float
     guests: tuple[Guest, ...]
     outcomes: tuple[Outcome, ...] = (Outcome.HELPED,)
+    loose: bool = False
 
 
 FIGURES: Final[Mapping[str, tuple[float, ...]]] = {
@@ -223,6 +225,7 @@ def seen(pool: Pool, counts: Counts, cycle: int) -> HostDemand:
                 hold=one.hold,
                 home_vcpus=one.vcpus,
                 most_pcpus=one.ceiling_pcpus,
+                loose=pool.loose,
                 **told,  # type: ignore[arg-type]
             )
         )

@@ -150,6 +150,8 @@ class FakeHost:
         self.sample_error: Exception | None = None
         self.late_reading = False
         self._last_seen: dict[Uuid, tuple[frozenset[int], int]] = {}
+        self.unmanaged_pcpus = 0.0
+        self.tells_busy = True
         self._busy_ns = 0.0
         self._events: list[HostEvent] = []
         self._readings: dict[Uuid, GuestReading] = {}
@@ -190,7 +192,7 @@ class FakeHost:
             boot_id=BOOT_ID,
             pools=(Pool(name="host", pcpus=self.pcpus),),
             domains=tuple(self._domain(domain, now_ns) for domain in ordered),
-            busy_ns=round(self._busy_ns),
+            busy_ns=round(self._busy_ns) if self.tells_busy else None,
             connected=self.connected,
             hypervisor=self.called,
         )
@@ -288,6 +290,7 @@ class FakeHost:
 
     def _advance(self, before_ns: int, after_ns: int) -> None:
         span = after_ns - before_ns
+        self._busy_ns += span * self.unmanaged_pcpus
         wanted = {
             uuid: min(len(domain.online), domain.demand_vcpus or len(domain.online))
             for uuid, domain in self.domains.items()

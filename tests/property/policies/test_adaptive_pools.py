@@ -7,6 +7,7 @@ import math
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Final
 
 import pytest
@@ -145,6 +146,20 @@ def test_what_is_granted_where_somebody_is_spared_fits_the_pool(pool: Pool) -> N
                 continue
             busy = sum(occupied(one, granted[one.uuid], cycle) for one in pool.guests)
             assert busy <= room or cannot_fit(pool, turn, room, cycle)
+
+
+@given(pools())
+@settings(max_examples=60)
+def test_where_weight_counts_per_vcpu_all_give_up_the_same_part_or_nobody_any(pool: Pool) -> None:
+    homes = {one.uuid: one.vcpus for one in pool.guests}
+    for turn in played(replace(pool, loose=True), cycles=LONG):
+        granted = {d.uuid: d.active_vcpus for d in turn.demand.domains} | targets(turn.plan)
+        resizes = [one for move in turn.plan.moves for one in move.resizes]
+        if any(one.to_vcpus < one.from_vcpus for one in resizes):
+            parts = {Fraction(granted[uuid], home) for uuid, home in homes.items()}
+            assert len(parts) == 1
+            assert len(turn.plan.moves) == 1
+        assert all(move.proof is not Proof.SUM for move in turn.plan.moves)
 
 
 def occupied(guest: Guest, vcpus: int, cycle: int) -> float:

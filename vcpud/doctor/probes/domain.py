@@ -167,8 +167,8 @@ def _shares(facts: DomainFacts, _host: HostFacts) -> Findings:
             "share-per-vcpu",
             Severity.ERROR,
             "its weight counts for each vCPU, because it has no cgroup of its own with a cpu "
-            "controller: with fewer vCPUs its share would be smaller, so vcpud never shrinks it "
-            "under contention",
+            "controller: with fewer vCPUs its share would be smaller, so vcpud shrinks it only "
+            "together with all others on its pCPUs, to the same part",
             "make libvirt use cgroups (cgroup_controllers in qemu.conf) and systemd-machined, then "
             "restart the domain",
         )
