@@ -36,25 +36,25 @@ from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
 from vcpud.gains import NOISE_RATIO, OVERWHELMING_RATIO
+from vcpud_policies.evidence import (
+    LEAST_PCPUS,
+    crowded,
+    never_sleeps,
+    seen_since,
+    short_of_share,
+    shortfall,
+    shown_cost,
+    undisturbed,
+)
 
 LEARN_RATIO = 0.3
 """Weight of one reading in what is believed: three agree before half is believed."""
-WORST_WAIT_RATIO = 0.98
-"""A wait longer than this cannot be told from a longer one: cost is believed up to 49."""
 QUEUED_LOCK_VCPUS = 2
 """With so few active vCPUs a queued lock hardly has a queue: not to see a wait says nothing."""
 HINT_TRUST_RATIO = 0.5
 """That what a guest gets is worth less is as likely contention as not."""
 HINT_WINDOWS = 4
 """Windows of progress in a row that show it before it counts."""
-CALM_DELAY_RATIO = 0.05
-"""Run delay per active vCPU below which a host does not stand in the way."""
-LEAST_PCPUS = 1e-3
-"""Progress below this cannot be told from none."""
-SATURATED_RATIO = 0.9
-"""A guest that keeps so much of its vCPUs busy, or waiting to be, could use more, and waits for no sibling."""
-UNCROWDED_RATIO = 0.9
-"""Who gets so much of its share has it."""
 MOST_NOISE_RATIO = 1.0
 """Progress that differs by more is no noise: something else has begun."""
 FALLEN_RATIO = 0.5
@@ -185,25 +185,15 @@ def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns
     return replace(belief, **news) if news else belief
 
 
-def crowded(domain: DomainDemand) -> float | None:
-    """What of its entitlement it gets while it waits for more; 1 where that is hardly less than all."""
-    used, delay, entitled = domain.used_pcpus, domain.run_delay_pcpus, domain.entitled_pcpus
-    if used is None or delay is None or entitled is None:
-        return None
-    due = min(float(domain.active_vcpus), entitled, used + delay)
-    got = used / max(due, LEAST_PCPUS)
-    return max(got, LEAST_PCPUS) if got < UNCROWDED_RATIO else 1.0
-
-
 def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
     wait, cost, calm = domain.lock_wait_ratio, belief.cost_ratio, belief.calm_wait_ratio
     if wait is not None and contended:
         # Where it was given fewer vCPUs there is little left to see of what more would cost.
         spared = belief.proven and domain.active_vcpus < belief.home_vcpus
-        most = _shown(wait, calm)
+        most = shown_cost(wait, calm)
         if most > cost or (domain.active_vcpus > QUEUED_LOCK_VCPUS and not spared):
             cost += LEARN_RATIO * (most - cost)
-    elif wait is not None and _calm(domain):
+    elif wait is not None and undisturbed(domain):
         calm += LEARN_RATIO * (wait - calm)
     return {
         "locks_at_ns": domain.lock_wait_at_ns,
@@ -212,20 +202,14 @@ def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str
     }
 
 
-def _shown(wait: float, calm: float) -> float:
-    """The cost that one reading of lock waits shows."""
-    excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
-    return excess / (1 - excess)
-
-
 def _progress(
     belief: Belief, domain: DomainDemand, window: Progress, since_ns: int | None
 ) -> dict[str, Any]:
     worth, seen, calm_seen = belief.calm_worth_ratio, window.worth_ratio, belief.calm_seen
-    if seen is not None and since_ns is None and _calm(domain):
+    if seen is not None and since_ns is None and undisturbed(domain):
         worth = worth + LEARN_RATIO * (seen - worth) if calm_seen else seen
         calm_seen = True
-    short = _shortfall(worth, domain) if seen_since(domain, since_ns) else None
+    short = shortfall(worth, domain) if seen_since(domain, since_ns) else None
     return {
         "noise_ratio": _noise(belief, window, since_ns),
         "progress_at_ns": window.ended_at_ns,
@@ -258,33 +242,9 @@ def _noise(belief: Belief, window: Progress, since_ns: int | None) -> float | No
     )
 
 
-def _calm(domain: DomainDemand) -> bool:
-    delay = domain.run_delay_pcpus
-    return delay is not None and delay < CALM_DELAY_RATIO * domain.active_vcpus
-
-
 def comparable(belief: Belief, domain: DomainDemand) -> bool:
     """Whether the latest window of progress was seen under the present conditions."""
     return seen_since(domain, belief.contended_since_ns)
-
-
-def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
-    """Whether its latest window of progress was seen since then, on what it has now."""
-    window = domain.progress
-    return (
-        window is not None
-        and since_ns is not None
-        and window.began_at_ns >= since_ns
-        and window.active_vcpus == domain.active_vcpus
-    )
-
-
-def _shortfall(worth: float, domain: DomainDemand) -> float | None:
-    """How much more it could make of its entitlement than it makes, at most: a ratio from 0."""
-    if domain.progress is None or domain.entitled_pcpus is None:
-        return None
-    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * worth
-    return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
 
 
 def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | None]:
@@ -296,7 +256,7 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
     """
     if belief.proven:
         return belief.cost_ratio, belief.in_step
-    bound = _shortfall(belief.calm_worth_ratio, domain) if comparable(belief, domain) else None
+    bound = shortfall(belief.calm_worth_ratio, domain) if comparable(belief, domain) else None
     if bound is None:
         return 0.0, False
     wait = domain.lock_wait_ratio
@@ -304,20 +264,20 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
     hint, unexplained = 0.0, 0.0
     if belief.short_windows >= _enough_windows(belief, domain, bound):
         trust = 0.5**belief.failures
-        short = _short_of_share(domain, bound)
+        short = short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1
         if not belief.calm_seen:
             # Its system time may be contention or its own work, all of it: the middle is taken.
             system = 1.0 if domain.system_ratio is None else domain.system_ratio
             unworthy = max((1 + unworthy) * (1 - system / 2) - 1, 0.0)
-        if _never_sleeps(domain):
+        if never_sleeps(domain):
             # Whose vCPUs all run or wait to run waits for no sibling: its scheduler is merely uneven.
             bound, short = (1 + bound) / (1 + short) - 1, 0.0
         hint = trust * ((1 + short) * (1 + HINT_TRUST_RATIO * unworthy) - 1)
         unexplained = trust * HINT_TRUST_RATIO
     if wait is None:
         return hint, None
-    shown = _shown(wait, belief.calm_wait_ratio) * belief.trust_ratio
+    shown = shown_cost(wait, belief.calm_wait_ratio) * belief.trust_ratio
     unexplained *= (1 + bound) / (1 + min(shown, bound)) - 1
     # What is believed of locks grows slowly; that one reading shows them tells what it waits for.
     in_step = unexplained > max(locks, shown) and not _queues(belief, domain, wait)
@@ -330,34 +290,14 @@ def _queues(belief: Belief, domain: DomainDemand, wait: float) -> bool:
     return wait - belief.calm_wait_ratio > most / 2
 
 
-def _never_sleeps(domain: DomainDemand) -> bool:
-    """Whether all its vCPUs run or wait to; as far as is known, for who sleeps was seen to."""
-    used, delay = domain.used_pcpus, domain.run_delay_pcpus
-    if used is None or delay is None:
-        return True
-    return used + delay > SATURATED_RATIO * domain.active_vcpus
-
-
 def _enough_windows(belief: Belief, domain: DomainDemand, bound: float) -> int:
     """In how many windows a shortfall must be seen to count: half as many show a collapse.
 
     What its use is worth must have been seen undisturbed, to tell that it has fallen to half.
     """
-    fallen = (1 + bound) / (1 + _short_of_share(domain, bound))
+    fallen = (1 + bound) / (1 + short_of_share(domain, bound))
     collapsed = belief.calm_seen and fallen >= OVERWHELMING_RATIO
     return HINT_WINDOWS // 2 if collapsed else HINT_WINDOWS
-
-
-def _short_of_share(domain: DomainDemand, bound: float) -> float:
-    """What part of a shortfall is processor time that it is entitled to, waits for, and lacks."""
-    window, delay, entitled = domain.progress, domain.run_delay_pcpus, domain.entitled_pcpus
-    if window is None or not window.worth_ratio or entitled is None:
-        return 0.0
-    used = max(window.rate_pcpus / window.worth_ratio, LEAST_PCPUS)
-    due = min(entitled, float(domain.active_vcpus))
-    if delay is not None:
-        due = min(due, used + delay)
-    return min(max(due / used - 1, 0.0), bound)
 
 
 def barred(belief: Belief, domain: DomainDemand, now_ns: int) -> bool:

@@ -16,8 +16,8 @@ from vcpud.demand import DomainDemand, HostDemand
 from vcpud.model import Uuid
 from vcpud.plan import Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S
-from vcpud_policies import belief as beliefs
 from vcpud_policies.belief import Belief, Sought
+from vcpud_policies.evidence import LEAST_PCPUS, crowded
 from vcpud_policies.memory import Memory
 
 RETRY_NS = 600 * NS_PER_S
@@ -89,10 +89,8 @@ def _measured(resize: Resize, entitled: float | None, was: Sought, after: float 
     if before is None or after is None or entitled is None:
         return 0.0
     had, has = min(float(resize.from_vcpus), entitled), min(float(resize.to_vcpus), entitled)
-    gained = after / max(before, beliefs.LEAST_PCPUS) * had / max(has, beliefs.LEAST_PCPUS)
-    return (
-        gained if resize.to_vcpus < resize.from_vcpus else 1 / max(gained, beliefs.LEAST_PCPUS)
-    ) - 1
+    gained = after / max(before, LEAST_PCPUS) * had / max(has, LEAST_PCPUS)
+    return (gained if resize.to_vcpus < resize.from_vcpus else 1 / max(gained, LEAST_PCPUS)) - 1
 
 
 def judged(
@@ -161,7 +159,7 @@ def harmed_beside(belief: Belief, *, had_pcpus: float | None, now_ns: int) -> Be
 
 def relieved(belief: Belief, domain: DomainDemand, *, now_ns: int) -> Belief:
     """Learn from a verdict on neighbours that made room: who still goes short is not crowded."""
-    ratio = beliefs.crowded(domain)
+    ratio = crowded(domain)
     if belief.crowded_ratio == 1 or ratio is None or ratio == 1:
         return belief
     return replace(belief, crowded_ratio=1.0, crowded_not_before_ns=now_ns + RETRY_NS)

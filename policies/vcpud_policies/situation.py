@@ -23,7 +23,8 @@ from vcpud.rates import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies.apportion import ROUNDING_PCPUS, Claim
-from vcpud_policies.belief import SATURATED_RATIO, Belief
+from vcpud_policies.belief import Belief
+from vcpud_policies.evidence import LEAST_PCPUS, SATURATED_RATIO
 from vcpud_policies.memory import PoolMemory
 
 STEADY_RATIO = 0.05
@@ -141,7 +142,7 @@ class Situation:
             cost = 0.0
         made = None
         if domain.progress is not None and beliefs.comparable(belief, domain):
-            made = domain.progress.rate_pcpus / max(belief.calm_worth_ratio, beliefs.LEAST_PCPUS)
+            made = domain.progress.rate_pcpus / max(belief.calm_worth_ratio, LEAST_PCPUS)
         home = min(belief.home_vcpus, max(domain.max_vcpus, domain.active_vcpus))
         want = self._wants[domain.uuid]
         if domain.active_vcpus < home and domain.queued_tasks is None and _busy(domain, want):

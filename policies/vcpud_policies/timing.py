@@ -30,7 +30,8 @@ from vcpud.plan import Move, Proof, Resize
 from vcpud.units import NS_PER_S, seconds
 from vcpud_policies import prospects
 from vcpud_policies.apportion import ROUNDING_PCPUS, Allotment, Claim
-from vcpud_policies.belief import LEAST_PCPUS, SATURATED_RATIO, Sought, seen_since
+from vcpud_policies.belief import Sought
+from vcpud_policies.evidence import LEAST_PCPUS, SATURATED_RATIO, seen_since
 from vcpud_policies.situation import Situation
 
 IDLE_PATIENCE_NS = 120 * NS_PER_S

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vcpud_simulator.guest.platform import Platform
 from vcpud_simulator.guest.task import NO_LIMIT, Task
-from vcpud_simulator.guest.train import Platform
 
 if TYPE_CHECKING:
     from vcpud_simulator.guest.cpu import GuestCpu

@@ -5,11 +5,11 @@ for each would make the simulator useless; longer sections would falsify what it
 
 Approach: a train is `rounds` times a gap (exponential, its mean given) and a hold. While nobody
 contends, its rounds are drawn ahead and merged with those of the other trains that execute on the
-same lock, in a plain loop without events, up to the first attempt that would find the lock held:
-only that instant, and the end, become events. From there on each acquisition is exact, until the
-lock is quiet again. Whatever interrupts a train (preemption, a tick, another kind of user) finds
-out where in its rounds it is: in a gap, or holding the lock. A train alone on its lock has no
-round to compare with, so its gaps are the mean.
+same lock (`platform`), in a plain loop without events, up to the first attempt that would find the
+lock held: only that instant, and the end, become events. From there on each acquisition is exact,
+until the lock is quiet again. Whatever interrupts a train (preemption, a tick, another kind of
+user) finds out where in its rounds it is: in a gap, or holding the lock. A train alone on its lock
+has no round to compare with, so its gaps are the mean.
 
 References: the method is the usual one of hybrid simulation: skip ahead to the next interaction.
 """
@@ -17,150 +17,14 @@ References: the method is the usual one of hybrid simulation: skip ahead to the 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from vcpud_simulator.engine import Timer
+from vcpud_simulator.guest.platform import CHUNK_ROUNDS
 
 if TYPE_CHECKING:
     from vcpud_simulator.guest.cpu import GuestCpu
-    from vcpud_simulator.guest.kernel import GuestKernel
     from vcpud_simulator.guest.locks import Spinlock
     from vcpud_simulator.guest.task import Task
-
-CHUNK_ROUNDS: Final = 64
-"""Most rounds drawn ahead when several trains share a lock; fewer where they meet sooner."""
-WORTHWHILE_ROUNDS: Final = 4
-"""Where trains meet within fewer rounds than this, drawing ahead costs more than events."""
-EXACT_ROUNDS: Final = 500
-"""How long drawing ahead is then given up before it is tried again."""
-
-
-class Platform:
-    """The part of a lock on which trains run in batches.
-
-    Attributes:
-        kernel: Whose it is.
-        name: For people.
-        members: Trains under way, batched or not.
-        batched: Those that are batched now.
-        chunk_rounds: Rounds drawn ahead at present.
-        closed: Whether somebody is entering by an event, so that no train may board.
-    """
-
-    def __init__(self, kernel: GuestKernel, name: str) -> None:
-        self.kernel = kernel
-        self.name = name
-        self.members: dict[Train, None] = {}
-        self.batched: dict[Train, None] = {}
-        self._conflict = Timer(self._conflicts)
-        self._exact_until = 0
-        self.closed = False
-        self.chunk_rounds = CHUNK_ROUNDS // 4
-
-    acquisitions: int
-
-    @property
-    def quiet(self) -> bool:
-        """Nobody holds it by an event, nobody waits."""
-        raise NotImplementedError
-
-    def enrol(self, train: Train) -> None:
-        """A train has begun."""
-        self.members[train] = None
-
-    def dismiss(self, train: Train) -> None:
-        """A train has ended."""
-        del self.members[train]
-
-    def board(self, train: Train, begin_ns: int) -> bool:
-        """Batch a train from that instant on, if the lock is quiet."""
-        if self.closed or not self.quiet or not self.kernel.config.batch_locks:
-            return False
-        batched = self.batched
-        if self.acquisitions < self._exact_until and self._company(train):
-            return False
-        alone = next((other for other in batched if other.alone), None)
-        if alone is not None:
-            batched.clear()
-            alone.task.cpu.advance()
-            alone.alight(self.kernel.host.engine.now_ns)
-            if not self.quiet:
-                alone.task.cpu.refresh()
-                return False
-        batched[train] = None
-        train.joined = True
-        if alone is not None:
-            train.draw(begin_ns)
-            alone.task.cpu.refresh()
-        elif len(batched) > 1:
-            train.draw(begin_ns)
-            self._foresee()
-        else:
-            train.draw_alone(begin_ns)
-        return True
-
-    def _company(self, train: Train) -> bool:
-        """Whether another train executes."""
-        return any(
-            other is not train and other.task.cpu.executes(other.task) for other in self.members
-        )
-
-    def _conflicts(self) -> None:
-        self.chunk_rounds //= 2
-        if self.chunk_rounds < WORTHWHILE_ROUNDS:
-            self.chunk_rounds = 2 * WORTHWHILE_ROUNDS
-            self._exact_until = self.acquisitions + EXACT_ROUNDS
-        self.unbatch()
-
-    def leave(self, train: Train) -> None:
-        """A train is no longer batched."""
-        del self.batched[train]
-        if len(self.batched) < 2:  # noqa: PLR2004 - one alone meets nobody
-            self._conflict.cancel()
-        else:
-            self._foresee()
-
-    def unbatch(self) -> None:
-        """Make every batched train exact, and let each go on from where it is."""
-        self._conflict.cancel()
-        if not self.batched:
-            return
-        now_ns = self.kernel.host.engine.now_ns
-        trains = list(self.batched)
-        self.batched.clear()
-        for train in trains:
-            train.task.cpu.advance()
-            train.alight(now_ns)
-        for train in trains:
-            train.task.cpu.refresh()
-
-    def rebatch(self) -> None:
-        """The lock is quiet again: trains that are in a gap and execute go on in batches."""
-        for train in self.members:
-            cpu = train.task.cpu
-            if cpu.executes(train.task) and not train.joined and train.in_gap:
-                cpu.advance()
-                cpu.refresh()
-
-    def _foresee(self) -> None:
-        """Find the first attempt that would find the lock held, and make it an event."""
-        trains = list(self.batched)
-        if len(trains) < 2:  # noqa: PLR2004
-            return
-        now_ns = self.kernel.host.engine.now_ns
-        attempts = sorted(
-            (at_ns, number) for number, train in enumerate(trains) for at_ns in train.ahead(now_ns)
-        )
-        free_ns = now_ns
-        holds = [train.hold_ns for train in trains]
-        for train in trains:
-            free_ns = max(free_ns, train.holds_until_ns(now_ns))
-        for at_ns, number in attempts:
-            if at_ns < free_ns:
-                self.kernel.host.engine.arm(self._conflict, max(now_ns, at_ns))
-                return
-            free_ns = at_ns + holds[number]
-        self._conflict.cancel()
 
 
 class Train:

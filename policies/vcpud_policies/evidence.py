@@ -1,0 +1,98 @@
+"""What the readings of one domain show of contention, whatever is believed of it.
+
+Units: amounts of processor are pCPUs; a shortfall or a cost is a ratio, minus 1: 0 is none of it.
+
+Problem
+    No reading says what contention costs. Each shows one side of it, of what is there now, and some
+    of them are missing.
+
+Approach
+    Each question is answered from the readings alone. How far an answer is trusted, what is learned
+    from it, and what is believed where a reading that it needs is missing, is up to `belief`.
+"""
+
+from __future__ import annotations
+
+from vcpud.demand import DomainDemand
+
+WORST_WAIT_RATIO = 0.98
+"""A wait longer than this cannot be told from a longer one: cost is believed up to 49."""
+CALM_DELAY_RATIO = 0.05
+"""Run delay per active vCPU below which a host does not stand in the way."""
+LEAST_PCPUS = 1e-3
+"""Progress below this cannot be told from none."""
+SATURATED_RATIO = 0.9
+"""A guest that keeps so much of its vCPUs busy, or waiting to be, could use more, and waits for no sibling."""
+UNCROWDED_RATIO = 0.9
+"""Who gets so much of its share has it."""
+
+
+def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
+    """Whether its latest window of progress was seen since then, on what it has now."""
+    window = domain.progress
+    return (
+        window is not None
+        and since_ns is not None
+        and window.began_at_ns >= since_ns
+        and window.active_vcpus == domain.active_vcpus
+    )
+
+
+def undisturbed(domain: DomainDemand) -> bool:
+    """Whether it was read that its vCPUs hardly wait for pCPUs."""
+    delay = domain.run_delay_pcpus
+    return delay is not None and delay < CALM_DELAY_RATIO * domain.active_vcpus
+
+
+def never_sleeps(domain: DomainDemand) -> bool:
+    """Whether all its vCPUs run or wait to; as far as is known, for who sleeps was seen to."""
+    used, delay = domain.used_pcpus, domain.run_delay_pcpus
+    if used is None or delay is None:
+        return True
+    return used + delay > SATURATED_RATIO * domain.active_vcpus
+
+
+def crowded(domain: DomainDemand) -> float | None:
+    """What of its entitlement it gets while it waits for more; 1 where that is hardly less than all."""
+    used, delay, entitled = domain.used_pcpus, domain.run_delay_pcpus, domain.entitled_pcpus
+    if used is None or delay is None or entitled is None:
+        return None
+    due = min(float(domain.active_vcpus), entitled, used + delay)
+    got = used / max(due, LEAST_PCPUS)
+    return max(got, LEAST_PCPUS) if got < UNCROWDED_RATIO else 1.0
+
+
+def shown_cost(wait: float, calm: float) -> float:
+    """The cost that one reading of lock waits shows, of a guest that waits so much when undisturbed."""
+    excess = min(max(wait - calm, 0.0), WORST_WAIT_RATIO)
+    return excess / (1 - excess)
+
+
+def shortfall(worth: float, domain: DomainDemand) -> float | None:
+    """How much more it could make of its entitlement than it makes, at most: a ratio from 0.
+
+    Args:
+        worth: What of its use counts as progress when it is undisturbed, or 1.
+        domain: As it is now.
+    """
+    if domain.progress is None or domain.entitled_pcpus is None:
+        return None
+    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * worth
+    return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
+
+
+def short_of_share(domain: DomainDemand, bound: float) -> float:
+    """What part of a shortfall is processor time that it is entitled to, waits for, and lacks.
+
+    Args:
+        domain: As it is now.
+        bound: The whole of the shortfall.
+    """
+    window, delay, entitled = domain.progress, domain.run_delay_pcpus, domain.entitled_pcpus
+    if window is None or not window.worth_ratio or entitled is None:
+        return 0.0
+    used = max(window.rate_pcpus / window.worth_ratio, LEAST_PCPUS)
+    due = min(entitled, float(domain.active_vcpus))
+    if delay is not None:
+        due = min(due, used + delay)
+    return min(max(due / used - 1, 0.0), bound)
