@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from vcpud import owed, steer
 from vcpud.agenda import Agenda
 from vcpud.errors import LedgerError
+from vcpud.events import EventKind, HostEvent
 from vcpud.model import (
     Accepted,
     Change,
     DomainSample,
     Effect,
-    EventKind,
-    HostEvent,
     HostSample,
     Method,
     Mode,

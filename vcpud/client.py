@@ -35,7 +35,7 @@ def ask(runtime_dir: Path, verb: str, *, timeout_s: float = 45.0, **fields: Any)
 
     Args:
         runtime_dir: Where its socket is.
-        verb: One of `vcpud.inbox.VERBS`.
+        verb: One of `vcpud.verbs.FIELDS`.
         timeout_s: How long to wait for the answer.
         **fields: What the verb takes; those that are None are left out.
 

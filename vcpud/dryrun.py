@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from vcpud.model import Change, Effect, Reason, Refused
 
 if TYPE_CHECKING:
-    from vcpud.model import HostEvent, HostSample, Original, Uuid
+    from vcpud.events import HostEvent
+    from vcpud.model import HostSample, Original, Uuid
     from vcpud.ports import Hypervisor
 
 

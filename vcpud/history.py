@@ -10,7 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vcpud.model import Accepted, EventKind
+from vcpud.events import EventKind
+from vcpud.model import Accepted
 from vcpud.units import seconds
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from vcpud import owed
+from vcpud import owed, verbs
 from vcpud.errors import UnreachableError, UsageError
-from vcpud.model import Mode
 from vcpud.peers import Peers
 from vcpud.record import Phase
 from vcpud.requests import (
@@ -30,8 +29,6 @@ from vcpud.requests import (
     Restore,
     Resume,
 )
-from vcpud.terms import Wishes
-from vcpud.text import meant
 from vcpud.units import NS_PER_S, seconds
 
 if TYPE_CHECKING:
@@ -39,12 +36,10 @@ if TYPE_CHECKING:
 
     from vcpud.model import Uuid
     from vcpud.record import CycleRecord
+    from vcpud.terms import Wishes
 
-VERBS = ("status", "explain", "set", "pause", "resume", "restore", "release", "hold", "reload")
 _TAKEN_NS = 30 * NS_PER_S
 _WAIT_NS = 60 * NS_PER_S
-_MAX_FOR_NS = 366 * 86_400 * NS_PER_S
-_MAX_VCPUS = 4096
 _RESTORE_CYCLES = 2
 
 
@@ -127,12 +122,7 @@ class SocketInbox:
     # ---------------------------------------------------------------------------- for peers
 
     def _obey(self, ask: dict[str, Any], uid: int) -> dict[str, Any]:
-        verb = ask.get("verb")
-        if not isinstance(verb, str) or verb not in VERBS:
-            raise UsageError(f"there is no verb {str(verb)[:40]!r}{meant(str(verb)[:40], VERBS)}")
-        known = {"verb", *_FIELDS[verb]}
-        if unknown := sorted(set(ask) - known):
-            raise UsageError(f"{verb}: unknown field {unknown[0][:40]!r}")
+        verb = verbs.verb_of(ask)
         if verb == "status":
             return {"status": self._answers.status()}
         if verb == "explain":
@@ -156,7 +146,7 @@ class SocketInbox:
     def _explain(self, ask: dict[str, Any]) -> dict[str, Any]:
         if ask.get("domain") is None:
             raise UsageError("explain: which domain?")
-        told = self._answers.explain(_uuid(ask["domain"], self._known()))
+        told = self._answers.explain(verbs.uuid_of(ask["domain"], self._known()))
         if told is None:
             raise UsageError("explain: that domain does not run")
         return {"explanation": told}
@@ -165,9 +155,9 @@ class SocketInbox:
         record = self._known()
         if ask.get("domain") is None:
             raise UsageError("set: which domain?")
-        uuid = _uuid(ask["domain"], record)
-        wishes = _wishes(ask, uuid, record)
-        name = _name(uuid, record)
+        uuid = verbs.uuid_of(ask["domain"], record)
+        wishes = verbs.wishes(ask, uuid, record)
+        name = verbs.name_of(uuid, record)
         self._log.info(
             "request",
             verb="set",
@@ -183,10 +173,10 @@ class SocketInbox:
     def _change(self, verb: str, ask: dict[str, Any], uid: int) -> dict[str, Any]:
         record = self._known()
         now_ns = self._answers.now_ns()
-        for_ns = _number(ask, "for_ns", _MAX_FOR_NS)
+        for_ns = verbs.duration_ns(ask, "for_ns")
         until_ns = None if for_ns is None else now_ns + for_ns
         word = ask.get("domain")
-        uuid = None if word is None else _uuid(word, record)
+        uuid = None if word is None else verbs.uuid_of(word, record)
         asked = Asked(uid=uid, at_ns=now_ns)
         self._log.info(
             "request",
@@ -216,7 +206,7 @@ class SocketInbox:
         cycle = self._taken(request)
         answer: dict[str, Any] = {"cycle": cycle}
         if ask.get("wait") is True and verb in ("release", "restore"):
-            wait_ns = _number(ask, "wait_ns", _MAX_FOR_NS) or _WAIT_NS
+            wait_ns = verbs.duration_ns(ask, "wait_ns") or _WAIT_NS
             left, pending = self._done(uuid, cycle, wait_ns, released=verb == "release")
             answer |= {"done": not left, "left": left, "unplug_pending": pending}
             record = self._known()
@@ -278,74 +268,8 @@ class SocketInbox:
         return left, pending
 
 
-_FIELDS: dict[str, tuple[str, ...]] = {
-    "status": (),
-    "explain": ("domain",),
-    "set": ("domain", "mode", "min", "max", "reset"),
-    "pause": ("domain", "for_ns", "restore"),
-    "resume": ("domain",),
-    "restore": ("domain", "wait", "wait_ns"),
-    "release": ("domain", "for_ns", "wait", "wait_ns"),
-    "hold": ("for_ns",),
-    "reload": (),
-}
-
-
 def _outstanding(record: CycleRecord, uuid: Uuid | None) -> tuple[list[str], list[str]]:
     """Who is still owed something, and who has it but may lose a vCPU once more."""
     asked = [one for one in record.outstanding if uuid in (None, one.uuid)]
     left = owed.lacking(asked, record.sample)
     return sorted(one.name for one in left), sorted(one.name for one in asked if one not in left)
-
-
-def _uuid(word: object, record: CycleRecord) -> Uuid:
-    if not isinstance(word, str):
-        raise UsageError("domain: expected a name or a UUID")
-    known = {original.name: original.uuid for original in record.outstanding}
-    known |= {domain.name: domain.uuid for domain in record.sample.domains}
-    if word in known:
-        return known[word]
-    if word.lower() in known.values():
-        return word.lower()
-    raise UsageError(f"there is no domain {word[:80]!r} on this host{meant(word[:80], known)}")
-
-
-def _name(uuid: Uuid, record: CycleRecord) -> str:
-    known = {original.uuid: original.name for original in record.outstanding}
-    known |= {domain.uuid: domain.name for domain in record.sample.domains}
-    return known.get(uuid, uuid)
-
-
-def _wishes(ask: dict[str, Any], uuid: Uuid, record: CycleRecord) -> Wishes | None:
-    """What `set` asks for; None stands for taking back what was set."""
-    mode, counts = ask.get("mode"), {word: ask.get(word) for word in ("min", "max")}
-    asked = mode is not None or any(count is not None for count in counts.values())
-    if ask.get("reset") is True:
-        if asked:
-            raise UsageError("set: either new terms or --reset")
-        return None
-    if not asked:
-        raise UsageError("set: nothing to set: give a mode, a minimum or a maximum, or --reset")
-    if mode is not None and mode not in set(Mode):
-        raise UsageError(f"set: mode: expected one of {', '.join(Mode)}")
-    own = next((d.max_vcpus for d in record.sample.domains if d.uuid == uuid), None)
-    for word, count in counts.items():
-        if count is None:
-            continue
-        if type(count) is not int or not 1 <= count <= _MAX_VCPUS:
-            raise UsageError(f"set: {word}: expected a number of vCPUs, at least 1")
-        if own is not None and count > own:
-            raise UsageError(f"set: {word}: the domain has {own} vCPUs at most")
-    floor, ceiling = counts["min"], counts["max"]
-    if floor is not None and ceiling is not None and floor > ceiling:
-        raise UsageError(f"set: a minimum of {floor} is more than a maximum of {ceiling}")
-    return Wishes(mode=None if mode is None else Mode(mode), min_vcpus=floor, max_vcpus=ceiling)
-
-
-def _number(ask: dict[str, Any], field: str, most: int) -> int | None:
-    value = ask.get(field)
-    if value is None:
-        return None
-    if type(value) is not int or not 0 < value <= most:
-        raise UsageError(f"{field}: expected nanoseconds up to {most}")
-    return value

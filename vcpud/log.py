@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 
 from vcpud import owed
-from vcpud.model import Accepted, EventKind, Mode, Reason, Trouble
+from vcpud.events import EventKind
+from vcpud.model import Accepted, Mode, Reason, Trouble
 from vcpud.record import Phase
 from vcpud.text import printable
 from vcpud.units import seconds
@@ -23,7 +24,8 @@ from vcpud.units import seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from vcpud.model import DomainSample, HostEvent, HostSample, Uuid
+    from vcpud.events import HostEvent
+    from vcpud.model import DomainSample, HostSample, Uuid
     from vcpud.record import ChangeRecord, CycleRecord, DomainStatus
 
 _LIMIT = 400

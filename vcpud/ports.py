@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from vcpud.model import Change, Effect, HostEvent, HostSample, Original, Uuid
+    from vcpud.events import HostEvent
+    from vcpud.model import Change, Effect, HostSample, Original, Uuid
     from vcpud.record import CycleRecord
     from vcpud.requests import Request
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vcpud.demand import HostDemand
-    from vcpud.model import Change, Effect, HostEvent, HostSample, Method, Original, Uuid
+    from vcpud.events import HostEvent
+    from vcpud.model import Change, Effect, HostSample, Method, Original, Uuid
     from vcpud.plan import Plan, Verdict
     from vcpud.requests import Request
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from vcpud.backend import Backend, BackendOptions
 from vcpud.errors import UsageError, VcpudError
+from vcpud.events import HostEvent
 from vcpud.model import (
     Accepted,
     Change,
     DomainSample,
     Effect,
-    HostEvent,
     HostSample,
     Reason,
     Refused,

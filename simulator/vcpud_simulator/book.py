@@ -6,10 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from vcpud.counters import VcpuCounters, VcpuSample
+from vcpud.events import EventKind
 from vcpud.model import (
     Change,
     DomainSample,
-    EventKind,
     Method,
     Mode,
     Reason,

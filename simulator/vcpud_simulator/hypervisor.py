@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vcpud.events import EventKind, HostEvent
 from vcpud.model import (
     Accepted,
     Change,
     Effect,
-    EventKind,
-    HostEvent,
     HostSample,
     Pool,
     Reason,

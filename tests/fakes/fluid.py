@@ -19,9 +19,10 @@ from typing import Any
 from fakes.host import FakeDomain, FakeHost
 from fakes.ports import SimulatedClock
 from vcpud.control import ControlLoop
+from vcpud.events import EventKind
 from vcpud.limits import Limits
 from vcpud.memory import MemoryLedger, NoRequests
-from vcpud.model import EventKind, Mode, Terms, Uuid
+from vcpud.model import Mode, Terms, Uuid
 from vcpud.plan import Verdict
 from vcpud.policy import Policy
 from vcpud.record import ChangeRecord, CycleRecord

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fakes.ports import SimulatedClock
 from vcpud.backend import BackendOptions
 from vcpud.counters import VcpuCounters, VcpuSample
+from vcpud.events import EventKind, HostEvent
 from vcpud.guest import (
     CpuAccounting,
     CpuTimes,
@@ -27,8 +28,6 @@ from vcpud.model import (
     Change,
     DomainSample,
     Effect,
-    EventKind,
-    HostEvent,
     HostSample,
     Method,
     Mode,

@@ -14,13 +14,14 @@ import pytest
 
 import libvirt
 from vcpud.backend import Backend, BackendOptions
+from vcpud.events import EventKind
 from vcpud.hypervisor import open_backend
 from vcpud.hypervisor.agent import AbsurdError, parse_file
 from vcpud.hypervisor.connection import LibvirtLibrary, LibvirtLink
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, Happening, RawEvent, VcpuWord
 from vcpud.hypervisor.xml import format_note, parse_description
-from vcpud.model import EventKind, Mode, Original, Reason, Refused, SetOnline
+from vcpud.model import Mode, Original, Reason, Refused, SetOnline
 from vcpud.terms import NAMESPACE, TermsBook
 from vcpud.units import NS_PER_S
 

@@ -14,9 +14,10 @@ from fakes.ports import ListInbox, MemoryLedger, SimulatedClock
 from fakes.runs import SETTINGS, writer
 from vcpud.control import ControlLoop
 from vcpud.demand import HostDemand
+from vcpud.events import HostEvent
 from vcpud.hypervisor.stats import parse_counters
 from vcpud.metrics import Metrics
-from vcpud.model import Accepted, Change, DomainSample, Effect, HostEvent, HostSample
+from vcpud.model import Accepted, Change, DomainSample, Effect, HostSample
 from vcpud.plan import Plan
 from vcpud.ports import RESTORE_NS
 from vcpud.record import CycleRecord

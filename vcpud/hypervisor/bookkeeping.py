@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
 
+from vcpud.events import EventKind, HostEvent
 from vcpud.hypervisor.actuator import Outcome
 from vcpud.hypervisor.book import Book
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.poller import Poll, Poller
 from vcpud.hypervisor.workers import URGENT_THREADS, Crew, Losses
-from vcpud.model import EventKind, HostEvent, Reason, SetWeight
+from vcpud.model import Reason, SetWeight
 from vcpud.terms import TermsBook
 from vcpud.units import seconds
 

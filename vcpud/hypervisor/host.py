@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from vcpud.events import EventKind, HostEvent
 from vcpud.hypervisor.bookkeeping import Bookkeeping, BookT
 from vcpud.hypervisor.gate import Stance
 from vcpud.hypervisor.handover import Handover, note_removal
@@ -24,8 +25,6 @@ from vcpud.model import (
     Change,
     DomainSample,
     Effect,
-    EventKind,
-    HostEvent,
     HostSample,
     Mode,
     Reason,

@@ -13,12 +13,12 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from vcpud import counters, demand, guest, limits, model, plan, record, requests
+from vcpud import counters, demand, events, guest, limits, model, plan, record, requests
 from vcpud.record import CycleRecord
 
 TAG = "is"
 _NAMES: dict[str, Any] = {}
-for _module in (counters, guest, model, plan, limits, requests, demand, record):
+for _module in (counters, guest, model, events, plan, limits, requests, demand, record):
     _NAMES |= vars(_module)
 
 _Reader = Callable[[Any], Any]

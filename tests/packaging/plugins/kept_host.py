@@ -18,7 +18,8 @@ from vcpud.model import Reason, Refused
 
 if TYPE_CHECKING:
     from vcpud.backend import BackendOptions
-    from vcpud.model import Change, Effect, HostEvent, HostSample
+    from vcpud.events import HostEvent
+    from vcpud.model import Change, Effect, HostSample
     from vcpud.terms import TermsBook
 
 VCPUS = 4

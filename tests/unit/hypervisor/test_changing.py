@@ -6,11 +6,11 @@ import pytest
 
 from unit.hypervisor.stand_in import Guest, StandInLink
 from unit.hypervisor.watching import PATIENCE_S, Make, carry_out, kinds, only, refused, until
+from vcpud.events import EventKind
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Control, ControlState, Happening, RawEvent
 from vcpud.model import (
     Accepted,
-    EventKind,
     Method,
     Original,
     Reason,

@@ -6,10 +6,10 @@ import pytest
 
 from unit.hypervisor.stand_in import Guest
 from unit.hypervisor.watching import Make, carry_out, only, refused, until
+from vcpud.events import EventKind
 from vcpud.hypervisor.link import Control, ControlState
 from vcpud.model import (
     Accepted,
-    EventKind,
     Reason,
     SetOnline,
     Trouble,

@@ -8,10 +8,11 @@ import pytest
 
 from unit.hypervisor.stand_in import Guest, Rig
 from unit.hypervisor.watching import carry_out, only, refused, until
+from vcpud.events import EventKind
 from vcpud.hypervisor.failures import CallFailed, Meaning
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.hypervisor.xml import Note, format_note, parse_description
-from vcpud.model import EventKind, Mode, Original, Reason, SetLive, SetOnline, SetWeight, Terms
+from vcpud.model import Mode, Original, Reason, SetLive, SetOnline, SetWeight, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
 from vcpud.units import NS_PER_S
 

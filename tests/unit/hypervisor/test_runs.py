@@ -9,8 +9,9 @@ import pytest
 
 from unit.hypervisor.stand_in import Guest, Rig
 from unit.hypervisor.watching import kinds, only, until
+from vcpud.events import EventKind
 from vcpud.hypervisor.link import Happening, RawEvent
-from vcpud.model import EventKind, Trouble, same_run
+from vcpud.model import Trouble, same_run
 
 Make = Callable[..., Rig]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from unit.hypervisor.stand_in import Guest
 from unit.hypervisor.watching import Make, kinds, only, refused, until
+from vcpud.events import EventKind
 from vcpud.hypervisor.link import Happening, RawEvent
 from vcpud.model import (
-    EventKind,
     Method,
     Mode,
     Reason,

@@ -9,9 +9,9 @@ import pytest
 from fakes.xen import XenGuest
 from fakes.xen_libvirt import XenRig
 from unit.hypervisor.xen_host import carry_out, only, refused
+from vcpud.events import EventKind
 from vcpud.model import (
     Change,
-    EventKind,
     Method,
     Reason,
     SetLive,

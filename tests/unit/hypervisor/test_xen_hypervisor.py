@@ -11,9 +11,9 @@ from fakes.xen import XenGuest
 from fakes.xen_libvirt import XenRig
 from unit.hypervisor.xen_host import only, refused
 from vcpud.backend import BackendOptions
+from vcpud.events import EventKind
 from vcpud.hypervisor import xen
 from vcpud.model import (
-    EventKind,
     Method,
     Mode,
     Reason,

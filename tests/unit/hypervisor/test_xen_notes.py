@@ -12,8 +12,9 @@ from fakes.ports import MemoryLedger
 from fakes.xen import XenGuest
 from fakes.xen_libvirt import refusal
 from unit.hypervisor.xen_host import Host, carry_out
+from vcpud.events import EventKind
 from vcpud.hypervisor.xml import format_note
-from vcpud.model import DomainSample, EventKind, Mode, Original, SetLive, SetWeight, Terms
+from vcpud.model import DomainSample, Mode, Original, SetLive, SetWeight, Terms
 from vcpud.terms import NOTE_NAMESPACE, TermsBook
 from vcpud.units import NS_PER_S
 

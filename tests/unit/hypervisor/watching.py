@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unit.hypervisor.stand_in import Rig
+from vcpud.events import EventKind, HostEvent
 from vcpud.model import (
     Accepted,
     Change,
     DomainSample,
-    EventKind,
-    HostEvent,
     HostSample,
     Reason,
     Refused,

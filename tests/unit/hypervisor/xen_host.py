@@ -10,8 +10,9 @@ from fakes.xen import XenWorld
 from fakes.xen_libvirt import XenRig
 from unit.loop.scripted import Wants
 from vcpud.control import ControlLoop
+from vcpud.events import EventKind, HostEvent
 from vcpud.limits import Limits
-from vcpud.model import Accepted, Change, DomainSample, EventKind, HostEvent, Refused
+from vcpud.model import Accepted, Change, DomainSample, Refused
 from vcpud.record import DomainStatus
 from vcpud.requests import LoopSettings
 from vcpud.units import NS_PER_S

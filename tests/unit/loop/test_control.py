@@ -11,9 +11,9 @@ from fakes.ports import ListInbox, ListRecorder, MemoryLedger, SimulatedClock
 from vcpud.control import ControlLoop
 from vcpud.demand import HostDemand
 from vcpud.errors import LedgerError
+from vcpud.events import EventKind
 from vcpud.limits import Limits
 from vcpud.model import (
-    EventKind,
     Method,
     Mode,
     Original,

@@ -18,13 +18,14 @@ from fakes.ports import ListRecorder, MemoryLedger, SimulatedClock
 from vcpud.client import NotRunningError, ask
 from vcpud.control import ControlLoop
 from vcpud.errors import ConfigError, LedgerError, UnreachableError, UsageError
-from vcpud.inbox import Answers, SocketInbox, _uuid
+from vcpud.inbox import Answers, SocketInbox
 from vcpud.limits import Limits
 from vcpud.model import Method, Mode, Original, Terms
 from vcpud.policy import load
 from vcpud.record import Phase
 from vcpud.requests import LoopSettings
 from vcpud.units import NS_PER_MS, NS_PER_S
+from vcpud.verbs import uuid_of
 
 pytestmark = pytest.mark.sockets
 ENFORCE = Terms(mode=Mode.ENFORCE)
@@ -220,7 +221,7 @@ def test_a_name_is_of_who_runs_and_not_of_who_had_it_before(desk: Desk) -> None:
     desk.ask("restore", wait=True)
     original = replace(desk.original, uuid="of one that was destroyed", name="web")
     record = replace(desk.seen.last, outstanding=(original,))
-    assert _uuid("web", record) == desk.web.uuid
+    assert uuid_of("web", record) == desk.web.uuid
 
 
 def test_a_hold_is_written_down_before_the_loop_hears_of_it(desk: Desk) -> None:

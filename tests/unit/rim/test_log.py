@@ -17,10 +17,11 @@ from vcpud import log
 from vcpud.control import ControlLoop
 from vcpud.dryrun import DryRun
 from vcpud.errors import LedgerError
+from vcpud.events import EventKind
 from vcpud.fittings import FanOut
 from vcpud.limits import Limits
 from vcpud.log import LogRecorder
-from vcpud.model import EventKind, Method, Mode, Reason, Terms, Trouble
+from vcpud.model import Method, Mode, Reason, Terms, Trouble
 from vcpud.policy import load
 from vcpud.record import CycleRecord
 from vcpud.requests import Asked, LoopSettings, Pause

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vcpud.model import Change, DomainSample, HostEvent, SetOnline
+from vcpud.events import HostEvent
+from vcpud.model import Change, DomainSample, SetOnline
 from vcpud.ports import Wake
 from vcpud.terms import TermsBook
 from vcpud_simulator.hypervisor import SimulatedClock, SimulatedHypervisor

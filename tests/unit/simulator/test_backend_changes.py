@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from unit.simulator.backend_rig import MS, Rig, S, plan
+from vcpud.events import EventKind
 from vcpud.model import (
     Accepted,
     Change,
-    EventKind,
     Method,
     Reason,
     Refused,
