@@ -87,7 +87,7 @@ def wishes(ask: dict[str, Any], uuid: Uuid, record: CycleRecord) -> Wishes | Non
         return None
     if not asked:
         raise UsageError("set: nothing to set: give a mode, a minimum or a maximum, or --reset")
-    if mode is not None and mode not in set(Mode):
+    if mode is not None and (type(mode) is not str or mode not in set(Mode)):
         raise UsageError(f"set: mode: expected one of {', '.join(Mode)}")
     own = next((d.max_vcpus for d in record.sample.domains if d.uuid == uuid), None)
     for word, count in counts.items():

@@ -261,6 +261,8 @@ def test_an_unknown_domain_is_answered_with_its_neighbours(desk: Desk) -> None:
         b'{"verb": "pause", "for_ns": 1180591620717411303424}\n',
         b'{"verb": "pause", "domain": {}}\n',
         b'{"verb": "release"}\n',
+        b'{"verb": "set", "domain": "web", "mode": []}\n',
+        b'{"verb": "set", "domain": "web", "min": [1]}\n',
         b'{"verb": "hold"}\n',
         b"\xff\xfe\n",
     ],

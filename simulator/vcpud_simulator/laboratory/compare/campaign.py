@@ -15,13 +15,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.claims import OWN
 from vcpud_simulator.laboratory.compare.entry import AS_THEY_ARE, Entry
-from vcpud_simulator.laboratory.compare.oracle import Found, search
-from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
+from vcpud_simulator.laboratory.compare.oracle import (
+    Assignment,
+    Evaluations,
+    Found,
+    ranking,
+    search,
+)
+from vcpud_simulator.laboratory.compare.plan import Contestant, Look, Plan
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.compare.scores import Card
+from vcpud_simulator.laboratory.compare.states import State
 
 Execute = Callable[[Iterable[Task], str], Mapping[Task, Outcome]]
 """Runs tasks; the word is for the progress bar."""
+Where = tuple[Entry, State]
+"""What an oracle is looked for in."""
 
 
 class Campaign:
@@ -36,6 +45,7 @@ class Campaign:
         self.plan = plan
         self.spared = 0
         self._execute = execute
+        self._as_they_were: dict[Task, Outcome] = {}
         self._entries = [Entry(key, plan) for key in plan.keys]
 
     def run(self) -> list[Card]:
@@ -65,43 +75,57 @@ class Campaign:
     # -------------------------------------------------------------------------- the oracle
 
     def _search(self) -> None:
-        first = {
-            (entry, state): entry.probe(state, None)
-            for entry in self._entries
-            for state in entry.states
-        }
-        unmanaged = self._execute(first.values(), "oracle: as they are")
+        everywhere = [(entry, state) for entry in self._entries for state in entry.states]
+        unmanaged = self._as_they_are(Look.GLANCE, everywhere)
         searches = {}
-        for (entry, state), task in first.items():
-            entry.problem(state, unmanaged[task])
-            searches[entry, state] = search(
-                entry.problems[state], entry.floors_of(state, unmanaged[task])
-            )
-        asked = {where: next(one, None) for where, one in searches.items()}
+        for (entry, state), outcome in unmanaged.items():
+            entry.problem(state, outcome)
+            searches[entry, state] = search(entry.problems[state], entry.floors_of(state, outcome))
+        found: dict[Where, Found] = {}
+        told: Mapping[Where, Evaluations | None] = dict.fromkeys(everywhere)
         rounds = 0
-        while any(asked.values()):
-            rounds += 1
-            tasks = {
-                (where, assignment): where[0].probe(where[1], assignment)
-                for where, batch in asked.items()
-                for assignment in batch or ()
-            }
-            new = [task for task in tasks.values() if task not in unmanaged]
-            done = {**unmanaged, **self._execute(new, f"oracle: search, round {rounds}")}
-            for where, batch in asked.items():
-                if not batch:
-                    continue
-                entry, state = where
-                answers = {
-                    assignment: entry.probed(state, done[tasks[where, assignment]])
-                    for assignment in batch
-                }
+        while told:
+            asked = {}
+            for where, answers in told.items():
+                one = searches[where]
                 try:
-                    asked[where] = searches[where].send(answers)
+                    asked[where] = next(one) if answers is None else one.send(answers)
                 except StopIteration as end:
-                    found: Found = end.value
-                    entry.found[state] = found
-                    asked[where] = None
+                    found[where] = end.value
+            rounds += 1
+            doing = f"oracle: search, round {rounds}"
+            told = self._looked_at(Look.GLANCE, asked, doing) if asked else {}
+        close = self._as_they_are(Look.CLOSE, everywhere)
+        shortlists = {where: one.shortlist for where, one in found.items()}
+        known = self._looked_at(Look.CLOSE, shortlists, "oracle: the best, for longer")
+        for (entry, state), outcome in close.items():
+            entry.found[state] = ranking(
+                entry.problems[state],
+                known[entry, state],
+                entry.floors_of(state, outcome),
+                exhaustive=found[entry, state].exhaustive,
+            )
+
+    def _as_they_are(self, look: Look, where: Sequence[Where]) -> dict[Where, Outcome]:
+        tasks = {(entry, state): entry.probe(look, state, None) for entry, state in where}
+        self._as_they_were |= self._execute(tasks.values(), f"oracle: as they are, {look.value}")
+        return {one: self._as_they_were[task] for one, task in tasks.items()}
+
+    def _looked_at(
+        self, look: Look, asked: Mapping[Where, Sequence[Assignment]], doing: str
+    ) -> dict[Where, Evaluations]:
+        """Progress with each of the assignments asked for."""
+        tasks = {
+            where: {one: where[0].probe(look, where[1], one) for one in batch}
+            for where, batch in asked.items()
+        }
+        every = [task for batch in tasks.values() for task in batch.values()]
+        new = [task for task in every if task not in self._as_they_were]
+        done = {**self._as_they_were, **self._execute(new, doing)}
+        return {
+            (entry, state): {one: entry.probed(state, done[task]) for one, task in batch.items()}
+            for (entry, state), batch in tasks.items()
+        }
 
     def _finals(self) -> None:
         tasks = {

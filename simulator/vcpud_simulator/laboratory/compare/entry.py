@@ -19,7 +19,14 @@ from vcpud_simulator.laboratory.compare.oracle import (
     merit,
     uneven,
 )
-from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant, Plan, lasting, open_loop
+from vcpud_simulator.laboratory.compare.plan import (
+    IDLE,
+    Contestant,
+    Look,
+    Plan,
+    lasting,
+    open_loop,
+)
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.runs import (
     Decision,
@@ -76,7 +83,7 @@ class Entry:
             )
         )
         self._lasting_ns = max(scenario.duration_ns, plan.lasting_ns)
-        self._probe_ns = max(plan.probe_ns, 2 * states.cycle_ns(scenario))
+        self._looks_ns = {one: plan.look_ns(one, states.cycle_ns(scenario)) for one in Look}
 
     # ------------------------------------------------------------------------------- tasks
 
@@ -101,14 +108,14 @@ class Entry:
     def final(self, seed: int, candidate: Candidate) -> Task:
         return self.task(seed, counts=candidate.counts, script=candidate.script)
 
-    def probe(self, state: states.State, assignment: Assignment | None) -> Task:
+    def probe(self, look: Look, state: states.State, assignment: Assignment | None) -> Task:
         counts = None
         if assignment is not None and assignment != self.problems[state].everything:
             names = (one.name for one in self.problems[state].contenders)
             counts = tuple(zip(names, assignment, strict=True))
         return self.task(
             self.seeds[0],
-            duration_ns=self._probe_ns,
+            duration_ns=self._looks_ns[look],
             state=state if self._divided else None,
             counts=counts,
         )

@@ -6,7 +6,8 @@ Approach: exhaustive while there are few, else coordinate ascent from many start
 over its whole range. Domains that are alike are interchangeable, so only assignments that differ
 up to swapping them count. What is maximised is the weighted sum of log progress; an assignment that
 leaves some domain below its floor is not allowed, and among those that do the least bad is better,
-so that an ascent that begins outside finds its way in.
+so that an ascent that begins outside finds its way in. All are looked at for a moment; those that
+come out near the top of that, by one order or the other, are looked at for longer.
     Where whole vCPUs do not divide evenly, domains that are alike can take turns, and each then
 has the mean of what all of them make: the best assignment for that is told beside.
 
@@ -29,6 +30,12 @@ STARTS: Final = 8
 """Least number of starts of an ascent."""
 SLACK: Final = 0.97
 """A domain at this share of its floor counts as at it: what chance alone can do."""
+GLANCE_SLACK: Final = 0.90
+"""The same after a short look, in which chance does more."""
+SHORTLIST: Final = 16
+"""Fewest assignments that are looked at for longer; where there are no more, no short look is needed."""
+SHORTLIST_RATIO: Final = 0.05
+"""The same as a share of all that were tried."""
 WORTH_TURNS: Final = 0.01
 """Log progress that taking turns must promise: a mean of several is a little more by chance, too."""
 
@@ -80,13 +87,15 @@ class Found:
     """What a search came to.
 
     Attributes:
-        ranked: Every assignment tried, best first.
-        exhaustive: Whether that is all there are.
+        ranked: Assignments tried, best first.
+        shortlist: Those among them that may be the best, if all were looked at for a moment only.
+        exhaustive: Whether all there are were tried.
         turns: What domains that are alike had best take turns on; None where the best of all is
             better than that.
     """
 
     ranked: tuple[Assignment, ...]
+    shortlist: tuple[Assignment, ...]
     exhaustive: bool
     turns: Assignment | None = None
 
@@ -97,7 +106,7 @@ Search = Generator[list[Assignment], Evaluations, Found]
 
 
 def search(problem: Problem, floors: Mapping[str, float]) -> Search:
-    """Look for the best assignment.
+    """Look for the best assignments, by short looks.
 
     Args:
         problem: What is to be assigned.
@@ -107,8 +116,12 @@ def search(problem: Problem, floors: Mapping[str, float]) -> Search:
         Assignments to evaluate, none twice.
 
     Returns:
-        All that were tried, best first.
+        All that were tried, best first; all there are where these are so few that it asked for nothing.
     """
+    total = count(problem)
+    if total <= SHORTLIST:
+        few = tuple(assignments(problem))
+        return Found(ranked=few, shortlist=few, exhaustive=True)
     known: dict[Assignment, Mapping[str, float]] = {}
 
     def ask(wanted: Iterable[Assignment]) -> Generator[list[Assignment], Evaluations, None]:
@@ -117,10 +130,9 @@ def search(problem: Problem, floors: Mapping[str, float]) -> Search:
             known.update((yield missing))
 
     def rank(assignment: Assignment) -> tuple[float, float]:
-        return merit(problem, known[assignment], floors)
+        return merit(problem, known[assignment], floors, slack=GLANCE_SLACK)
 
-    few = count(problem) <= MOST_EXHAUSTIVE
-    if few:
+    if total <= MOST_EXHAUSTIVE:
         yield from ask(assignments(problem))
     else:
         for start in starts(problem):
@@ -133,15 +145,36 @@ def search(problem: Problem, floors: Mapping[str, float]) -> Search:
                 if rank(best) <= rank(here):
                     break
                 here = best
-    ranked = tuple(sorted(known, key=rank, reverse=True))
+    return ranking(problem, known, floors, exhaustive=total <= MOST_EXHAUSTIVE, slack=GLANCE_SLACK)
+
+
+def ranking(
+    problem: Problem,
+    known: Evaluations,
+    floors: Mapping[str, float],
+    *,
+    exhaustive: bool,
+    slack: float = SLACK,
+) -> Found:
+    """What evaluations come to."""
+
+    def rank(assignment: Assignment) -> tuple[float, float]:
+        return merit(problem, known[assignment], floors, slack=slack)
 
     def in_turn(assignment: Assignment) -> tuple[float, float]:
-        return merit(problem, taking_turns(problem, known[assignment]), floors)
+        return merit(problem, taking_turns(problem, known[assignment]), floors, slack=slack)
 
-    turns = max(known, key=in_turn)
-    allowed, gain = in_turn(turns)
-    better = (allowed, gain - WORTH_TURNS) > rank(ranked[0]) and uneven(problem, turns)
-    return Found(ranked=ranked, exhaustive=few, turns=turns if better else None)
+    ranked = tuple(sorted(known, key=rank, reverse=True))
+    turning = sorted(known, key=in_turn, reverse=True)
+    allowed, gain = in_turn(turning[0])
+    better = (allowed, gain - WORTH_TURNS) > rank(ranked[0]) and uneven(problem, turning[0])
+    most = max(SHORTLIST, math.ceil(SHORTLIST_RATIO * len(ranked)))
+    return Found(
+        ranked=ranked,
+        shortlist=tuple(dict.fromkeys((*ranked[:most], *turning[:most]))),
+        exhaustive=exhaustive,
+        turns=turning[0] if better else None,
+    )
 
 
 def taking_turns(problem: Problem, progress: Mapping[str, float]) -> dict[str, float]:
@@ -161,7 +194,11 @@ def uneven(problem: Problem, assignment: Assignment) -> list[tuple[str, ...]]:
 
 
 def merit(
-    problem: Problem, progress: Mapping[str, float], floors: Mapping[str, float]
+    problem: Problem,
+    progress: Mapping[str, float],
+    floors: Mapping[str, float],
+    *,
+    slack: float = SLACK,
 ) -> tuple[float, float]:
     """How good: first by how little the worst domain misses its floor, then by log progress."""
     shares = [
@@ -169,7 +206,7 @@ def merit(
         for one in problem.contenders
         if floors.get(one.name, 0.0) > 0
     ]
-    missing = min(0.0, math.log(max(min(shares, default=1.0), 1e-12) / SLACK))
+    missing = min(0.0, math.log(max(min(shares, default=1.0), 1e-12) / slack))
     total = sum(one.weight * math.log(progress[one.name]) for one in problem.contenders)
     return missing, total / sum(one.weight for one in problem.contenders)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, Final
 
 from vcpud.units import NS_PER_S
@@ -17,6 +18,13 @@ LASTING_NS: Final = 600 * NS_PER_S
 """Over how long no domain may fall below its floor."""
 IDLE: Final = "static"
 """The policy that does nothing: its run is that of the host that nobody manages."""
+
+
+class Look(Enum):
+    """How the oracle's search looks at an assignment."""
+
+    GLANCE = "short look"
+    CLOSE = "long look"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +55,8 @@ class Plan:
         changing_ns: The same where the load changes by itself: all of it must be seen.
         lasting_ns: How long the unmanaged host and vcpud's own policy are run at least: whether
             some domain falls below its floor shows late, too.
-        probe_ns: How long the oracle's search looks at an assignment.
+        glance_ns: How long the oracle's search looks at an assignment.
+        probe_ns: How long it looks at those that may be the best.
         finalists: Assignments of a search that are run as long as the policies are.
         examined: Most decisions of a run whose counterfactual is run; 0 for none.
     """
@@ -59,9 +68,16 @@ class Plan:
     duration_ns: int | None = None
     changing_ns: int | None = None
     lasting_ns: int = LASTING_NS
+    glance_ns: int = 2 * NS_PER_S
     probe_ns: int = 8 * NS_PER_S
     finalists: int = 2
     examined: int = 2
+
+    def look_ns(self, look: Look, cycle_ns: int) -> int:
+        """How long a look takes at a host whose load repeats itself after a while (0: it is steady)."""
+        if look is Look.GLANCE:
+            return max(self.glance_ns, cycle_ns)
+        return max(self.probe_ns, 2 * cycle_ns)
 
 
 def lasting(scenario: Scenario, plan: Plan) -> Scenario:
