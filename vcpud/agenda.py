@@ -57,10 +57,10 @@ class Agenda:
             if course.purpose is Purpose.DECIDE:
                 self.begun_at_ns.append(course.begun_at_ns)
 
-    def lately_sent(self, since_ns: int) -> frozenset[Uuid]:
-        """Who was sent on its way at this instant or later, and is not there yet."""
+    def sent_since(self, since_ns: int) -> dict[Uuid, int]:
+        """The vCPUs that those are to have who were sent on their way then or later, and are not there."""
         courses = self.courses.items()
-        return frozenset([uuid for uuid, course in courses if course.begun_at_ns >= since_ns])
+        return {uuid: one.to_vcpus for uuid, one in courses if one.begun_at_ns >= since_ns}
 
     def begun(self, sample: DomainSample, change: Change, now_ns: int) -> None:
         """A step of a domain's course was begun."""

@@ -74,7 +74,7 @@ class Bars:
         if self.paused_until_ns is not None:
             return dict.fromkeys(uuids, "vcpud is paused")
         reasons = {
-            uuid: "the last move did not help; backing off"
+            uuid: "the last move did not help, or could not stand; backing off"
             for uuid in docket.blames
             if uuid in uuids and docket.blocked_until_ns(uuid, now_ns) is not None
         }

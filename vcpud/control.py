@@ -252,14 +252,12 @@ class ControlLoop:
         met = frozenset[Uuid]() if self._adopts else unmet
         self._originals.discard_stale(sample, absent=unmet)
         back = self._originals.to_give_back(sample, everything=everything, met=met)
-        lacking = shares.owed(
-            sample,
-            self._originals.had(),
-            self._agenda.lately_sent(now_ns - shares.TOGETHER_NS),
-            self._tracks.unmanaged_ratio(sample),
-        )
-        for domain in (*back, *lacking):
+        for domain in back:
             self._trials.give_back(domain, now_ns)
+        targets = self._agenda.sent_since(now_ns - shares.TOGETHER_NS)
+        unmanaged = self._tracks.unmanaged
+        for domain in shares.owed(sample, self._originals.had(), targets, unmanaged):
+            self._trials.revoke(domain, now_ns)
         self._inheritance.met(sample)
 
     def _yield_to(self, foreign: ForeignChange, now_ns: int) -> None:
@@ -307,7 +305,8 @@ class ControlLoop:
             begun_at_ns=tuple(self._agenda.begun_at_ns),
             originals=self._originals.had(),
             now_ns=now_ns,
-            unmanaged_ratio=self._tracks.unmanaged_ratio(sample),
+            unmanaged=self._tracks.unmanaged,
+            pcpus={pool.name: pool.pcpus for pool in sample.pools},
         )
         policy = self._settings.policy
         self._policy_error = None

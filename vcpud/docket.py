@@ -5,12 +5,16 @@ Pure. What the verdict is, is the judge's. Rates are pCPUs of useful processor t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vcpud.demand import Progress
 from vcpud.model import Uuid
 from vcpud.plan import Move, Proof, Verdict
+from vcpud.units import NS_PER_S
+
+BACKOFF_NS = 60 * NS_PER_S
+BACKOFF_MAX_NS = 3600 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +140,19 @@ def dismissed(docket: Docket, uuid: Uuid) -> Docket:
     windows = {key: value for key, value in docket.windows.items() if key != uuid}
     trials = tuple(trial for trial in docket.trials if not trial.about(uuid))
     return replace(docket, windows=windows, trials=trials)
+
+
+def blamed(docket: Docket, uuids: Iterable[Uuid], now_ns: int) -> Docket:
+    """What was done to these domains could not stand."""
+    blames = {uuid: blame(docket.blames.get(uuid), now_ns) for uuid in uuids}
+    return replace(docket, blames={**docket.blames, **blames})
+
+
+def blame(before: Blame | None, now_ns: int) -> Blame:
+    """One more failure: each time the domain is left alone for twice as long, up to an hour."""
+    failures = 1 if before is None else before.failures + 1
+    pause_ns = min(BACKOFF_NS << (failures - 1), BACKOFF_MAX_NS)
+    return Blame(failures=failures, until_ns=now_ns + pause_ns)
 
 
 def forgiven(docket: Docket, uuid: Uuid) -> Docket:

@@ -8,7 +8,7 @@ the policy asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vcpud import shares
 from vcpud.demand import DomainDemand, HostDemand
@@ -31,7 +31,8 @@ class Situation:
         begun_at_ns: When the resizes of the last minute were begun.
         originals: Active vCPUs before vcpud first touched a domain.
         now_ns: The instant of the decision.
-        unmanaged_ratio: What unmanaged work uses of the pCPUs; None where that is not known.
+        unmanaged: Who else uses the pCPUs.
+        pcpus: Of each pool.
     """
 
     samples: Mapping[Uuid, DomainSample]
@@ -42,7 +43,8 @@ class Situation:
     begun_at_ns: tuple[int, ...]
     originals: Mapping[Uuid, int]
     now_ns: int
-    unmanaged_ratio: float | None = None
+    unmanaged: shares.Unmanaged = shares.UNTOLD
+    pcpus: Mapping[str, int] = field(default_factory=dict)
 
 
 def told(demand: HostDemand, situation: Situation) -> HostDemand:
@@ -74,7 +76,7 @@ def constrain(
     allowed: list[Move] = []
     blocked: list[Blocked] = []
     taken: set[Uuid] = set()
-    budget = _Budget(limits, situation)
+    budget, evenness = _Budget(limits, situation), _Evenness(situation)
     for move in plan.moves:
         cut: list[Resize] = []
         stops: list[Blocked] = []
@@ -86,7 +88,7 @@ def constrain(
                 stops.append(stop)
             elif resize.to_vcpus != resize.from_vcpus:
                 cut.append(resize)
-        stop = None if stops or not cut else _uneven(cut, situation) or budget.refuses(cut)
+        stop = None if stops or not cut else budget.refuses(cut) or evenness.refuses(cut)
         if stop is not None:
             stops.append(stop)
         if stops:
@@ -186,40 +188,19 @@ def _cooldown(
     return None
 
 
-def _share(r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, x: Situation) -> str | None:
+def _share(r: Resize, s: DomainSample, _d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
     """Where weight counts per vCPU, fewer vCPUs are a smaller share: make up for it or refuse.
 
-    Where nothing makes up for it, the whole move is looked at (`_uneven`), if its domains are among
-    themselves.
+    Where nothing makes up for it, the whole move is looked at (`_Evenness`).
     """
     if r.to_vcpus >= r.from_vcpus or s.share_unit in (ShareUnit.DOMAIN, ShareUnit.SESSION):
         return None
     if s.share_unit is ShareUnit.UNKNOWN:
         return "it is not known whether fewer vCPUs would cost it share"
-    if s.weight_adjustable:
-        needed = s.weight * r.from_vcpus / max(r.to_vcpus, 1)
-        if needed <= MAX_WEIGHT:
-            return None
-        return f"to keep its share it would need a weight of {needed:.0f}, more than {MAX_WEIGHT}"
-    if x.unmanaged_ratio is not None and x.unmanaged_ratio <= shares.QUIET_RATIO:
+    needed = s.weight * r.from_vcpus / max(r.to_vcpus, 1)
+    if not s.weight_adjustable or needed <= MAX_WEIGHT:
         return None
-    return "weight counts for each vCPU: with fewer its share is smaller beside unmanaged work"
-
-
-def _uneven(cut: list[Resize], situation: Situation) -> Blocked | None:
-    """Where only those lose nothing who give up the same part as all others of their pool."""
-    shrunk = [situation.samples[one.uuid] for one in cut if one.to_vcpus < one.from_vcpus]
-    if not any(map(shares.loose, shrunk)):
-        return None
-    counts = {one.uuid: one.to_vcpus for one in cut}
-    for name in {one.pool for one in shrunk}:
-        pool = [one for one in situation.samples.values() if one.pool == name]
-        short = shares.short(pool, situation.originals, counts)
-        for one in shrunk:
-            if shares.loose(one) and (one.uuid in short or not all(map(shares.loose, pool))):
-                detail = "weight counts for each vCPU: its share would be smaller beside others"
-                return Blocked(uuid=one.uuid, guard="share", detail=detail)
-    return None
+    return f"to keep its share it would need a weight of {needed:.0f}, more than {MAX_WEIGHT}"
 
 
 def _quota(r: Resize, s: DomainSample, d: DomainDemand, _l: Limits, _x: Situation) -> str | None:
@@ -275,3 +256,33 @@ class _Budget:
     def spend(self, resizes: list[Resize]) -> None:
         self._left -= len(resizes)
         self._parked += sum(r.from_vcpus - r.to_vcpus for r in resizes)
+
+
+class _Evenness:
+    """Where only those lose nothing who give up the same part as all others of their pool."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
+        self._pools: dict[str, shares.Parts] | None = None
+
+    def refuses(self, resizes: list[Resize]) -> Blocked | None:
+        samples = self._situation.samples
+        shrunk = [samples[r.uuid] for r in resizes if r.to_vcpus < r.from_vcpus]
+        concerned = [sample for sample in shrunk if shares.loose(sample)]
+        if not concerned:
+            return None
+        if self._pools is None:
+            self._pools = shares.pools(samples.values(), self._situation.originals)
+        counts = {r.uuid: r.to_vcpus for r in resizes}
+        for name in {sample.pool for sample in concerned}:
+            parts = self._pools[name]
+            quiet = self._situation.unmanaged.quiet(self._situation.pcpus.get(name, 0))
+            short = parts.short(counts) if quiet and parts.even else counts.keys()
+            for sample in concerned:
+                if sample.pool == name and sample.uuid in short:
+                    others = "others" if quiet else "unmanaged work"
+                    detail = (
+                        f"weight counts for each vCPU: its share would be smaller beside {others}"
+                    )
+                    return Blocked(uuid=sample.uuid, guard="share", detail=detail)
+        return None

@@ -31,7 +31,7 @@ from dataclasses import replace
 
 from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
-from vcpud.docket import Blame, Docket, Trial
+from vcpud.docket import Docket, Trial, blame
 from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Uuid
 from vcpud.plan import Move, Outcome, Proof, Verdict
@@ -43,8 +43,6 @@ SETTLE_NS = 1 * NS_PER_S
 """After the last read-back the guest still migrates tasks and wakes sleepers."""
 PATIENCE_NS = 90 * NS_PER_S
 """A move that cannot be judged by then counts as not helping."""
-BACKOFF_NS = 60 * NS_PER_S
-BACKOFF_MAX_NS = 3600 * NS_PER_S
 
 
 def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tuple[Verdict, ...]]:
@@ -75,9 +73,7 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
             if verdict.outcome is Outcome.HELPED:
                 blames.pop(resize.uuid, None)
             elif not verdict.kept:
-                failures = blames[resize.uuid].failures + 1 if resize.uuid in blames else 1
-                pause_ns = min(BACKOFF_NS << (failures - 1), BACKOFF_MAX_NS)
-                blames[resize.uuid] = Blame(failures=failures, until_ns=now_ns + pause_ns)
+                blames[resize.uuid] = blame(blames.get(resize.uuid), now_ns)
     delays = {
         domain.uuid: domain.run_delay_pcpus
         for domain in demand.domains

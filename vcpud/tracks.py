@@ -25,7 +25,7 @@ from vcpud.model import (
     Uuid,
 )
 from vcpud.rates import Track, follow, keep_ratio, last_window
-from vcpud.shares import loose
+from vcpud.shares import Unmanaged, loose
 from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 
@@ -54,6 +54,9 @@ is the matter for a moment must not hide it."""
 _NOBODY_TOUCHED: Mapping[Uuid, Original] = MappingProxyType({})
 
 
+NOTHING_ELSE = Unmanaged()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracks:
     """What is remembered of the host between cycles; `Tracks()` is the beginning."""
@@ -62,13 +65,7 @@ class Tracks:
     demands: Mapping[Uuid, DomainDemand] = field(default_factory=dict)
     taken_at_ns: int | None = None
     busy_ns: int | None = None
-    unmanaged_pcpus: float = 0.0
-
-    def unmanaged_ratio(self, sample: HostSample) -> float | None:
-        """What of the pCPUs unmanaged work uses; None where it may be any of it."""
-        if self.busy_ns is None or sample.undescribed:
-            return None
-        return self.unmanaged_pcpus / (sum(pool.pcpus for pool in sample.pools) or 1)
+    unmanaged: Unmanaged = NOTHING_ELSE
 
 
 def estimate(
@@ -95,8 +92,8 @@ def estimate(
         tracks[domain.uuid] = track
         if _PAUSED not in domain.troubles:
             running.append(track)
-    unmanaged_pcpus = _unmanaged(before, sample, running)
-    pools, entitled = _pools(sample, running, unmanaged_pcpus)
+    unmanaged = _unmanaged(before, sample, running)
+    pools, entitled = _pools(sample, running, unmanaged.pcpus)
     demands: dict[Uuid, DomainDemand] = {}
     for uuid, track in tracks.items():
         pcpus, demand = entitled.get(uuid), said.get(uuid)
@@ -109,7 +106,7 @@ def estimate(
         demands=demands,
         taken_at_ns=sample.taken_at_ns,
         busy_ns=sample.busy_ns,
-        unmanaged_pcpus=unmanaged_pcpus,
+        unmanaged=unmanaged,
     )
     return after, HostDemand(window_ns=window_ns, pools=pools, domains=tuple(demands.values()))
 
@@ -175,14 +172,29 @@ _PAUSED = Trouble.PAUSED  # an enumeration takes its time to say so
 _make_demand = maker(DomainDemand)
 
 
-def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> float:
+def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> Unmanaged:
     """pCPUs used by whatever is not a vCPU of a sampled domain, smoothed; the paused use none."""
-    if before.busy_ns is None or sample.busy_ns is None or before.taken_at_ns is None:
-        return before.unmanaged_pcpus
-    window_ns = sample.taken_at_ns - before.taken_at_ns
-    busy_ns = sample.busy_ns - before.busy_ns
-    if window_ns <= 0 or busy_ns < 0:
-        return before.unmanaged_pcpus
+    known = before.unmanaged
+    window_ns = 0 if before.taken_at_ns is None else sample.taken_at_ns - before.taken_at_ns
+    busy_ns = -1
+    if before.busy_ns is not None and sample.busy_ns is not None:
+        busy_ns = sample.busy_ns - before.busy_ns
+    told = window_ns > 0 and busy_ns >= 0
+    pcpus = known.pcpus
+    if told:
+        keep = keep_ratio(window_ns)
+        rate = max(busy_ns - _managed_ns(running, window_ns), 0) / window_ns
+        pcpus = keep * pcpus + (1 - keep) * rate
+    since_ns = known.unknown_since_ns
+    if told and not sample.undescribed:
+        since_ns = None
+    elif since_ns is None:
+        since_ns = sample.taken_at_ns
+    return Unmanaged(pcpus=pcpus, unknown_since_ns=since_ns)
+
+
+def _managed_ns(running: Sequence[Track], window_ns: int) -> int:
+    """What the vCPUs of these ran for in the last window."""
     managed_ns = 0
     for track in running:
         points = track.points
@@ -191,9 +203,7 @@ def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> 
             (was_ns, run_ns, _), (at_ns, more_ns, _) = points[-2:]
             ran_ns, over_ns = more_ns - run_ns, at_ns - was_ns
             managed_ns += ran_ns if over_ns == window_ns else ran_ns * window_ns // over_ns
-    keep = keep_ratio(window_ns)
-    rate = max(busy_ns - managed_ns, 0) / window_ns
-    return keep * before.unmanaged_pcpus + (1 - keep) * rate
+    return managed_ns
 
 
 def _pools(

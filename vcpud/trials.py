@@ -100,6 +100,14 @@ class Trials:
         if self._actuation.give_back(domain, self._decision_id(now_ns), now_ns):
             self.call_off(domain.uuid, now_ns)
 
+    def revoke(self, domain: DomainSample, now_ns: int) -> None:
+        """Send a domain back whose move cannot stand, and leave it and its partners alone for a while."""
+        trial = self.docket.on_trial(domain.uuid)
+        partners = [] if trial is None else [resize.uuid for resize in trial.move.resizes]
+        if self._actuation.give_back(domain, self._decision_id(now_ns), now_ns):
+            self.docket = docket.blamed(self.docket, {domain.uuid, *partners}, now_ns)
+            self.call_off(domain.uuid, now_ns)
+
     def give_back_to(self, uuid: Uuid | None, now_ns: int) -> None:
         """One domain, or all; also ends what is under way where nothing is owed yet."""
         for domain in self.running.values():

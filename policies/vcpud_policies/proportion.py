@@ -5,9 +5,9 @@ Problem
     theirs (`vcpud.shares`). An allotment gives each domain the number that is best for it.
 
 Approach
-    Equal parts of whole numbers are k/g, where g divides what all came with. The smallest that
-    leaves those whom contention hurts what they were allotted, and their neighbours what they are
-    entitled to, is taken, and then the largest that keeps the pool no busier than it can be.
+    Equal parts of whole numbers are k/g, where g divides what all came with. The smallest is taken
+    that leaves those whom contention hurts what they were allotted, and their neighbours what they
+    are entitled to.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from vcpud_policies.situation import Situation
 def in_proportion(seen: Situation, allotment: Allotment) -> Allotment:
     """An allotment that costs nobody share: itself, where weights are of whole domains or can be set.
 
-    Where somebody cannot take part, or gave up vCPUs in vain a while ago, nobody gives up any.
+    Where somebody cannot take part, or gave up vCPUs in vain a while ago, nobody gives up any. Growing
+    waits for nobody: with those who cannot grow now, the loop sees to it that they are given back.
 
     Args:
         seen: The pool.
@@ -33,23 +34,17 @@ def in_proportion(seen: Situation, allotment: Allotment) -> Allotment:
     if not any(d.loose for d in seen.inside):
         return allotment
     claims, vcpus = seen.claims, allotment.vcpus
-    if all(vcpus[uuid] >= claim.home for uuid, claim in claims.items()):
+    if all(vcpus[uuid] >= claim.home for uuid, claim in claims.items() if claim.movable):
         return allotment
     parts = math.gcd(*(claim.home for claim in claims.values()))
-    least = max(
+    part = max(
         math.ceil(parts * _needed(seen, uuid, vcpus[uuid]) / claim.home - 1e-9)
         for uuid, claim in claims.items()
     )
-    part = max(
-        (
-            many
-            for many in range(least, parts + 1)
-            if sum(c.occupies(c.home * many // parts) for c in claims.values())
-            <= seen.pool.available_pcpus
-        ),
-        default=least,
-    )
-    together = {uuid: claim.home * part // parts for uuid, claim in claims.items()}
+    together = {
+        uuid: claim.home * part // parts if claim.movable else claim.active
+        for uuid, claim in claims.items()
+    }
     fewer = [d for d in seen.inside if together[d.uuid] < d.active_vcpus]
     refused = any(barred(seen.believed[d.uuid], d, seen.now_ns) for d in fewer)
     those = all(d.loose for d in seen.inside) and all(c.movable for c in claims.values())

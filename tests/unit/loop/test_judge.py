@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
-from vcpud.docket import Docket, dismissed, opened, reached
-from vcpud.judge import BACKOFF_NS, PATIENCE_NS, SETTLE_NS, advance
+from vcpud.docket import BACKOFF_NS, Docket, dismissed, opened, reached
+from vcpud.judge import PATIENCE_NS, SETTLE_NS, advance
 from vcpud.model import Method, Mode
 from vcpud.plan import Move, Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S

@@ -12,9 +12,10 @@ from fakes.host import FakeDomain
 from unit.loop.scripted import Scripted, scripted
 from unit.loop.test_control import ASKED, ENFORCE, Raising, Rig
 from unit.loop.test_guard import sample
-from vcpud.model import DomainSample, Mode, Reason, ShareUnit, Terms
+from vcpud.model import DomainSample, Mode, Reason, ShareUnit, Terms, Trouble
 from vcpud.requests import Pause, Reload
-from vcpud.shares import KEPT_RATIO, short
+from vcpud.shares import KEPT_RATIO, Parts
+from vcpud.units import NS_PER_S
 
 
 def thread(name: str, vcpus: int = 4, **more: object) -> FakeDomain:
@@ -122,7 +123,9 @@ def test_what_was_given_up_comes_back_where_nobody_tells_of_unmanaged_work_any_m
     a, b = thread("a"), thread("b")
     rig, _ = shrunk(a, b)
     rig.host.tells_busy = False
-    rig.cycles(4)
+    rig.cycles(15)
+    assert counts(a, b) == [1, 1], "one reading may fail"
+    rig.cycles(10)
     assert counts(a, b) == [4, 4]
 
 
@@ -133,6 +136,56 @@ def test_whose_neighbour_does_not_shrink_has_its_own_back() -> None:
     rig.cycles(3)
     assert counts(a, b) == [1, 4]
     rig.cycles(7)
+    assert counts(a, b) == [4, 4]
+
+
+def test_a_slow_guest_is_waited_for_and_what_it_takes_is_not_repeated_for_ever() -> None:
+    a, b = thread("a"), thread("b", latency_ns=7 * NS_PER_S)
+    rig, policy = scripted(a, b)
+    policy.to_vcpus = 1
+    rig.cycles(12)
+    assert counts(a, b) == [1, 1]
+    assert len(rig.host.begun) == 2
+
+
+def test_who_was_given_back_is_left_alone_for_a_minute() -> None:
+    a, b = thread("a"), thread("b")
+    rig, policy = shrunk(a, b)
+    come = thread("come", terms=Terms(mode=Mode.OBSERVE))
+    rig.host.domains[come.uuid] = come
+    rig.cycles(4)
+    del rig.host.domains[come.uuid]
+    policy.to_vcpus = 1
+    rig.cycles(50)
+    assert (counts(a, b), blocking(rig)) == ([4, 4], {"barred"})
+    rig.cycles(15)
+    policy.to_vcpus = 1
+    rig.cycles(4)
+    assert counts(a, b) == [1, 1]
+
+
+def test_one_who_cannot_be_asked_counts_neither_as_whole_nor_as_short() -> None:
+    a, b = thread("a"), thread("b")
+    rig, _ = shrunk(a, b)
+    b.untold = True
+    rig.cycles(10)
+    assert counts(a, b) == [1, 1]
+
+
+def test_what_an_earlier_vcpud_has_left_shrunk_stays_so() -> None:
+    a, b = thread("a"), thread("b")
+    rig, _ = shrunk(a, b)
+    rig.loop = rig.new_loop()
+    rig.loop._adopts = True
+    rig.cycles(10)
+    assert counts(a, b) == [1, 1]
+
+
+def test_beside_a_pool_that_overlaps_nobody_stays_shrunk() -> None:
+    a, b = thread("a"), thread("b")
+    rig, _ = shrunk(a, b)
+    a.troubles = b.troubles = frozenset({Trouble.POOLS_OVERLAP})
+    rig.cycles(4)
     assert counts(a, b) == [4, 4]
 
 
@@ -169,7 +222,8 @@ def test_who_grows_alone_has_the_others_back_as_well() -> None:
 def test_who_is_not_short_has_the_share_it_came_with(crowd: list[tuple[int, int, int]]) -> None:
     pool = [threaded(str(place), home) for place, (home, _, _) in enumerate(crowd)]
     asked = {one.uuid: min(wants, home) for one, (home, wants, _) in zip(pool, crowd, strict=True)}
-    lacking = short(pool, {}, asked)
+    lacking = Parts(pool, {}).lacking(asked)
+    assert Parts(pool, {}).short(asked) == lacking, "all are changed"
     had = sum(home * weight for home, _, weight in crowd)
     now = sum(asked[str(place)] * weight for place, (_, _, weight) in enumerate(crowd))
     for place, (home, _, weight) in enumerate(crowd):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vcpud.model import Mode
+from fakes.host import FakeDomain
+from unit.loop.test_control import ENFORCE, Rig
+from vcpud.model import Mode, ShareUnit
 from vcpud.policy import load
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.reading import read_scenario
@@ -56,3 +58,19 @@ def test_what_was_given_up_is_given_back_when_somebody_comes_who_may_not_be_chan
     result = managed(replace(scenario, domains=(db, mail, guest)), 30)
     assert any(change.record.to_vcpus == 1 for change in result.changes)
     assert ends(result) == {"db": 4, "mail": 4, "guest": 4}
+
+
+def test_who_cannot_be_changed_keeps_nobody_from_growing() -> None:
+    a, b = (
+        FakeDomain(name=name, vcpus=4, lock_bound=True, terms=ENFORCE, share_unit=ShareUnit.VCPU)
+        for name in "ab"
+    )
+    rig = Rig(a, b, pcpus=4)
+    rig.settings = replace(rig.settings, policy=load("adaptive", {}), policy_name="adaptive")
+    rig.loop = rig.new_loop()
+    rig.cycles(30)
+    assert (len(a.online), len(b.online)) == (2, 2)
+    b.hung = True
+    rig.cycles(20)
+    assert (len(a.online), len(b.online)) == (4, 2)
+    assert not [stop for record in rig.recorder.records for stop in record.blocked]
