@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
@@ -135,16 +135,9 @@ def search(problem: Problem, floors: Mapping[str, float]) -> Search:
     if total <= MOST_EXHAUSTIVE:
         yield from ask(assignments(problem))
     else:
-        for start in starts(problem):
-            here = start
-            yield from ask([here])
-            while True:
-                around = list(neighbours(problem, here))
-                yield from ask(around)
-                best = max(around, key=rank, default=here)
-                if rank(best) <= rank(here):
-                    break
-                here = best
+        climbs = [climb(problem, start, rank) for start in starts(problem)]
+        while steps := [batch for one in climbs if (batch := next(one, None)) is not None]:
+            yield from ask(itertools.chain.from_iterable(steps))
     return ranking(problem, known, floors, exhaustive=total <= MOST_EXHAUSTIVE, slack=GLANCE_SLACK)
 
 
@@ -253,16 +246,34 @@ def starts(problem: Problem) -> list[Assignment]:
     return list(dict.fromkeys(found))
 
 
-def neighbours(problem: Problem, here: Assignment) -> Iterable[Assignment]:
-    """All that differ in one domain; of domains that are alike and have the same, one."""
-    seen: set[tuple[str, int]] = set()
-    for place, one in enumerate(problem.contenders):
-        if (one.alike, here[place]) in seen:
-            continue
-        seen.add((one.alike, here[place]))
-        for vcpus in _options(one):
-            if vcpus != here[place]:
-                yield (*here[:place], vcpus, *here[place + 1 :])
+def climb(
+    problem: Problem, start: Assignment, rank: Callable[[Assignment], tuple[float, float]]
+) -> Iterator[list[Assignment]]:
+    """One domain after the other to the best of its numbers, until that changes nothing.
+
+    Args:
+        problem: What is to be assigned.
+        start: Where to begin.
+        rank: How good an assignment is that was asked for.
+
+    Yields:
+        Assignments that must be known before it goes on.
+    """
+    here, before = start, None
+    yield [here]
+    while here != before:
+        before = here
+        tried: set[tuple[str, int]] = set()
+        for place, one in enumerate(problem.contenders):
+            if (one.alike, here[place]) in tried:
+                continue  # what its twin did not gain by it will not, either
+            around = [(*here[:place], vcpus, *here[place + 1 :]) for vcpus in _options(one)]
+            yield around
+            best = max(around, key=rank)
+            if rank(best) > rank(here):
+                here = best
+            else:
+                tried.add((one.alike, here[place]))
 
 
 def _options(one: Contender) -> range:
