@@ -32,7 +32,15 @@ from dataclasses import replace
 from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
 from vcpud.docket import Docket, Trial, blame
-from vcpud.gains import LEAST_WINDOWS, SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
+from vcpud.gains import (
+    LEAST_WINDOWS,
+    NOISE_PCPUS,
+    SIGNIFICANT_SIGMAS,
+    WINDOWS,
+    Gain,
+    compared,
+    sigmas_among,
+)
 from vcpud.model import Uuid
 from vcpud.plan import Move, Outcome, Proof, Verdict
 from vcpud.units import NS_PER_S
@@ -159,11 +167,16 @@ def _weighed(
             return None
         outcome = Outcome.NEUTRAL
     ratio: float | None = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
+    # Of next to nothing a little more is none.
+    apart = {
+        one.uuid: (gain.after + NOISE_PCPUS) / (gain.before + NOISE_PCPUS) - 1
+        for one, gain in zip(members, known, strict=True)
+    }
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)
     if outcome is Outcome.UNKNOWN:
-        ratio = None
+        ratio, apart = None, {}
         detail += ": too unsteady to tell"
-    return _said(trial, outcome, ratio, now_ns, detail)
+    return replace(_said(trial, outcome, ratio, now_ns, detail), gains=apart)
 
 
 def _outcome(

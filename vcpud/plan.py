@@ -173,6 +173,8 @@ class Verdict:
         at_ns: When it was judged.
         detail: The evidence, for people.
         beside: Of those who are not in the move and were harmed by it, their progress before.
+        gains: Of those who are in it, where that is known, progress after over progress before,
+            minus 1, as far as it is more than noise.
     """
 
     decision_id: str
@@ -183,3 +185,4 @@ class Verdict:
     at_ns: int
     detail: str
     beside: Mapping[Uuid, float] = field(default_factory=dict)
+    gains: Mapping[Uuid, float] = field(default_factory=dict)

@@ -35,7 +35,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
-from vcpud.gains import NOISE_RATIO, OVERWHELMING_RATIO
+from vcpud.gains import NOISE_PCPUS, NOISE_RATIO, OVERWHELMING_RATIO
 from vcpud_policies.evidence import (
     LEAST_PCPUS,
     crowded,
@@ -131,11 +131,13 @@ class Sought:
         cost_ratio: What contention was believed to cost it, or measured since.
         in_step: Whether that was believed seeing that it does not wait for locks; None where that
             could not be seen.
+        worth_ratio: What of its use was progress, None where not known.
     """
 
     rate_pcpus: float | None
     cost_ratio: float
     in_step: bool | None
+    worth_ratio: float | None = None
 
 
 def first(domain: DomainDemand, *, min_gain: float) -> Belief:
@@ -262,7 +264,7 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
     wait = domain.lock_wait_ratio
     locks = 0.0 if wait is None else min(belief.cost_ratio * belief.trust_ratio, bound)
     hint, unexplained = 0.0, 0.0
-    if belief.short_windows >= _enough_windows(belief, domain, bound):
+    if belief.short_windows >= _enough_windows(belief, domain, bound) and _shows(domain):
         trust = 0.5**belief.failures
         short = short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1
@@ -282,6 +284,14 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
     # What is believed of locks grows slowly; that one reading shows them tells what it waits for.
     in_step = unexplained > max(locks, shown) and not _queues(belief, domain, wait)
     return max(locks, hint), in_step
+
+
+def _shows(domain: DomainDemand) -> bool:
+    """Whether its progress is more than noise: a guest all of whose work is in its kernel makes none that shows.
+
+    What such a one is short of cannot be told, nor whether an attempt has helped; its locks still can.
+    """
+    return domain.progress is not None and domain.progress.rate_pcpus >= NOISE_PCPUS
 
 
 def _queues(belief: Belief, domain: DomainDemand, wait: float) -> bool:
@@ -311,4 +321,4 @@ def barred(belief: Belief, domain: DomainDemand, now_ns: int) -> bool:
     before, window = belief.failed_at_pcpus, domain.progress
     if before is None or window is None or not comparable(belief, domain):
         return True
-    return window.rate_pcpus >= FALLEN_RATIO * before
+    return window.rate_pcpus >= FALLEN_RATIO * before or before < NOISE_PCPUS

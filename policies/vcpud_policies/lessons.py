@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vcpud.demand import DomainDemand, HostDemand
+from vcpud.demand import DomainDemand, HostDemand, Progress
+from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS
 from vcpud.model import Uuid
 from vcpud.plan import Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S
@@ -45,18 +46,9 @@ def heard(
             shrunk = resize.to_vcpus < resize.from_vcpus
             if resize.uuid in sought:
                 was = sought.pop(resize.uuid)
-                window, after = domain.progress, None
-                if window is not None and window.active_vcpus == resize.to_vcpus:
-                    after = window.rate_pcpus
-                cost = max(_measured(resize, domain.entitled_pcpus, was, after), was.cost_ratio)
-                if verdict.outcome is not Outcome.UNKNOWN or not verdict.kept:
-                    known[resize.uuid] = judged(
-                        belief,
-                        verdict.outcome,
-                        replace(was, cost_ratio=cost),
-                        shrunk=shrunk,
-                        now_ns=now_ns,
-                    )
+                known[resize.uuid] = _for_its_own_sake(
+                    belief, domain, was, verdict, resize, now_ns
+                )
             elif shrunk:
                 harmed = verdict.outcome is Outcome.HARMED
                 known[resize.uuid] = lent(belief, harmed=harmed, now_ns=now_ns)
@@ -83,13 +75,52 @@ def _beside(
     return learned
 
 
-def _measured(resize: Resize, entitled: float | None, was: Sought, after: float | None) -> float:
+def _for_its_own_sake(  # noqa: PLR0913, PLR0917 - what a verdict is about
+    belief: Belief,
+    domain: DomainDemand,
+    was: Sought,
+    verdict: Verdict,
+    resize: Resize,
+    now_ns: int,
+) -> Belief:
+    """What a verdict says of one that was moved for its own sake."""
+    if verdict.outcome is Outcome.UNKNOWN and verdict.kept:
+        return belief
+    window, after = domain.progress, None
+    if window is not None and window.active_vcpus == resize.to_vcpus:
+        after = window
+    shrunk = resize.to_vcpus < resize.from_vcpus
+    outcome = verdict.outcome
+    if outcome is Outcome.HELPED and shrunk and not belief.proven:
+        gained = _gained(verdict.gains.get(resize.uuid), was, after)
+        outcome = Outcome.HELPED if gained else Outcome.NEUTRAL
+    cost = _measured(resize, domain.entitled_pcpus, was, after)
+    learned = replace(was, cost_ratio=max(cost, was.cost_ratio))
+    return judged(belief, outcome, learned, shrunk=shrunk, now_ns=now_ns)
+
+
+def _gained(gain_ratio: float | None, was: Sought, after: Progress | None) -> bool:
+    """Whether a move that helped somebody helped one that was in it for its own sake, too.
+
+    Others may have taken of its share meanwhile: then it is enough that what it used is worth more.
+    """
+    if gain_ratio is None or gain_ratio >= MIN_GAIN_RATIO:
+        return True
+    if after is None or after.worth_ratio is None or was.worth_ratio is None:
+        return False
+    worthier = after.worth_ratio >= (1 + MIN_GAIN_RATIO) * was.worth_ratio
+    return worthier and after.rate_pcpus >= NOISE_PCPUS
+
+
+def _measured(
+    resize: Resize, entitled: float | None, was: Sought, after: Progress | None
+) -> float:
     """What contention cost at least, from progress on more and on fewer vCPUs."""
     before = was.rate_pcpus
     if before is None or after is None or entitled is None:
         return 0.0
     had, has = min(float(resize.from_vcpus), entitled), min(float(resize.to_vcpus), entitled)
-    gained = after / max(before, LEAST_PCPUS) * had / max(has, LEAST_PCPUS)
+    gained = after.rate_pcpus / max(before, LEAST_PCPUS) * had / max(has, LEAST_PCPUS)
     return (gained if resize.to_vcpus < resize.from_vcpus else 1 / max(gained, LEAST_PCPUS)) - 1
 
 

@@ -290,6 +290,7 @@ class Turn:
                     rate_pcpus=None if window is None else window.rate_pcpus,
                     cost_ratio=claim.cost,
                     in_step=claim.in_step,
+                    worth_ratio=None if window is None else window.worth_ratio,
                 )
         self.moves.append(
             Move(

@@ -100,19 +100,25 @@ class Placement:
         return None
 
     def to_balance(self, pcpu: Pcpu) -> Vcpu | None:
-        """Whom a busy pCPU takes from the one with most load (`calculate_imbalance`).
+        """Whom a busy pCPU takes from the one with most load on which somebody waits.
 
-        It takes none whose load is more than what is out of balance, until it has found nothing
-        else several times: so nobody shares a pCPU for ever beside one who has his own.
+        One heavy vCPU that has a pCPU for itself is nobody's to take, and hides no other
+        (`find_busiest_queue`). None is taken whose load is more than what is out of balance
+        (`calculate_imbalance`), until nothing else was found several times: so nobody shares a
+        pCPU for ever beside one who has his own.
         """
         root: FairQueue = pcpu.sched
         loads = [other.sched.load for other in self.host.pcpus]
-        most = max(loads)
+        crowded = [p for p in self.host.pcpus if threads(p) > 1]
+        busiest = max(crowded, key=lambda p: p.sched.load, default=pcpu)
+        most = busiest.sched.load
         if 100 * most <= IMBALANCE_PERCENT * root.load:
             return None
         mean = sum(loads) // len(loads)
-        imbalance = min(most - mean, mean - root.load)
-        for vcpu in waiting(self.host.pcpus[loads.index(most)]):
+        imbalance = mean - root.load
+        if most > mean:  # the kernel's subtraction is unsigned: else it is the larger of the two
+            imbalance = min(imbalance, most - mean)
+        for vcpu in waiting(busiest):
             if self.siblings_apart and siblings(vcpu, pcpu):
                 continue
             if load(vcpu) >> root.balance_failures <= imbalance:

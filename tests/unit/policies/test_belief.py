@@ -226,7 +226,7 @@ def test_vcpus_that_stand_in_line_for_locks_most_of_the_time_do_not_go_in_step(
         system_ratio=0.0,
         lock_wait_ratio=ratio,
         lock_wait_at_ns=25 * S,
-        progress=replace(window(20), rate_pcpus=0.01),
+        progress=replace(window(20), rate_pcpus=0.03),
     )
     belief = replace(
         Belief(home_vcpus=8, contended_since_ns=0), short_windows=beliefs.HINT_WINDOWS

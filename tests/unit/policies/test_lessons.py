@@ -48,6 +48,42 @@ def test_harm_beside_a_move_speaks_of_its_pool_and_harm_to_who_was_moved_of_that
     assert known["harmed"] == known["mate"] == one
 
 
+def test_of_those_a_move_has_helped_only_who_made_more_was_hurt_before(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    names = ("hurt", "not", "untold")
+    demand = host(*(domain(uuid=uuid, active_vcpus=4) for uuid in names))
+    belief = Belief(home_vcpus=8, cost_ratio=9.0)
+    sought = Sought(rate_pcpus=0.5, cost_ratio=9.0, in_step=False)
+    state = Memory(domains=dict.fromkeys(names, belief), sought=dict.fromkeys(names, sought))
+    resizes = tuple(Resize(uuid=uuid, from_vcpus=8, to_vcpus=4) for uuid in names)
+    helped = replace(
+        verdict(),
+        move=Move(resizes=resizes, reason=""),
+        outcome=Outcome.HELPED,
+        kept=True,
+        gains={"hurt": 2.0, "not": 0.01},
+    )
+    known, left = lessons.heard(state, demand, (helped,), 100 * S)
+    assert {uuid: one.proven for uuid, one in known.items()} == {
+        "hurt": True,
+        "not": False,
+        "untold": True,
+    }
+    assert (known["not"].failures, known["not"].not_before_ns) == (1, 100 * S + lessons.RETRY_NS)
+    assert left == {}
+    before = replace(state, domains=dict.fromkeys(names, replace(belief, proven=True)))
+    known, _ = lessons.heard(before, demand, (helped,), 100 * S)
+    assert known["not"].proven, "once was enough"
+
+
+def test_who_makes_next_to_nothing_cannot_be_seen_to_make_less(domain: MakeDomain) -> None:
+    failed = Belief(
+        home_vcpus=8, contended_since_ns=0, not_before_ns=700 * S, failed_at_pcpus=0.002
+    )
+    assert beliefs.barred(failed, domain(progress=window(101, 0.0)), 106 * S)
+
+
 def test_a_move_that_harmed_who_was_not_in_it_is_not_tried_with_the_next_domain(
     domain: MakeDomain,
 ) -> None:

@@ -127,6 +127,28 @@ def test_loads_are_balanced_by_weight_not_by_heads(scheduler: type[Cfs | Eevdf])
     assert min(found[name].run_pcpus for name in "abc") > 0.3
 
 
+@pytest.mark.parametrize("scheduler", [Cfs, Eevdf])
+def test_a_heavy_one_that_has_a_pcpu_for_itself_hides_no_crowded_one(
+    scheduler: type[Cfs | Eevdf],
+) -> None:
+    linux = scheduler()
+    lab = Laboratory(pcpus=3, scheduler=linux, costs=FREE)
+    lab.add("heavy", GobmkLike(), vcpus=1, weight=1024)
+    for name in ("a", "b"):
+        lab.add(name, GobmkLike(), vcpus=6)
+    alone, crowded, other = lab.host.pcpus
+    [heavy, first, second] = [lab.host.domains[at].vcpus for at in range(3)]
+    lab.run_for(100 * MS)
+    for vcpu in (*first, *second):
+        if vcpu.sched.waiting:
+            linux._move(vcpu, crowded, lab.engine.now_ns)
+    lab.run_for(2_000 * MS)
+    assert heavy[0].pcpu is alone
+    heads = [sum(v.pcpu is place for v in (*first, *second)) for place in (crowded, other)]
+    assert sum(heads) == 12
+    assert max(heads) <= 1.17 * min(heads)
+
+
 def test_who_ran_a_moment_ago_is_not_pulled_by_an_idle_pcpu() -> None:
     host = tiny_host(Cfs(groups=False), 2)
     crowded, idle = host.pcpus
