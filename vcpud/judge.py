@@ -168,8 +168,9 @@ def _weighed(
         outcome = Outcome.NEUTRAL
     ratio: float | None = min(together.after / max(together.before, 1e-9) - 1, MOST_GAIN_RATIO)
     # Of next to nothing a little more is none.
+    noise = SIGNIFICANT_SIGMAS * NOISE_PCPUS
     apart = {
-        one.uuid: (gain.after + NOISE_PCPUS) / (gain.before + NOISE_PCPUS) - 1
+        one.uuid: (gain.after + noise) / (gain.before + noise) - 1
         for one, gain in zip(members, known, strict=True)
     }
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)

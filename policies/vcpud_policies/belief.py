@@ -264,7 +264,8 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
     wait = domain.lock_wait_ratio
     locks = 0.0 if wait is None else min(belief.cost_ratio * belief.trust_ratio, bound)
     hint, unexplained = 0.0, 0.0
-    if belief.short_windows >= _enough_windows(belief, domain, bound) and _shows(domain):
+    tried_in_vain = belief.failures > 0 and not _shows(domain)
+    if belief.short_windows >= _enough_windows(belief, domain, bound) and not tried_in_vain:
         trust = 0.5**belief.failures
         short = short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1
@@ -287,9 +288,10 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
 
 
 def _shows(domain: DomainDemand) -> bool:
-    """Whether its progress is more than noise: a guest all of whose work is in its kernel makes none that shows.
+    """Whether its progress is more than noise.
 
-    What such a one is short of cannot be told, nor whether an attempt has helped; its locks still can.
+    That of a collapsed guest is not, nor that of one all of whose work is in its kernel: one attempt tells
+    them apart.
     """
     return domain.progress is not None and domain.progress.rate_pcpus >= NOISE_PCPUS
 

@@ -9,11 +9,12 @@ of the whole pool.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
-from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS
+from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS, NOISE_RATIO, SIGNIFICANT_SIGMAS
 from vcpud.model import Uuid
 from vcpud.plan import Outcome, Proof, Resize, Verdict
 from vcpud.units import NS_PER_S
@@ -24,6 +25,8 @@ from vcpud_policies.memory import Memory
 RETRY_NS = 600 * NS_PER_S
 """An attempt in vain and its undoing are two changes of a domain, and in ten minutes of constant load two is
 the most that is promised. What has changed meanwhile ends the wait: see `belief.barred`."""
+WORTHIER_RATIO = 1 + SIGNIFICANT_SIGMAS * math.sqrt(2) * NOISE_RATIO
+"""Two windows that nothing sets apart hardly differ by so much."""
 RETRY_MAX_NS = 6 * 3600 * NS_PER_S
 """Each failure in a row doubles the wait up to this, which is chosen and not measured: four attempts a day
 are few for a guest that only looks sensitive, and one that has become so waits a quarter of a day."""
@@ -91,9 +94,11 @@ def _for_its_own_sake(  # noqa: PLR0913, PLR0917 - what a verdict is about
         after = window
     shrunk = resize.to_vcpus < resize.from_vcpus
     outcome = verdict.outcome
+    own = verdict.gains.get(resize.uuid)
     if outcome is Outcome.HELPED and shrunk and not belief.proven:
-        gained = _gained(verdict.gains.get(resize.uuid), was, after)
-        outcome = Outcome.HELPED if gained else Outcome.NEUTRAL
+        outcome = Outcome.HELPED if _gained(own, was, after) else Outcome.NEUTRAL
+    elif outcome is Outcome.HARMED and not shrunk and own is not None and own > -MIN_GAIN_RATIO:
+        return belief  # it was another one that lost
     cost = _measured(resize, domain.entitled_pcpus, was, after)
     learned = replace(was, cost_ratio=max(cost, was.cost_ratio))
     return judged(belief, outcome, learned, shrunk=shrunk, now_ns=now_ns)
@@ -108,7 +113,7 @@ def _gained(gain_ratio: float | None, was: Sought, after: Progress | None) -> bo
         return True
     if after is None or after.worth_ratio is None or was.worth_ratio is None:
         return False
-    worthier = after.worth_ratio >= (1 + MIN_GAIN_RATIO) * was.worth_ratio
+    worthier = after.worth_ratio >= WORTHIER_RATIO * was.worth_ratio
     return worthier and after.rate_pcpus >= NOISE_PCPUS
 
 

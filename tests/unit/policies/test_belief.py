@@ -232,3 +232,23 @@ def test_vcpus_that_stand_in_line_for_locks_most_of_the_time_do_not_go_in_step(
         Belief(home_vcpus=8, contended_since_ns=0), short_windows=beliefs.HINT_WINDOWS
     )
     assert beliefs.believed_cost(belief, seen)[1] is in_step
+
+
+@pytest.mark.parametrize("wait", [None, 0.0])
+def test_of_who_makes_next_to_nothing_a_shortfall_is_believed_until_an_attempt_was_in_vain(
+    domain: MakeDomain, wait: float | None
+) -> None:
+    """A collapsed guest and one that works in its kernel look the same until then."""
+    collapsed = domain(
+        run_delay_pcpus=2.0,
+        lock_wait_ratio=wait,
+        lock_wait_at_ns=None if wait is None else 25 * S,
+        progress=replace(window(20), rate_pcpus=0.001),
+    )
+    belief = Belief(
+        home_vcpus=8, contended_since_ns=0, calm_seen=True, short_windows=beliefs.HINT_WINDOWS
+    )
+    assert beliefs.believed_cost(belief, collapsed)[0] > 1
+    assert beliefs.believed_cost(replace(belief, failures=1), collapsed)[0] == 0
+    shows = replace(collapsed, progress=replace(window(20), rate_pcpus=0.05))
+    assert beliefs.believed_cost(replace(belief, failures=1), shows)[0] > 1

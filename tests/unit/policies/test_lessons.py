@@ -77,6 +77,40 @@ def test_of_those_a_move_has_helped_only_who_made_more_was_hurt_before(
     assert known["not"].proven, "once was enough"
 
 
+def test_use_that_is_worth_more_counts_where_others_have_taken_some_of_it(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    sought = Sought(rate_pcpus=1.8, cost_ratio=3.0, in_step=False, worth_ratio=0.5)
+    state = Memory(domains={"u": Belief(home_vcpus=8)}, sought={"u": sought})
+    move = Move(resizes=(Resize(uuid="u", from_vcpus=8, to_vcpus=4),), reason="")
+    helped = replace(verdict(), move=move, outcome=Outcome.HELPED, kept=True, gains={"u": -0.1})
+    for worth, proven in ((0.8, True), (0.53, False), (None, False)):
+        seen = replace(window(101, 1.6), active_vcpus=4, worth_ratio=worth)
+        demand = host(domain(uuid="u", active_vcpus=4, progress=seen))
+        known, _ = lessons.heard(state, demand, (helped,), 106 * S)
+        assert known["u"].proven is proven
+
+
+def test_what_harmed_another_proves_nothing_of_who_grew_beside_it(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    demand = host(domain(uuid="grew", active_vcpus=2), domain(uuid="lost", active_vcpus=2))
+    sought = Sought(rate_pcpus=0.5, cost_ratio=3.0, in_step=False)
+    state = Memory(
+        domains=dict.fromkeys(("grew", "lost"), Belief(home_vcpus=4)),
+        sought=dict.fromkeys(("grew", "lost"), sought),
+    )
+    resizes = (
+        Resize(uuid="grew", from_vcpus=1, to_vcpus=2),
+        Resize(uuid="lost", from_vcpus=1, to_vcpus=2),
+    )
+    harmed = replace(
+        verdict(), move=Move(resizes=resizes, reason=""), gains={"grew": 1.0, "lost": -0.6}
+    )
+    known, _ = lessons.heard(state, demand, (harmed,), 100 * S)
+    assert (known["grew"].proven, known["lost"].proven) == (False, True)
+
+
 def test_who_makes_next_to_nothing_cannot_be_seen_to_make_less(domain: MakeDomain) -> None:
     failed = Belief(
         home_vcpus=8, contended_since_ns=0, not_before_ns=700 * S, failed_at_pcpus=0.002
