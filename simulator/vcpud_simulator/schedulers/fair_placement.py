@@ -102,22 +102,28 @@ class Placement:
     def to_balance(self, pcpu: Pcpu) -> Vcpu | None:
         """Whom a busy pCPU takes from the one with most load on which somebody waits.
 
-        One heavy vCPU that has a pCPU for itself is nobody's to take, and hides no other
-        (`find_busiest_queue`). None is taken whose load is more than what is out of balance
-        (`calculate_imbalance`), until nothing else was found several times: so nobody shares a
-        pCPU for ever beside one who has his own.
+        pCPUs are groups of one CPU, and one of these with a single runnable thread is not
+        overloaded (`group_is_overloaded`): so a heavy vCPU that has a pCPU for itself is nobody's
+        to take, and hides no other (`update_sd_pick_busiest` goes by the type of a group first).
+
+        None is taken whose load is more than what is out of balance (`calculate_imbalance`),
+        until nothing else was found several times: so nobody shares a pCPU for ever beside one who
+        has his own. Where loads are balanced, these failures are forgotten (`out_balanced`).
         """
         root: FairQueue = pcpu.sched
         loads = [other.sched.load for other in self.host.pcpus]
         crowded = [p for p in self.host.pcpus if threads(p) > 1]
         busiest = max(crowded, key=lambda p: p.sched.load, default=pcpu)
         most = busiest.sched.load
-        if 100 * most <= IMBALANCE_PERCENT * root.load:
-            return None
+        # Only between overloaded ones a little more is no reason (`find_busiest_group`).
+        percent = IMBALANCE_PERCENT if threads(pcpu) > 1 else 100
         mean = sum(loads) // len(loads)
         imbalance = mean - root.load
-        if most > mean:  # the kernel's subtraction is unsigned: else it is the larger of the two
+        if most >= mean:  # below, the kernel's unsigned difference is huge and does not count
             imbalance = min(imbalance, most - mean)
+        if 100 * most <= percent * root.load or imbalance <= 0:
+            root.balance_failures = 0
+            return None
         for vcpu in waiting(busiest):
             if self.siblings_apart and siblings(vcpu, pcpu):
                 continue

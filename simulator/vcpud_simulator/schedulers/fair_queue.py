@@ -63,7 +63,8 @@ class FairQueue:
         buddy: Preferred until it is picked, by a directed yield, where that is fair (`set_next_buddy`).
         skipped: Who yielded and has not been picked since (CFS, `set_skip_buddy`).
         next_balance_ns: When the pCPU balances next.
-        balance_failures: Times in a row that it found nothing to take (`nr_balance_failed`).
+        balance_failures: Times in a row that loads were uneven and nobody could be taken
+            (`nr_balance_failed`).
         groups: The domains' entities on the pCPU.
     """
 

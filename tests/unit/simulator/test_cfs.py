@@ -149,6 +149,19 @@ def test_a_heavy_one_that_has_a_pcpu_for_itself_hides_no_crowded_one(
     assert max(heads) <= 1.17 * min(heads)
 
 
+@pytest.mark.parametrize("scheduler", [Cfs, Eevdf])
+def test_nobody_moves_where_no_move_would_even_loads_out(scheduler: type[Cfs | Eevdf]) -> None:
+    """Two beside three, and one as heavy as four alone: three are as many as all have on average."""
+    linux = scheduler(groups=False)
+    lab = Laboratory(pcpus=3, scheduler=linux, costs=FREE)
+    lab.add("heavy", GobmkLike(), vcpus=1, weight=1024)
+    lab.add("many", GobmkLike(), vcpus=5)
+    lab.run_for(1_000 * MS)
+    for _ in range(50):
+        lab.run_for(7 * MS)
+        assert [linux.placement.to_balance(pcpu) for pcpu in lab.host.pcpus] == [None] * 3
+
+
 def test_who_ran_a_moment_ago_is_not_pulled_by_an_idle_pcpu() -> None:
     host = tiny_host(Cfs(groups=False), 2)
     crowded, idle = host.pcpus

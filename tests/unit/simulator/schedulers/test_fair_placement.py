@@ -1,10 +1,13 @@
-"""Where Linux puts a vCPU that wakes: kernel/sched/fair.c, `wake_affine_weight`."""
+"""Where Linux puts a vCPU: kernel/sched/fair.c, `wake_affine_weight` and `load_balance`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fakes.guests import Hog, hogs, run_ms, tiny_host
 from vcpud_simulator.entities import Vcpu
@@ -67,3 +70,93 @@ def test_a_guest_s_own_interrupts_say_on_which_pcpu_their_sender_ran() -> None:
     wakers = {vcpu.woken_on for vcpu in guest.kernel.domain.vcpus} - {None}
     assert wakers <= set(lab.host.pcpus)
     assert wakers
+
+
+def crowd(weights: Sequence[Sequence[int]], failures: int = 0) -> tuple[Cfs, Host]:
+    """Hogs of these weights on each of the pCPUs, which found nobody to take so often."""
+    linux = Cfs(groups=False)
+    host = tiny_host(linux, len(weights))
+    for number in range(max(map(len, weights))):  # one each first: idle pCPUs would take others
+        for pcpu, here in zip(host.pcpus, weights, strict=True):
+            if number < len(here):
+                hogs(host, f"{pcpu.index}.{number}", pcpu=pcpu, weight=here[number])
+    run_ms(host, 1)
+    for pcpu in host.pcpus:
+        pcpu.sched.balance_failures = failures
+    return linux, host
+
+
+MANY = 256
+"""The default weight: a load of 1024."""
+
+
+@pytest.mark.parametrize(
+    ("weights", "failures", "taken", "then"),
+    [
+        pytest.param(
+            [[MANY] * 2, [1024], [MANY] * 3], 0, False, 0,
+            id="the busiest is as loaded as all are on average",
+        ),
+        pytest.param(
+            [[MANY] * 2, [2048], [MANY] * 3], 0, True, 0,
+            id="the busiest is less loaded than that: the difference is unsigned",
+        ),
+        pytest.param(
+            [[448], [MANY] * 2], 3, True, 0,
+            id="who is not overloaded is no reason to look at per cents",
+        ),
+        pytest.param(
+            [[MANY] * 6, [MANY] * 7], 9, False, 0,
+            id="who is overloaded is one: failures are forgotten",
+        ),
+        pytest.param(
+            [[MANY] * 3, [MANY] * 4, [MANY], [MANY]], 9, False, 0,
+            id="it is more loaded than all are on average: failures are forgotten",
+        ),
+        pytest.param([[600], [MANY] * 2], 9, False, 0, id="it is the most loaded of them"),
+        pytest.param([[MANY], [MANY]], 9, False, 0, id="nobody waits"),
+        pytest.param([[MANY], [MANY] * 2], 0, False, 1, id="nobody is light enough"),
+        pytest.param([[MANY], [MANY] * 2], 1, True, 0, id="nobody was several times"),
+    ],
+)  # fmt: skip
+def test_a_busy_pcpu_takes_somebody_where_loads_are_not_balanced(
+    weights: list[list[int]], failures: int, *, taken: bool, then: int
+) -> None:
+    linux, host = crowd(weights, failures)
+    found = linux.placement.to_balance(host.pcpus[0])
+    assert (found is not None, host.pcpus[0].sched.balance_failures) == (taken, then)
+
+
+def by_the_kernel(loads: Sequence[int], heads: Sequence[int], failures: int) -> int | None:
+    """From which CPU the first takes a task of load 1024: the kernel's steps, one by one."""
+    crowded = [at for at in range(1, len(loads)) if heads[at] > 1]
+    if not crowded:
+        return None  # no busiest group
+    busiest = max(crowded, key=lambda at: loads[at])
+    local, most, mean = loads[0], loads[busiest], sum(loads) // len(loads)
+    if local >= most or local >= mean:
+        return None
+    if heads[0] > 1 and 100 * most <= 117 * local:
+        return None
+    imbalance = min((most - mean) % 2**64, (mean - local) % 2**64)
+    return busiest if imbalance and 1024 >> failures <= imbalance else None
+
+
+@settings(max_examples=400)  # few are just as loaded as all on average
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([MANY, 448, 512, 1024, 2048]).map(lambda weight: [weight]),
+            st.integers(2, 5).map(lambda heads: [MANY] * heads),
+        ),
+        min_size=2,
+        max_size=5,
+    ),
+    st.integers(0, 4),
+)
+def test_it_takes_from_whom_the_kernel_does(weights: list[list[int]], failures: int) -> None:
+    linux, host = crowd(weights, failures)
+    loads = [4 * sum(here) for here in weights]
+    expected = by_the_kernel(loads, [len(here) for here in weights], failures)
+    found = linux.placement.to_balance(host.pcpus[0])
+    assert (found.pcpu.index if found is not None else None) == expected
