@@ -2,6 +2,7 @@
 
 Stages, each as wide as it can be so that all cores have work:
     runs        the unmanaged host and every policy, vcpud's own first, on every scenario and seed
+    doubts      where a domain seems to be below its floor, whether that was chance
     search      the oracle's: for every state of every scenario, in batches side by side
     finals      the best that came of the searches, as long as the policies ran and as often
     what if     every decision (or some, evenly chosen, where there are many) taken out again
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from vcpud_simulator.laboratory.compare import scores
+from vcpud_simulator.laboratory.compare import doubt, scores
 from vcpud_simulator.laboratory.compare.claims import OWN
 from vcpud_simulator.laboratory.compare.entry import AS_THEY_ARE, Entry
 from vcpud_simulator.laboratory.compare.oracle import (
@@ -24,7 +25,7 @@ from vcpud_simulator.laboratory.compare.oracle import (
 )
 from vcpud_simulator.laboratory.compare.plan import Contestant, Look, Plan
 from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
-from vcpud_simulator.laboratory.compare.scores import Card
+from vcpud_simulator.laboratory.compare.scores import FLOOR, Card
 from vcpud_simulator.laboratory.compare.states import State
 
 Execute = Callable[[Iterable[Task], str], Mapping[Task, Outcome]]
@@ -45,6 +46,7 @@ class Campaign:
         self.plan = plan
         self.spared = 0
         self._execute = execute
+        self._cleared: dict[tuple[str, str], dict[str, float]] = {}
         self._as_they_were: dict[Task, Outcome] = {}
         self._entries = [Entry(key, plan) for key in plan.keys]
 
@@ -67,10 +69,24 @@ class Campaign:
                 one.label: {seed: runs[entry.managed(seed, one)] for seed in entry.seeds}
                 for one in contestants
             }
+        self._doubts()
         self._search()
         self._finals()
         harmed = self._counterfactuals()
         return [self._card(entry, harmed) for entry in entries]
+
+    def _doubts(self) -> None:
+        own = [one for one in self.plan.contestants if one.policy == OWN]
+        doubted = {
+            (entry, one): doubt.pairs(entry, one, self.plan.doubts)
+            for one in own
+            for entry in self._entries
+            if self.plan.doubts and doubt.first_sight(entry, one) < FLOOR
+        }
+        every = [task for runs in doubted.values() for pair in runs.values() for task in pair]
+        done = self._execute(every, "whether it was chance") if every else {}
+        for (entry, one), runs in doubted.items():
+            self._cleared[entry.key, one.label] = doubt.cleared(entry, runs, done)
 
     # -------------------------------------------------------------------------- the oracle
 
@@ -180,8 +196,11 @@ class Campaign:
         for one in self.plan.contestants:
             outcomes = entry.managed_runs[one.label]
             harm, examined = harmed[entry.key, one.label]
+            seeds = [entry.seeded(seed, outcome) for seed, outcome in outcomes.items()]
+            cleared = self._cleared.get((entry.key, one.label))
             policies[one.label] = scores.score(
-                seeds=[entry.seeded(seed, outcome) for seed, outcome in outcomes.items()],
+                seeds=seeds,
+                over_floor=cleared,
                 weights=entry.weights,
                 harmed=harm,
                 examined=examined,

@@ -94,7 +94,9 @@ def _drawn(cards: Sequence[Card]) -> list[Claim]:
     own = summary(cards, OWN)
     share = _claim("drawn", "5th percentile of its share of the oracle", own.oracle_p5, LEAST)
     floor = _claim(
-        "drawn-floor", "1st percentile of the worst domain over its floor, tagged scenarios too",
+        "drawn-floor",
+        "1st percentile of the worst domain over its floor, tagged scenarios too, chance told apart "
+        f"(before: {own.floor_p1_at_first:.3f})",
         own.floor_p1, FLOOR,
     )  # fmt: skip
     return [share, floor] if any(card.plain for card in cards) else [floor]

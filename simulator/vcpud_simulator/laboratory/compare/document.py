@@ -157,6 +157,7 @@ def _summary(one: Summary) -> dict[str, Any]:
         "by_class": {kind: _round(value) for kind, value in one.by_class.items()},
         "oracle_p5": _round(one.oracle_p5),
         "worst_domain_over_floor_p1": _round(one.floor_p1),
+        "worst_domain_over_floor_p1_at_first": _round(one.floor_p1_at_first),
         "changes": _round(one.changes),
         "harmed": _round(one.harmed),
     }
@@ -172,6 +173,7 @@ def _details(card: Card) -> dict[str, Any]:
                 "raw_over_oracle_interval": _ends(one.raw_over_oracle),
                 "over_unmanaged_interval": _ends(one.over_unmanaged),
                 "worst_domain": one.worst_domain,
+                "worst_domain_over_floor_at_first": _round(one.over_floor_at_first),
                 "worst_domain_over_floor_interval": _ends(one.floor_interval),
                 "changes_of_a_domain_in_ten_minutes": one.changes_in_ten_minutes,
                 "decisions_examined": one.examined,

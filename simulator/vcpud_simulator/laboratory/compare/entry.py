@@ -279,16 +279,18 @@ class Entry:
             self.progress(unmanaged, window_ns), unmanaged.run_pcpus, unmanaged.entitled_pcpus
         )
 
-    def seeded(self, seed: int, outcome: Outcome) -> Seeded:
-        whole = self.progress(outcome, outcome.window_ns)
+    def seeded_floors(self, seed: int, outcome: Outcome) -> dict[str, float]:
+        """What each domain has of its floor, over the whole of a run."""
         floors = self.floors(seed, outcome.window_ns)
+        whole = self.progress(outcome, outcome.window_ns)
+        return {name: made / floors[name] for name, made in whole.items() if floors.get(name)}
+
+    def seeded(self, seed: int, outcome: Outcome) -> Seeded:
         return Seeded(
             progress=self.progress(outcome),
             oracle=self.progress(self._oracle[seed]),
             unmanaged=self.progress(self.unmanaged[seed]),
-            over_floor={
-                name: made / floors[name] for name, made in whole.items() if floors.get(name)
-            },
+            over_floor=self.seeded_floors(seed, outcome),
             changes=sum(change.at_ns < self.window_ns[1] for change in outcome.changes),
             busiest=most_in_ten_minutes(outcome.changes),
             final=dict(outcome.finals[-1][1]) if outcome.finals else {},

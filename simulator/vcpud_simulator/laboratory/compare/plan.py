@@ -58,6 +58,7 @@ class Plan:
         glance_ns: How long the oracle's search looks at an assignment.
         probe_ns: How long it looks at those that may be the best.
         finalists: Assignments of a search that are run as long as the policies are.
+        doubts: Further seeds where vcpud's own policy seems to leave a domain below its floor.
         examined: Most decisions of a run whose counterfactual is run; 0 for none.
     """
 
@@ -71,6 +72,7 @@ class Plan:
     glance_ns: int = 2 * NS_PER_S
     probe_ns: int = 8 * NS_PER_S
     finalists: int = 2
+    doubts: int = 0
     examined: int = 2
 
     def look_ns(self, look: Look, cycle_ns: int) -> int:

@@ -87,6 +87,7 @@ class Score:
         over_unmanaged: The same over the unmanaged host's.
         worst_domain_over_floor: Of the domain that comes off worst under any seed: what one run
             loses another does not make good.
+        over_floor_at_first: The same before chance was told apart (`doubt`), where it was.
         worst_domain: Which that is.
         floor_interval: Of that domain's share of its floor, over seeds.
         changes: Changes begun, per run.
@@ -99,6 +100,7 @@ class Score:
     raw_over_oracle: Interval
     over_unmanaged: Interval
     worst_domain_over_floor: float
+    over_floor_at_first: float
     worst_domain: str
     floor_interval: Interval
     changes: float
@@ -140,13 +142,27 @@ def weighted(progress: ByDomain, other: ByDomain, weights: ByDomain) -> float:
     return math.exp(logs / total)
 
 
-def score(*, seeds: Sequence[Seeded], weights: ByDomain, harmed: float, examined: int) -> Score:
-    """Put the seeds together."""
-    shares = {
-        name: found
-        for name in seeds[0].progress
-        if (found := [one.over_floor[name] for one in seeds if name in one.over_floor])
-    }
+def score(
+    *,
+    seeds: Sequence[Seeded],
+    weights: ByDomain,
+    harmed: float,
+    examined: int,
+    over_floor: ByDomain | None = None,
+) -> Score:
+    """Put the seeds together.
+
+    Args:
+        seeds: What was done under each.
+        weights: How much each domain counts.
+        harmed: Decisions that harmed, per run.
+        examined: How many were looked at.
+        over_floor: What each has of its floor, where that was told apart from chance.
+    """
+    at_first = _of_floors([one.over_floor for one in seeds], seeds[0].progress)
+    shares = at_first
+    if over_floor is not None:
+        shares = _of_floors([over_floor], seeds[0].progress)
     worst = min(shares, key=lambda name: min(shares[name]), default="")
     by_domain = {
         name: DomainScore(
@@ -167,6 +183,7 @@ def score(*, seeds: Sequence[Seeded], weights: ByDomain, harmed: float, examined
             [(weighted(one.progress, one.unmanaged, weights), 1.0) for one in seeds]
         ),
         worst_domain_over_floor=min(shares.get(worst, (1.0,))),
+        over_floor_at_first=min((min(found) for found in at_first.values()), default=1.0),
         worst_domain=worst,
         floor_interval=ratio([(share, 1.0) for share in shares.get(worst, (1.0,))]),
         changes=sum(one.changes for one in seeds) / len(seeds),
@@ -175,6 +192,12 @@ def score(*, seeds: Sequence[Seeded], weights: ByDomain, harmed: float, examined
         examined=examined,
         by_domain=by_domain,
     )
+
+
+def _of_floors(seeds: Sequence[ByDomain], names: Iterable[str]) -> dict[str, list[float]]:
+    return {
+        name: found for name in names if (found := [one[name] for one in seeds if name in one])
+    }
 
 
 def geometric(values: Iterable[float]) -> float:
@@ -271,6 +294,7 @@ class Summary:
         oracle_p5: Its 5th percentile, over the same.
         worst_domain_over_floor: The least of all scenarios, tagged ones too.
         floor_p1: Its 1st percentile, over all.
+        floor_p1_at_first: The same before chance was told apart.
         by_class: Geometric mean of `over_oracle` by class, tagged ones left out.
         changes: Changes a run, on average.
         harmed: Decisions that harmed, of a run, on average.
@@ -281,6 +305,7 @@ class Summary:
     oracle_p5: float
     worst_domain_over_floor: float
     floor_p1: float
+    floor_p1_at_first: float
     by_class: Mapping[str, float]
     changes: float
     harmed: float
@@ -298,6 +323,7 @@ def summary(cards: Sequence[Card], policy: str) -> Summary:
         oracle_p5=percentile(shares, 0.05),
         worst_domain_over_floor=min(one.worst_domain_over_floor for _, one in every),
         floor_p1=percentile([one.worst_domain_over_floor for _, one in every], 0.01),
+        floor_p1_at_first=percentile([one.over_floor_at_first for _, one in every], 0.01),
         by_class={
             kind: geometric(one.over_oracle for card, one in plain if card.kind == kind)
             for kind in kinds

@@ -33,6 +33,7 @@ def made(over_oracle: float, floor: float = 1.0, changes: int = 2) -> Score:
         raw_over_oracle=exact(over_oracle),
         over_unmanaged=exact(1.0),
         worst_domain_over_floor=floor,
+        over_floor_at_first=floor,
         worst_domain="a",
         floor_interval=exact(floor),
         changes=float(changes),
