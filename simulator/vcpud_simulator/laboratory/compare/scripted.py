@@ -5,6 +5,7 @@ Who takes turns follows a script, too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ from vcpud.policy import Policy
 from vcpud.units import NS_PER_S
 
 TURN_NS: Final = 120 * NS_PER_S
-"""How long the oracle leaves those who take turns where they are, at least: as long as policies."""
+"""How long the oracle leaves those who take turns where they are: no shorter than policies do."""
 
 Counts = tuple[tuple[str, int], ...]
 """Active vCPUs by domain, in the scenario's order."""
@@ -97,15 +98,22 @@ class HeldBack:
 
 
 def in_turn(counts: Mapping[str, int], groups: Sequence[Sequence[str]], until_ns: int) -> Script:
-    """A script in which those of a group have each other's counts in turn, each for as long.
+    """A script in which those of a group have each other's counts in turn.
+
+    Each has each of the counts for as long, if turns of `TURN_NS` are short enough for as many as
+    the groups' sizes have as least common multiple. If not, that holds only in groups whose size
+    divides the largest, and where not even the largest gets round once in such turns, turns are
+    shorter, so that it does.
 
     Args:
         counts: How many every domain has to begin with.
         groups: Who takes turns with whom; at least one.
         until_ns: How long that goes on.
     """
-    places = max(map(len, groups))
-    number = places * max(1, until_ns // (places * TURN_NS))
+    sizes = [len(group) for group in groups]
+    fair = math.lcm(*sizes)
+    once_round = fair if fair * TURN_NS <= until_ns else max(sizes)
+    number = once_round * max(1, until_ns // (once_round * TURN_NS))
     script = []
     for turn in range(number):
         now = dict(counts)
