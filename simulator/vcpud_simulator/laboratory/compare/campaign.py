@@ -92,11 +92,11 @@ class Campaign:
 
     def _search(self) -> None:
         everywhere = [(entry, state) for entry in self._entries for state in entry.states]
-        unmanaged = self._as_they_are(Look.GLANCE, everywhere)
-        searches = {}
-        for (entry, state), outcome in unmanaged.items():
+        floors, searches = {}, {}
+        for (entry, state), outcome in self._as_they_are(everywhere).items():
             entry.problem(state, outcome)
-            searches[entry, state] = search(entry.problems[state], entry.floors_of(state, outcome))
+            floors[entry, state] = entry.floors_of(state, outcome)
+            searches[entry, state] = search(entry.problems[state], floors[entry, state])
         found: dict[Where, Found] = {}
         told: Mapping[Where, Evaluations | None] = dict.fromkeys(everywhere)
         rounds = 0
@@ -111,20 +111,20 @@ class Campaign:
             rounds += 1
             doing = f"oracle: search, round {rounds}"
             told = self._looked_at(Look.GLANCE, asked, doing) if asked else {}
-        close = self._as_they_are(Look.CLOSE, everywhere)
         shortlists = {where: one.shortlist for where, one in found.items()}
         known = self._looked_at(Look.CLOSE, shortlists, "oracle: the best, for longer")
-        for (entry, state), outcome in close.items():
+        for entry, state in everywhere:
             entry.found[state] = ranking(
                 entry.problems[state],
                 known[entry, state],
-                entry.floors_of(state, outcome),
+                floors[entry, state],
                 exhaustive=found[entry, state].exhaustive,
             )
 
-    def _as_they_are(self, look: Look, where: Sequence[Where]) -> dict[Where, Outcome]:
-        tasks = {(entry, state): entry.probe(look, state, None) for entry, state in where}
-        self._as_they_were |= self._execute(tasks.values(), f"oracle: as they are, {look.value}")
+    def _as_they_are(self, where: Sequence[Where]) -> dict[Where, Outcome]:
+        """The unmanaged host, looked at for long: floors of a short look are mostly chance."""
+        tasks = {(entry, state): entry.probe(Look.CLOSE, state, None) for entry, state in where}
+        self._as_they_were |= self._execute(tasks.values(), "oracle: as they are")
         return {one: self._as_they_were[task] for one, task in tasks.items()}
 
     def _looked_at(

@@ -7,7 +7,7 @@ over its whole range. Domains that are alike are interchangeable, so only assign
 up to swapping them count. What is maximised is the weighted sum of log progress; an assignment that
 leaves some domain below its floor is not allowed, and among those that do the least bad is better,
 so that an ascent that begins outside finds its way in. All are looked at for a moment; those that
-come out near the top of that, by one order or the other, are looked at for longer.
+come out near the top of that are looked at for longer.
     Where whole vCPUs do not divide evenly, domains that are alike can take turns, and each then
 has the mean of what all of them make: the best assignment for that is told beside.
 
@@ -158,15 +158,19 @@ def ranking(
         return merit(problem, taking_turns(problem, known[assignment]), floors, slack=slack)
 
     ranked = tuple(sorted(known, key=rank, reverse=True))
-    turning = sorted(known, key=in_turn, reverse=True)
-    allowed, gain = in_turn(turning[0])
-    better = (allowed, gain - WORTH_TURNS) > rank(ranked[0]) and uneven(problem, turning[0])
+    # Whose twins have the same has no turns to take: there the mean of them is nothing but chance.
+    turning = sorted((one for one in known if uneven(problem, one)), key=in_turn, reverse=True)
+    turns = None
+    if turning:
+        allowed, gain = in_turn(turning[0])
+        if (allowed, gain - WORTH_TURNS) > rank(ranked[0]):
+            turns = turning[0]
     most = max(SHORTLIST, math.ceil(SHORTLIST_RATIO * len(ranked)))
     return Found(
         ranked=ranked,
         shortlist=tuple(dict.fromkeys((*ranked[:most], *turning[:most]))),
         exhaustive=exhaustive,
-        turns=turning[0] if better else None,
+        turns=turns,
     )
 
 
@@ -228,11 +232,18 @@ def assignments(problem: Problem) -> Iterable[Assignment]:
 def starts(problem: Problem) -> list[Assignment]:
     """Where an ascent begins: given ones, unmanaged, around the entitlement, and spread between."""
     contenders = problem.contenders
-    found = [tuple(start) for start in problem.starts]
-    found.append(problem.everything)
-    found += [
-        tuple(min(one.vcpus, max(one.least, rounded(one.entitled_pcpus))) for one in contenders)
+    wanted = [*problem.starts, problem.everything]
+    wanted += [
+        tuple(rounded(one.entitled_pcpus) for one in contenders)
         for rounded in (math.floor, math.ceil)
+    ]
+    # Where a policy was left may be out of bounds: who is not to be moved may steer itself.
+    found = [
+        tuple(
+            min(one.vcpus, max(one.least, number))
+            for one, number in zip(contenders, start, strict=True)
+        )
+        for start in wanted
     ]
     step = 0
     while len(dict.fromkeys(found)) < STARTS and step < STARTS * STARTS:

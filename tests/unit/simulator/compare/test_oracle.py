@@ -123,6 +123,52 @@ def test_an_ascent_begins_at_eight_places_or_more_those_of_policies_among_them()
     assert (4, 4, 4, 4, 4) in begun, "the entitlement"
 
 
+def test_an_ascent_begins_within_bounds_so_that_who_is_fixed_stays() -> None:
+    """Who steers itself is left on any number by a policy's run."""
+    problem = Problem(
+        contenders=(contender("own", 4, least=4), *(contender(f"d{i}", 8) for i in range(4))),
+        starts=((2, 9, 0, 3, 8),),
+    )
+    assert oracle.starts(problem)[0] == (4, 8, 1, 3, 8)
+    _, asked = solve(problem, {}, peaks(problem, (1, 3, 3, 3, 3)))
+    assert {one[0] for one in asked} == {4}
+
+
+def twins(*others: Contender) -> Problem:
+    return Problem(
+        contenders=(contender("a", 2, alike="t"), contender("b", 2, alike="t"), *others)
+    )
+
+
+def by_chance(here: Assignment) -> dict[str, float]:
+    """Twins that have the same seem to fare unequally; those that do not gain by taking turns."""
+    a, b = (1.0, 3.0) if here[0] != here[1] else (0.8, 4.2) if here == (1, 1) else (1.6, 2.0)
+    return {"a": a, "b": b}
+
+
+def test_turns_are_taken_only_by_who_has_not_the_same() -> None:
+    known = {one: by_chance(one) for one in oracle.assignments(twins())}
+    found = oracle.ranking(twins(), known, {}, exhaustive=True)
+    assert found.turns == (2, 1)
+    del known[2, 1]
+    assert oracle.ranking(twins(), known, {}, exhaustive=True).turns is None
+
+
+def test_the_best_to_take_turns_on_are_looked_at_again() -> None:
+    """Of many assignments, in two thirds of which twins have the same and fare unequally."""
+    problem = twins(contender("c", 8), contender("d", 8))
+
+    def evaluate(here: Assignment) -> Mapping[str, float]:
+        a, b = (0.8, 4.2) if here[0] == here[1] else (0.5, 3.9)
+        return {"a": a, "b": b, "c": 1 + 0.01 * here[2], "d": 1 + 0.01 * here[3]}
+
+    known = {one: evaluate(one) for one in oracle.assignments(problem)}
+    found = oracle.ranking(problem, known, {}, exhaustive=True)
+    again = [one for one in found.shortlist if oracle.uneven(problem, one)]
+    assert again[0][2:] == (8, 8)
+    assert len(again) == oracle.SHORTLIST
+
+
 def test_no_domain_may_fall_below_its_floor_for_the_good_of_all() -> None:
     problem = Problem(contenders=(contender("a", 2), contender("b", 2)))
 
