@@ -128,7 +128,7 @@ def _accounting(
     steal_ns = max(sum(steals), 0)
     all_ns = busy_ns + max(idle_ns, 0) + steal_ns
     system_ratio = system_ns / busy_ns if busy_ns else 0.0
-    worth = (user_ns / busy_ns if busy_ns else 0.0) * _per_cycle(heard.perf, perf)
+    per_cycle = _per_cycle(heard.perf, perf)
     heard = _with_shares(
         _with_accounting(heard, now, perf),
         system_ratio,
@@ -141,6 +141,9 @@ def _accounting(
     window_ns = now.taken_at_ns - last.taken_at_ns
     ran_ns = max(ended - began, 0.0)
     idle_ratio = max(idle_ns, 0) / all_ns if all_ns else 0.0
+    # With a steal clock, what it accounts for beyond what it ran it was halted in its kernel, as in line for a lock.
+    spent_ns = min(float(busy_ns), ran_ns) if steals else float(busy_ns)
+    worth = (min(user_ns / spent_ns, 1.0) if spent_ns else 0.0) * per_cycle
     worth *= 1.0 - _hidden(heard.lock_wait_ratio, idle_ratio, system_ratio, busy_ns, ran_ns)
     online = now.online
     progress = _make_progress(
@@ -149,6 +152,7 @@ def _accounting(
         rate_pcpus=ran_ns / window_ns * worth,
         active_vcpus=len(online) if online == last.online else None,
         worth_ratio=worth,
+        most_pcpus=None if steals else min(ran_ns, float(user_ns)) / window_ns * per_cycle,
     )
     return _with_progress(heard, progress)
 

@@ -55,7 +55,8 @@ _MOST_DOMAINS: Final = 64
 _MOST_CHANGING: Final = 3
 """Each multiplies the states of the host, and the oracle is searched in each of them."""
 _MOST_PAUSING: Final = 4
-_WARMUPS_S: Final = (1, 3, 3, 10)
+_WARMUPS_S: Final = (8, 10, 15)
+"""Guests have been at work for some seconds when vcpud comes, three seconds before measuring begins."""
 _PERIODS_MS: Final = (500, 1_000, 1_000, 1_000, 2_000, 5_000)
 _DURATION_NS: Final = 600 * NS_PER_S
 """Over which floors are judged; everybody's arrivals and phases find room in it."""

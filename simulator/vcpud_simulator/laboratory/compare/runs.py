@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from vcpud import policy as policies
 from vcpud.errors import VcpudError
 from vcpud.limits import Limits
 from vcpud.record import Purpose
+from vcpud.units import NS_PER_S
 from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
 from vcpud_simulator.laboratory.compare import states, suite
@@ -26,6 +27,11 @@ from vcpud_simulator.laboratory.compare.scripted import Counts, HeldBack, Script
 from vcpud_simulator.laboratory.pace import UNBOUND, limits_of
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import Scenario
+
+
+LEAD_NS: Final = 3 * NS_PER_S
+"""How long before measuring the loop begins at most. That all guests have just begun, together, is nothing a real one
+meets: it leaves guests alone that are booting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +154,7 @@ def perform(task: Task) -> Outcome:
         limits=limits,
         seed=task.seed,
         duration_ns=task.duration_ns,
+        managed_from_ns=max(0, scenario.warmup_ns - LEAD_NS),
         assignment=None if task.counts is None else dict(task.counts),
         recorder=heard,
         hashed=False,
