@@ -43,16 +43,14 @@ class Gain:
 
     Attributes:
         before: Mean of the windows before.
-        before_most: What that is at most, as far as the guest can tell.
         after: Mean of the latest windows since.
         error: Standard error of their difference.
         sigmas: How many standard errors make a difference clear.
-        was: What the rates of the windows before are at most.
+        was: Rates of the windows before.
         since: Rates of all windows since.
     """
 
     before: float
-    before_most: float
     after: float
     error: float
     sigmas: float
@@ -60,9 +58,13 @@ class Gain:
     since: Sequence[float] = ()
 
     @property
+    def clear(self) -> bool:
+        low, high = sorted((self.before, self.after))
+        return high - low > self.sigmas * self.error
+
+    @property
     def seems_more(self) -> bool:
-        least = self.before_most
-        return self.after > least and self.after >= least * (1 + MIN_GAIN_RATIO)
+        return self.after > self.before and self.after >= self.before * (1 + MIN_GAIN_RATIO)
 
     @property
     def seems_less(self) -> bool:
@@ -70,11 +72,11 @@ class Gain:
 
     @property
     def helped(self) -> bool:
-        return self.seems_more and self.after - self.before_most > self.sigmas * self.error
+        return self.clear and self.seems_more
 
     @property
     def harmed(self) -> bool:
-        return self.seems_less and self.before - self.after > self.sigmas * self.error
+        return self.clear and self.seems_less
 
     def outranks(self, *, last: bool) -> bool:
         """Whether so many windows since rank above those before that it is no accident.
@@ -99,24 +101,20 @@ def compared(
         return None
     due = math.inf if due_pcpus is None else due_pcpus
     was = [min(window.rate_pcpus, due) for window in before]
-    most = [
-        max(rate, min(window.most_pcpus or 0.0, due))
-        for window, rate in zip(before, was, strict=True)
-    ]
     since = [window.rate_pcpus for window in after]
     now = since[-WINDOWS:]
     gain = Gain(
         before=fmean(was),
-        before_most=fmean(most),
         after=fmean(now),
         error=math.hypot(_error(was), _error(now)),
         sigmas=sigmas,
-        was=most,
+        was=was,
         since=since,
     )
-    more = gain.helped and gain.after >= OVERWHELMING_RATIO * gain.before_most
-    less = gain.harmed and gain.before >= OVERWHELMING_RATIO * gain.after
-    return gain if len(now) >= LEAST_WINDOWS or more or less else None
+    low, high = sorted((gain.before, gain.after))
+    if len(now) < LEAST_WINDOWS and not (gain.clear and high >= OVERWHELMING_RATIO * low):
+        return None
+    return gain
 
 
 def sigmas_among(members: int) -> float:

@@ -157,7 +157,6 @@ def _weighed(
         return None if in_time else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
     together = Gain(
         before=sum(gain.before for gain in known),
-        before_most=sum(gain.before_most for gain in known),
         after=sum(gain.after for gain in known),
         error=math.hypot(*(gain.error for gain in known)),
         sigmas=SIGNIFICANT_SIGMAS,
@@ -171,7 +170,7 @@ def _weighed(
     # Of next to nothing a little more is none.
     noise = SIGNIFICANT_SIGMAS * NOISE_PCPUS
     apart = {
-        one.uuid: (gain.after + noise) / (gain.before_most + noise) - 1
+        one.uuid: (gain.after + noise) / (gain.before + noise) - 1
         for one, gain in zip(members, known, strict=True)
     }
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)

@@ -6,9 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from vcpud.demand import Progress
-from vcpud.gains import chance, compared, inversions
-from vcpud.units import NS_PER_S
+from vcpud.gains import chance, inversions
 
 
 @pytest.mark.parametrize("before", range(1, 5))
@@ -26,32 +24,3 @@ def test_equal_windows_speak_against_a_gain_and_none_say_nothing() -> None:
     assert chance([1.0, 1.0], [1.0, 1.0, 1.0]) == 1.0
     assert chance([], [1.0, 2.0]) == 1.0
     assert chance([1.0, 2.0], []) == 1.0
-
-
-def windows(*rates: float, most: float | None = None) -> tuple[Progress, ...]:
-    return tuple(
-        Progress(
-            began_at_ns=place * 5 * NS_PER_S,
-            ended_at_ns=(place + 1) * 5 * NS_PER_S,
-            rate_pcpus=rate,
-            active_vcpus=4,
-            most_pcpus=most,
-        )
-        for place, rate in enumerate(rates)
-    )
-
-
-def test_a_gain_is_one_over_what_progress_was_at_most_and_a_loss_one_of_what_was_seen() -> None:
-    after = windows(1.5, 1.5)
-    for most, helped in ((None, True), (1.1, True), (1.5, False), (3.0, False)):
-        gain = compared(windows(1.0, 1.0, most=most), after, None, 2.0)
-        assert gain is not None
-        assert (gain.helped, gain.harmed) == (helped, False)
-    lost = compared(windows(1.0, 1.0, most=3.0), windows(0.5, 0.5), None, 2.0)
-    assert lost is not None
-    assert lost.harmed
-    beyond = compared(windows(2.0, 2.0, most=3.0), windows(1.5, 1.5), 1.0, 2.0)
-    assert beyond is not None
-    assert (beyond.before_most, beyond.harmed) == (1.0, False), (
-        "what it was not due does not count"
-    )
