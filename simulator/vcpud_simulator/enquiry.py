@@ -2,6 +2,7 @@
 
 The agent does one thing at a time: a reading waits for a change that is under way, and a change for
 the readings that were asked for. A reporter writes all it knows now and then, whoever reads it; nobody can hurry it.
+Who uses little is heard less often: a reading may cost a guest the share of it that the real ones keep to.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunnableTasks, RunQueue
 from vcpud.preferred import SelfManagement
+from vcpud.thrift import Use, spacing_ns
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
+from vcpud_simulator.entities import RUNNING
 from vcpud_simulator.platform import GUEST_SIGNALS, Signal
 from vcpud_simulator.reporter import Answer, Part, PreferredCpus, Reporter
 from vcpud_simulator.signals import Feed, blurred, lied
@@ -69,6 +72,7 @@ class Enquiry:
         self._reading = GuestReading()
         self._hurried = PROMPT_READINGS
         self._readings = 0
+        self._use = Use()
         self._poll = Timer(self._ask)
         self._waiting: Callable[[], None] | None = None
         self._first_poll_ns = chance.below(PROMPT_NS)
@@ -157,12 +161,24 @@ class Enquiry:
         due = tuple(
             signal for signal in self.asked if signal in wanted and self._feeds[signal].due(now_ns)
         )
+        self._use.saw(self._used_ns(), now_ns)
+        thrifty_ns = self._thrifty_ns(reporter)
         self._readings += 1
         self._hurried = max(0, self._hurried - 1)
-        spacing_ns = PROMPT_NS if self._hurried else self._period_ns
-        self._engine.arm(self._poll, now_ns + spacing_ns)
+        pause_ns = PROMPT_NS if self._hurried else max(self._period_ns, thrifty_ns)
+        self._engine.arm(self._poll, now_ns + pause_ns)
         if due:
             reporter.ask(due, self._heard, self._free)
+
+    def _used_ns(self) -> int:
+        """Processor time of the guest, as who asks it counts that: here the host's count of its vCPUs."""
+        now_ns = self._engine.now_ns
+        return sum(vcpu.in_state_ns(RUNNING, now_ns) for vcpu in self._kernel.domain.vcpus)
+
+    def _thrifty_ns(self, reporter: Reporter) -> int:
+        """How far apart its readings must be for what the guest uses, by what they have cost so far."""
+        cost_ns = reporter.cost_ns / self._readings if self._readings else 0
+        return spacing_ns(cost_ns, self._use.pcpus)
 
     def _heard(self, answer: Answer) -> None:
         part = lied(answer.part, self._lies, len(self._kernel.cpus))
@@ -182,7 +198,7 @@ class Enquiry:
 
 
 class Bulletin(Enquiry):
-    """What one guest publishes by itself: written every two seconds, read every period and never sooner.
+    """What one guest publishes by itself: written every two seconds at most, read every period and never sooner.
 
     Its writing is a task of the guest like an agent's answer, with as many commands. What vcpud reads is what was
     written last.
@@ -216,12 +232,20 @@ class Bulletin(Enquiry):
         reporter, now_ns = self._reporter, self._engine.now_ns
         if reporter is None or not self.wanted:
             return
-        self._engine.arm(self._poll, now_ns + WRITE_NS)
+        self._use.saw(self._used_ns(), now_ns)
+        self._engine.arm(self._poll, now_ns + max(WRITE_NS, self._thrifty_ns(reporter)))
         if not reporter.busy:
+            self._readings += 1
             reporter.ask(self.asked, self._heard, self._free)
 
     def _heard(self, answer: Answer) -> None:
         self._written[answer.signal] = lied(answer.part, self._lies, len(self._kernel.cpus))
+
+    def _used_ns(self) -> int:
+        """What its guest can know: time neither idle nor stolen; without a steal clock, what its ticks found."""
+        if self._kernel.config.steal_clock:
+            return super()._used_ns()
+        return sum(cpu.user_ns + cpu.system_ns for cpu in self._kernel.cpus)
 
     def _fetch(self) -> None:
         now_ns = self._engine.now_ns

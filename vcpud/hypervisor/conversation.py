@@ -24,6 +24,7 @@ from vcpud.hypervisor.timetable import Pace
 from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.model import Trouble
+from vcpud.thrift import Use
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Conversation:
         self._reader = Reader(pace=pace, max_vcpus=max_vcpus, now_ns=now_ns())
         self._lock = threading.RLock()
         self._orders = _Orders()
+        self._use = Use()
         self._tickets = itertools.count(1)
         self._ticket = 0
         self._denied = False
@@ -88,6 +90,10 @@ class Conversation:
             if wanted and not self._orders.under_way:
                 self._orders.under_way = True
                 self._schedule(self._reader.due_ns(self._now_ns()))
+
+    def ran(self, run_ns: int, at_ns: int) -> None:
+        """So long its vCPUs have run by then: a guest that gets little is asked less often."""
+        self._use.saw(run_ns, at_ns)
 
     def renew(self, *, rebooted: bool) -> None:
         """Another agent answers from now on, after a reboot in another kernel."""
@@ -210,6 +216,7 @@ class Conversation:
                 orders.under_way = False
                 return
         now_ns = self._now_ns()
+        self._reader.uses(self._use.pcpus, now_ns)
         due = self._reader.due_ns(now_ns) <= now_ns
         if not due and self.note is None:
             self._again()

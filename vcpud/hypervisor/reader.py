@@ -95,6 +95,10 @@ class Reader:
 
     # ------------------------------------------------------------------ what is wanted
 
+    def uses(self, pcpus: float | None, now_ns: int) -> None:
+        """So many pCPUs the guest has lately used, None while that is unknown."""
+        self._timetable.uses(pcpus, now_ns)
+
     def hurry(self) -> None:
         """Take the next two readings at once: something has changed."""
         self._timetable.hurry()

@@ -2,7 +2,8 @@
 
 Two readings at once at the start and after a change, because a rate needs two; then a steady
 period, stretched so that the agent's own CPU time, read through the agent itself, stays within its
-share. The most valuable part is asked for first; what there is no budget for waits for another time.
+share, which is less for a guest that gets little. The most valuable part is asked for first; what
+there is no budget for waits for another time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _COST_FIRST: Final = (1, 3)
 _COST_EVERY: Final = 8
 _EXTRA_EVERY: Final = 3
 _FILE_COMMANDS: Final = 3
+_MEASURING: Final = 2
 _AT_LEAST_NS: Final = 30 * NS_PER_S
 _FILE_TRY_AGAIN_NS: Final = 60 * NS_PER_S
 _SILENCE_LIMIT_NS: Final = 30 * NS_PER_S
@@ -78,6 +80,10 @@ class Timetable:
         self._sessions += 1
         self._hurried = max(0, self._hurried - 1)
         return parts
+
+    def uses(self, pcpus: float | None, now_ns: int) -> None:
+        """So much the guest has lately used, None while that is unknown."""
+        self._budget.uses(pcpus, now_ns)
 
     def hurry(self) -> None:
         """Take the next two readings at once: something has changed.
@@ -161,6 +167,9 @@ class Timetable:
         if self._asked_ns is None:
             return True
         files = 1 if self._preferred_missing else 2
-        # The other half of the budget pays for this and, now and then, for measuring the cost.
-        spacing_ns = max(_AT_LEAST_NS, self._budget.spacing_ns(files * _FILE_COMMANDS + 1))
+        # The other half of the budget pays for this, and for measuring the cost with every eighth
+        # reading: with too little for that debt would grow for ever, and no change be followed at once.
+        spacing_ns = max(
+            _AT_LEAST_NS, self._budget.spacing_ns(files * (_FILE_COMMANDS + _MEASURING))
+        )
         return now_ns - self._asked_ns >= spacing_ns

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from vcpud.hypervisor.xen.report import parse_report
-from vcpud.units import NS_PER_MS
+from vcpud.thrift import RAREST_NS, SHARE, WINDOW_NS
+from vcpud.units import NS_PER_MS, NS_PER_S
 
 pytestmark = pytest.mark.process
 
@@ -38,10 +41,11 @@ class Guest:
         self.bin = root / "bin"
         self.key = root / "key"
         self.bin.mkdir()
-        self.proc.mkdir()
+        (self.proc / "self").mkdir(parents=True)
         busy = "".join(f"cpu{n} {100 + n} 5 20 5000 7 1 2 9 0 0\n" for n in range(cpus))
         self.write("proc/stat", f"cpu  1 2 3 4 5 6 7 8 0 0\n{busy}intr 1 2 3\n")
         self.write("proc/uptime", "123.45 200.00\n")
+        self.write("proc/self/stat", "7 (a b) S 1 1 1 0 -1 0 0 0 0 0 1 2 3 4 20 0\n")
         self.write("proc/loadavg", "0.1 0.2 0.3 4/123 999\n")
         waits = "".join(
             f"cpu{n} 0 0 0 0 0 0 100 {7_000_000 + n} 3\ndomain0 3 1 2\n" for n in range(cpus)
@@ -147,6 +151,67 @@ def test_it_writes_again_and_again_and_takes_its_line_away_at_the_end(guest: Gue
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
     assert not guest.key.exists()
+
+
+TEN_SECONDS_LATER = """\
+lines=$(cat "{root}/lines" 2>/dev/null || echo 0); lines=$((lines + 1)); echo $lines >"{root}/lines"
+ticks=$((lines * {ticks}))
+steal=$((1000 * lines - {rest} * lines))
+echo "$((100 + 10 * lines)).00 0" >"{root}/proc/uptime"
+printf 'cpu  %d 0 0 0 0 0 0 %d 0 0\\ncpu0 %d 0 0 0 0 0 0 %d 0 0\\n' $ticks $steal $ticks $steal >"{root}/proc/stat"
+echo "7 (a b) S 1 1 1 0 -1 0 0 0 0 0 0 0 $lines 0 20 0" >"{root}/proc/self/stat"
+"""
+"""Each line costs a tick of 10 ms, and ten seconds pass until the next."""
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(
+    ("ticks", "rest", "pauses"),
+    [
+        (1000, 1000, (2, 2)),
+        (50, 50, (20, 24)),
+        (0, 50, (20, 24)),
+        (50, 0, (20, 24)),
+        (1, 1, (45, 45)),
+    ],
+    ids=["plenty", "a twentieth", "late ticks", "idle while it waits", "next to nothing"],
+)
+def test_it_writes_as_often_as_a_hundredth_of_what_the_guest_uses_allows(
+    guest: Guest, shell: str, ticks: int, rest: int, pauses: tuple[int, int]
+) -> None:
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"there is no {shell} here")
+    guest.tool("xenstore-write", TEN_SECONDS_LATER.format(root=guest.root, ticks=ticks, rest=rest))
+    guest.tool(
+        "sleep",
+        f'echo "$1" >>"{guest.root}/pauses"; [ "$(wc -l <"{guest.root}/pauses")" -lt 14 ] || kill $PPID',
+    )
+    subprocess.run([found, SCRIPT, "run"], check=True, env=guest.environment, timeout=20)
+    slept = [int(pause) for pause in (guest.root / "pauses").read_text().split()]
+    assert slept[0] == 2, "nothing is known at first"
+    assert pauses[0] <= min(slept[9:]) <= max(slept[9:]) <= pauses[1]
+
+
+def test_a_cpu_that_goes_offline_is_no_use_of_another(guest: Guest) -> None:
+    guest.tool(
+        "xenstore-write",
+        TEN_SECONDS_LATER.format(root=guest.root, ticks=50, rest=50)
+        + f'[ $((lines % 2)) = 0 ] || echo "cpu1 0 0 0 5000 0 0 0 0 0 0" >>"{guest.root}/proc/stat"',
+    )
+    guest.tool(
+        "sleep",
+        f'echo "$1" >>"{guest.root}/pauses"; [ "$(wc -l <"{guest.root}/pauses")" -lt 9 ] || kill $PPID',
+    )
+    subprocess.run([SCRIPT, "run", "3"], check=True, env=guest.environment, timeout=20)
+    assert set((guest.root / "pauses").read_text().split()) == {"3"}, "no window was ever whole"
+
+
+def test_it_keeps_to_the_figures_of_the_daemon() -> None:
+    found = dict(re.findall(r"^(share|rarest|window)=(\d+)$", SCRIPT.read_text(), re.MULTILINE))
+    assert int(found["share"]) == round(1 / SHARE)
+    assert int(found["rarest"]) * NS_PER_S == RAREST_NS
+    assert int(found["window"]) * 10 * NS_PER_MS == WINDOW_NS
 
 
 @pytest.mark.parametrize(

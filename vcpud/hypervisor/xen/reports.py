@@ -18,6 +18,7 @@ from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.hypervisor.xen.report import Report, parse_report, parse_up
 from vcpud.model import Trouble
+from vcpud.thrift import RAREST_NS
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vcpud.hypervisor.xen.tools import Toolstack
     from vcpud.model import Uuid
 
-SILENT_NS: Final = 30 * NS_PER_S
+SILENT_NS: Final = 2 * RAREST_NS
 """A guest that has written nothing for so long has no reporter any more."""
 _RESUMED_NS: Final = 5 * NS_PER_S
 """So far behind the fastest line means a guest that was stopped, not one that was slow to write."""
