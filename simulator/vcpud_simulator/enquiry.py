@@ -15,7 +15,7 @@ from vcpud.preferred import SelfManagement
 from vcpud.thrift import Use, spacing_ns
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
-from vcpud_simulator.entities import RUNNING
+from vcpud_simulator.entities import RUNNABLE
 from vcpud_simulator.platform import GUEST_SIGNALS, Signal
 from vcpud_simulator.reporter import Answer, Part, PreferredCpus, Reporter
 from vcpud_simulator.signals import Feed, blurred, lied
@@ -161,7 +161,7 @@ class Enquiry:
         due = tuple(
             signal for signal in self.asked if signal in wanted and self._feeds[signal].due(now_ns)
         )
-        self._use.saw(self._used_ns(), now_ns)
+        self._use.saw(self._waited_ns(), len(self._kernel.online_cpus), now_ns)
         thrifty_ns = self._thrifty_ns(reporter)
         self._readings += 1
         self._hurried = max(0, self._hurried - 1)
@@ -170,13 +170,13 @@ class Enquiry:
         if due:
             reporter.ask(due, self._heard, self._free)
 
-    def _used_ns(self) -> int:
-        """Processor time of the guest, as who asks it counts that: here the host's count of its vCPUs."""
+    def _waited_ns(self) -> int:
+        """Run delay of the guest, as who asks it counts that: here the host's count of its vCPUs."""
         now_ns = self._engine.now_ns
-        return sum(vcpu.in_state_ns(RUNNING, now_ns) for vcpu in self._kernel.domain.vcpus)
+        return sum(vcpu.in_state_ns(RUNNABLE, now_ns) for vcpu in self._kernel.domain.vcpus)
 
     def _thrifty_ns(self, reporter: Reporter) -> int:
-        """How far apart its readings must be for what the guest uses, by what they have cost so far."""
+        """How far apart its readings must be for what the guest has, by what they have cost so far."""
         cost_ns = reporter.cost_ns / self._readings if self._readings else 0
         return spacing_ns(cost_ns, self._use.pcpus)
 
@@ -232,7 +232,7 @@ class Bulletin(Enquiry):
         reporter, now_ns = self._reporter, self._engine.now_ns
         if reporter is None or not self.wanted:
             return
-        self._use.saw(self._used_ns(), now_ns)
+        self._use.saw(self._waited_ns(), len(self._kernel.online_cpus), now_ns)
         self._engine.arm(self._poll, now_ns + max(WRITE_NS, self._thrifty_ns(reporter)))
         if not reporter.busy:
             self._readings += 1
@@ -241,11 +241,11 @@ class Bulletin(Enquiry):
     def _heard(self, answer: Answer) -> None:
         self._written[answer.signal] = lied(answer.part, self._lies, len(self._kernel.cpus))
 
-    def _used_ns(self) -> int:
-        """What its guest can know: time neither idle nor stolen; without a steal clock, what its ticks found."""
-        if self._kernel.config.steal_clock:
-            return super()._used_ns()
-        return sum(cpu.user_ns + cpu.system_ns for cpu in self._kernel.cpus)
+    def _waited_ns(self) -> int:
+        """What its guest can know: time in which its ticks found it neither busy nor idle."""
+        cpus = self._kernel.online_cpus
+        told_ns = sum(cpu.user_ns + cpu.system_ns + cpu.idle_until_ns() for cpu in cpus)
+        return len(cpus) * self._engine.now_ns - told_ns
 
     def _fetch(self) -> None:
         now_ns = self._engine.now_ns

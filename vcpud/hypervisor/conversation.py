@@ -91,9 +91,9 @@ class Conversation:
                 self._orders.under_way = True
                 self._schedule(self._reader.due_ns(self._now_ns()))
 
-    def ran(self, run_ns: int, at_ns: int) -> None:
-        """So long its vCPUs have run by then: a guest that gets little is asked less often."""
-        self._use.saw(run_ns, at_ns)
+    def waited(self, waited_ns: int, vcpus: int, at_ns: int) -> None:
+        """So long its vCPUs have waited for pCPUs by then: a guest that gets little is asked less often."""
+        self._use.saw(waited_ns, vcpus, at_ns)
 
     def renew(self, *, rebooted: bool) -> None:
         """Another agent answers from now on, after a reboot in another kernel."""

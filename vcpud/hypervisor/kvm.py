@@ -113,9 +113,9 @@ class KvmHypervisor(LibvirtHost[Book]):
     def _steer_agent(self, book: Book) -> None:
         if book.wants_agent:
             talk = self._conversation(book)
-            run_ns, _ = book.vcpus.totals()
-            if run_ns is not None:
-                talk.ran(run_ns, book.taken_at_ns)
+            _, waited_ns = book.vcpus.totals()
+            if waited_ns is not None:
+                talk.waited(waited_ns, len(book.vcpus.indices), book.taken_at_ns)
             talk.want(wanted=True)
         elif book.conversation is not None:
             book.conversation.want(wanted=False)

@@ -441,18 +441,18 @@ def test_who_collapses_in_debt_is_asked_at_once_as_soon_as_before() -> None:
 def test_use_is_that_of_the_last_ten_seconds_or_more() -> None:
     use = Use()
     shown = []
-    for at_s, used_s in (
+    for at_s, waited_s in (
         (0, 5.0),
         (9, 9.0),
-        (10, 10.0),
-        (19, 10.0),
-        (25, 13.0),
+        (10, 20.0),
+        (19, 20.0),
+        (25, 38.0),
         (26, 1.0),
-        (36, 3.0),
+        (36, 31.0),
     ):
-        use.saw(round(used_s * NS_PER_S), at_s * NS_PER_S)
+        use.saw(round(waited_s * NS_PER_S), 2, at_s * NS_PER_S)
         shown.append(use.pcpus)
-    assert shown == [None, None, 0.5, 0.5, 0.2, 0.2, 0.2]
+    assert shown == [None, None, 0.5, 0.5, 0.8, 0.8, 0.0]
     assert spacing_ns(NS_PER_MS, None) == 0
     assert spacing_ns(NS_PER_MS, 0.05) == 2 * NS_PER_S
     assert spacing_ns(NS_PER_MS, 0.0) == spacing_ns(0, 0.0) == RAREST_NS

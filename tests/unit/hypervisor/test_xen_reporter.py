@@ -156,9 +156,9 @@ def test_it_writes_again_and_again_and_takes_its_line_away_at_the_end(guest: Gue
 TEN_SECONDS_LATER = """\
 lines=$(cat "{root}/lines" 2>/dev/null || echo 0); lines=$((lines + 1)); echo $lines >"{root}/lines"
 ticks=$((lines * {ticks}))
-steal=$((1000 * lines - {rest} * lines))
+idle=$((lines * {idle})) steal=$((lines * (1000 - {ticks} - {idle})))
 echo "$((100 + 10 * lines)).00 0" >"{root}/proc/uptime"
-printf 'cpu  %d 0 0 0 0 0 0 %d 0 0\\ncpu0 %d 0 0 0 0 0 0 %d 0 0\\n' $ticks $steal $ticks $steal >"{root}/proc/stat"
+printf 'cpu%s %d 0 0 %d 0 0 0 %d 0 0\\n' ' ' $ticks $idle $steal 0 $ticks $idle $steal >"{root}/proc/stat"
 echo "7 (a b) S 1 1 1 0 -1 0 0 0 0 0 0 0 $lines 0 20 0" >"{root}/proc/self/stat"
 """
 """Each line costs a tick of 10 ms, and ten seconds pass until the next."""
@@ -166,23 +166,23 @@ echo "7 (a b) S 1 1 1 0 -1 0 0 0 0 0 0 0 $lines 0 20 0" >"{root}/proc/self/stat"
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize(
-    ("ticks", "rest", "pauses"),
+    ("ticks", "idle", "pauses"),
     [
-        (1000, 1000, (2, 2)),
-        (50, 50, (20, 24)),
-        (0, 50, (20, 24)),
+        (1000, 0, (2, 2)),
         (50, 0, (20, 24)),
-        (1, 1, (45, 45)),
+        (20, 30, (20, 24)),
+        (0, 1000, (2, 2)),
+        (1, 0, (45, 45)),
     ],
-    ids=["plenty", "a twentieth", "late ticks", "idle while it waits", "next to nothing"],
+    ids=["plenty", "a twentieth", "some of it idle", "idle", "next to nothing"],
 )
-def test_it_writes_as_often_as_a_hundredth_of_what_the_guest_uses_allows(
-    guest: Guest, shell: str, ticks: int, rest: int, pauses: tuple[int, int]
+def test_it_writes_as_often_as_a_hundredth_of_what_the_guest_gets_allows(
+    guest: Guest, shell: str, ticks: int, idle: int, pauses: tuple[int, int]
 ) -> None:
     found = shutil.which(shell)
     if found is None:
         pytest.skip(f"there is no {shell} here")
-    guest.tool("xenstore-write", TEN_SECONDS_LATER.format(root=guest.root, ticks=ticks, rest=rest))
+    guest.tool("xenstore-write", TEN_SECONDS_LATER.format(root=guest.root, ticks=ticks, idle=idle))
     guest.tool(
         "sleep",
         f'echo "$1" >>"{guest.root}/pauses"; [ "$(wc -l <"{guest.root}/pauses")" -lt 14 ] || kill $PPID',
@@ -196,7 +196,7 @@ def test_it_writes_as_often_as_a_hundredth_of_what_the_guest_uses_allows(
 def test_a_cpu_that_goes_offline_is_no_use_of_another(guest: Guest) -> None:
     guest.tool(
         "xenstore-write",
-        TEN_SECONDS_LATER.format(root=guest.root, ticks=50, rest=50)
+        TEN_SECONDS_LATER.format(root=guest.root, ticks=50, idle=0)
         + f'[ $((lines % 2)) = 0 ] || echo "cpu1 0 0 0 5000 0 0 0 0 0 0" >>"{guest.root}/proc/stat"',
     )
     guest.tool(

@@ -28,7 +28,6 @@ from vcpud_simulator.laboratory.pace import UNBOUND, limits_of
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import Scenario
 
-
 LEAD_NS: Final = 3 * NS_PER_S
 """How long before measuring the loop begins at most. That all guests have just begun, together, is nothing a real one
 meets: it leaves guests alone that are booting."""
