@@ -2,7 +2,7 @@
 
 The agent does one thing at a time: a reading waits for a change that is under way, and a change for
 the readings that were asked for. A reporter writes all it knows now and then, whoever reads it; nobody can hurry it.
-Who uses little is heard less often: a reading may cost a guest the share of it that the real ones keep to.
+Who gets little is heard less often: a reading may cost a guest the share of it that the real ones keep to.
 """
 
 from __future__ import annotations

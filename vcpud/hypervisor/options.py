@@ -22,8 +22,8 @@ class LibvirtOptions:
         call_deadline_ns: Longest wait for a call in which no guest takes part.
         agent_period_ns: Time between two readings through a guest's agent.
         agent_timeout_ns: How long libvirt waits for the agent's answer to one command.
-        agent_cost_ratio: CPU time that the agent may use for vcpud, per unit of time, on average. In a guest that uses
-            little it may use less: a hundredth of what the guest uses.
+        agent_cost_ratio: CPU time that the agent may use for vcpud, per unit of time, on average. In a guest that gets
+            little it may use less: a hundredth of what the guest gets.
         workers: Number of threads that talk to agents, each with a connection of its own.
         boot_grace_ns: How long vcpud leaves a guest alone after its start or reboot.
         resync_ns: Time between two full looks at a domain, if no event announces a change.
