@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vcpud.units import NS_PER_S
+from vcpud.units import NS_PER_MS, NS_PER_S
 
 SHARE: Final = 0.01
 """Of the processor time that a guest has."""
@@ -22,6 +22,8 @@ RAREST_NS: Final = 45 * NS_PER_S
 A guest's word of more than 60 s is no evidence (`tracks.GUEST_STALE_NS`), and this leaves it 15 s
 to answer; the host's readings to match two such words with are kept for 120 s (`rates.KEPT_NS`).
 """
+DEAREST_NS: Final = 50 * NS_PER_MS
+"""What an answer counts for at most: in a collapsed guest it is dear because its kernel spins, just when it matters."""
 WINDOW_NS: Final = 10 * NS_PER_S
 """Over how long that is measured."""
 
@@ -69,4 +71,5 @@ def spacing_ns(cost_ns: float, pcpus: float | None) -> int:
     if pcpus is None:
         return 0
     allowed = SHARE * pcpus
+    cost_ns = min(cost_ns, DEAREST_NS)
     return RAREST_NS if cost_ns >= allowed * RAREST_NS else round(cost_ns / allowed)

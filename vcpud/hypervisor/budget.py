@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from vcpud.thrift import RAREST_NS, SHARE
+from vcpud.thrift import DEAREST_NS, RAREST_NS, SHARE
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 _HELD_NS: Final = 30 * NS_PER_S
 _DEBT_NS: Final = 240 * NS_PER_S
 """A collapsed guest's commands are dear just when they matter: so much may be owed for them."""
 _FIRST_GUESS_NS: Final = 2 * NS_PER_MS
-_DEAREST_NS: Final = 50 * NS_PER_MS
 _LEAST_COMMANDS: Final = 5
 """What must be affordable every `RAREST_NS`: a file, and now and then measuring what asking costs."""
 
@@ -68,7 +67,7 @@ class Budget:
         if not self._commands:
             return
         charged_ns = self.command_cost_ns * self._commands
-        true_ns = min(spent_ns, _DEAREST_NS * self._commands)
+        true_ns = min(spent_ns, DEAREST_NS * self._commands)
         self._tokens_ns += charged_ns - true_ns
         self.command_cost_ns = true_ns / self._commands
         self._commands = 0

@@ -455,6 +455,7 @@ def test_use_is_that_of_the_last_ten_seconds_or_more() -> None:
     assert shown == [None, None, 0.5, 0.5, 0.8, 0.8, 0.0]
     assert spacing_ns(NS_PER_MS, None) == 0
     assert spacing_ns(NS_PER_MS, 0.05) == 2 * NS_PER_S
+    assert spacing_ns(NS_PER_S, 1.0) == 5 * NS_PER_S, "dear as it is in a collapse"
     assert spacing_ns(NS_PER_MS, 0.0) == spacing_ns(0, 0.0) == RAREST_NS
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vcpud.hypervisor.xen.report import parse_report
-from vcpud.thrift import RAREST_NS, SHARE, WINDOW_NS
+from vcpud.thrift import DEAREST_NS, RAREST_NS, SHARE, WINDOW_NS
 from vcpud.units import NS_PER_MS, NS_PER_S
 
 pytestmark = pytest.mark.process
@@ -208,10 +208,13 @@ def test_a_cpu_that_goes_offline_is_no_use_of_another(guest: Guest) -> None:
 
 
 def test_it_keeps_to_the_figures_of_the_daemon() -> None:
-    found = dict(re.findall(r"^(share|rarest|window)=(\d+)$", SCRIPT.read_text(), re.MULTILINE))
+    found = dict(
+        re.findall(r"^(share|rarest|window|dearest)=(\d+)$", SCRIPT.read_text(), re.MULTILINE)
+    )
     assert int(found["share"]) == round(1 / SHARE)
     assert int(found["rarest"]) * NS_PER_S == RAREST_NS
     assert int(found["window"]) * 10 * NS_PER_MS == WINDOW_NS
+    assert int(found["dearest"]) * NS_PER_MS == DEAREST_NS
 
 
 @pytest.mark.parametrize(
