@@ -180,7 +180,9 @@ def cannot_fit(pool: Pool, turn: Turn, room: float, cycle: int) -> bool:
             few = guest.floor
         else:
             few = max(guest.floor, math.ceil(share))
-        least += occupied(guest, few, cycle)
+        # Of whom is not told what it uses it may be all.
+        untold = guest.missing & {"used_pcpus", "run_delay_pcpus"}
+        least += few if untold else occupied(guest, few, cycle)
     return least > room - 1
 
 
