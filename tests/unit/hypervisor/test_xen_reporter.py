@@ -159,30 +159,34 @@ ticks=$((lines * {ticks}))
 idle=$((lines * {idle})) steal=$((lines * (1000 - {ticks} - {idle})))
 echo "$((100 + 10 * lines)).00 0" >"{root}/proc/uptime"
 printf 'cpu%s %d 0 0 %d 0 0 0 %d 0 0\\n' ' ' $ticks $idle $steal 0 $ticks $idle $steal >"{root}/proc/stat"
-echo "7 (a b) S 1 1 1 0 -1 0 0 0 0 0 0 0 $lines 0 20 0" >"{root}/proc/self/stat"
+echo "7 (a b) S 1 1 1 0 -1 0 0 0 0 0 0 0 $((lines * {cost})) 0 20 0" >"{root}/proc/self/stat"
 """
-"""Each line costs a tick of 10 ms, and ten seconds pass until the next."""
+"""Each line costs so many ticks of 10 ms, and ten seconds pass until the next."""
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize(
-    ("ticks", "idle", "pauses"),
+    ("figures", "pauses"),
     [
-        (1000, 0, (2, 2)),
-        (50, 0, (20, 24)),
-        (20, 30, (20, 24)),
-        (0, 1000, (2, 2)),
-        (1, 0, (45, 45)),
+        ({"ticks": 1000, "idle": 0, "cost": 1}, (2, 2)),
+        ({"ticks": 50, "idle": 0, "cost": 1}, (20, 24)),
+        ({"ticks": 20, "idle": 30, "cost": 1}, (20, 24)),
+        ({"ticks": 0, "idle": 1000, "cost": 1}, (2, 2)),
+        ({"ticks": 1, "idle": 0, "cost": 1}, (45, 45)),
+        ({"ticks": 1000, "idle": 0, "cost": 300}, (5, 5)),
     ],
-    ids=["plenty", "a twentieth", "some of it idle", "idle", "next to nothing"],
+    ids=["plenty", "a twentieth", "some of it idle", "idle", "next to nothing", "collapsed"],
 )
 def test_it_writes_as_often_as_a_hundredth_of_what_the_guest_gets_allows(
-    guest: Guest, shell: str, ticks: int, idle: int, pauses: tuple[int, int]
+    guest: Guest, shell: str, figures: dict[str, int], pauses: tuple[int, int]
 ) -> None:
     found = shutil.which(shell)
     if found is None:
         pytest.skip(f"there is no {shell} here")
-    guest.tool("xenstore-write", TEN_SECONDS_LATER.format(root=guest.root, ticks=ticks, idle=idle))
+    guest.tool(
+        "xenstore-write",
+        TEN_SECONDS_LATER.format(root=guest.root, **figures),
+    )
     guest.tool(
         "sleep",
         f'echo "$1" >>"{guest.root}/pauses"; [ "$(wc -l <"{guest.root}/pauses")" -lt 14 ] || kill $PPID',
@@ -196,7 +200,7 @@ def test_it_writes_as_often_as_a_hundredth_of_what_the_guest_gets_allows(
 def test_a_cpu_that_goes_offline_is_no_use_of_another(guest: Guest) -> None:
     guest.tool(
         "xenstore-write",
-        TEN_SECONDS_LATER.format(root=guest.root, ticks=50, idle=0)
+        TEN_SECONDS_LATER.format(root=guest.root, ticks=50, idle=0, cost=1)
         + f'[ $((lines % 2)) = 0 ] || echo "cpu1 0 0 0 5000 0 0 0 0 0 0" >>"{guest.root}/proc/stat"',
     )
     guest.tool(
