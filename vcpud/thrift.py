@@ -28,7 +28,7 @@ WINDOW_NS: Final = 10 * NS_PER_S
 """Over how long that is measured."""
 
 
-class Use:
+class Supply:
     """How many pCPUs a guest had lately, by what its vCPUs waited, looked at now and then.
 
     What it left idle counts: who has nothing to do loses nothing by answering.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vcpud.guest import CpuAccounting, GuestReading, LockWait, RunnableTasks, RunQueue
 from vcpud.preferred import SelfManagement
-from vcpud.thrift import Use, spacing_ns
+from vcpud.thrift import Supply, spacing_ns
 from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Timer
 from vcpud_simulator.entities import RUNNABLE
@@ -72,7 +72,7 @@ class Enquiry:
         self._reading = GuestReading()
         self._hurried = PROMPT_READINGS
         self._readings = 0
-        self._use = Use()
+        self._supply = Supply()
         self._poll = Timer(self._ask)
         self._waiting: Callable[[], None] | None = None
         self._first_poll_ns = chance.below(PROMPT_NS)
@@ -161,7 +161,7 @@ class Enquiry:
         due = tuple(
             signal for signal in self.asked if signal in wanted and self._feeds[signal].due(now_ns)
         )
-        self._use.saw(self._waited_ns(), len(self._kernel.online_cpus), now_ns)
+        self._supply.saw(self._waited_ns(), len(self._kernel.online_cpus), now_ns)
         thrifty_ns = self._thrifty_ns(reporter)
         self._readings += 1
         self._hurried = max(0, self._hurried - 1)
@@ -178,7 +178,7 @@ class Enquiry:
     def _thrifty_ns(self, reporter: Reporter) -> int:
         """How far apart its readings must be for what the guest has, by what they have cost so far."""
         cost_ns = reporter.cost_ns / self._readings if self._readings else 0
-        return spacing_ns(cost_ns, self._use.pcpus)
+        return spacing_ns(cost_ns, self._supply.pcpus)
 
     def _heard(self, answer: Answer) -> None:
         part = lied(answer.part, self._lies, len(self._kernel.cpus))
@@ -232,7 +232,7 @@ class Bulletin(Enquiry):
         reporter, now_ns = self._reporter, self._engine.now_ns
         if reporter is None or not self.wanted:
             return
-        self._use.saw(self._waited_ns(), len(self._kernel.online_cpus), now_ns)
+        self._supply.saw(self._waited_ns(), len(self._kernel.online_cpus), now_ns)
         self._engine.arm(self._poll, now_ns + max(WRITE_NS, self._thrifty_ns(reporter)))
         if not reporter.busy:
             self._readings += 1

@@ -1,6 +1,6 @@
 """What asking a guest's agent may cost that guest: a bucket of CPU time. Pure.
 
-The bucket fills at the allowed ratio, or at the guest's own share of what it uses where that is
+The bucket fills at the allowed ratio, or at the guest's own share of what it gets where that is
 less (`vcpud.thrift`), and holds half a minute's worth: about what the two readings
 at the start and the two after a first change cost at the first guess, so that these may come at
 once. Between two measurements each command is charged at what commands cost
@@ -35,8 +35,8 @@ class Budget:
         self._commands = 0
         self.command_cost_ns: float = _FIRST_GUESS_NS
 
-    def uses(self, pcpus: float | None, now_ns: int) -> None:
-        """So much the guest has lately used, None while that is unknown.
+    def gets(self, pcpus: float | None, now_ns: int) -> None:
+        """So much the guest lately got, None while that is unknown.
 
         Who comes to use less owes less: what is owed is paid back in the time that it would have
         taken, or a guest that collapses would be the last to be asked at once.

@@ -24,7 +24,7 @@ from vcpud.hypervisor.timetable import Pace
 from vcpud.hypervisor.view import View
 from vcpud.hypervisor.workers import Crew
 from vcpud.model import Trouble
-from vcpud.thrift import Use
+from vcpud.thrift import Supply
 from vcpud.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Conversation:
         self._reader = Reader(pace=pace, max_vcpus=max_vcpus, now_ns=now_ns())
         self._lock = threading.RLock()
         self._orders = _Orders()
-        self._use = Use()
+        self._supply = Supply()
         self._tickets = itertools.count(1)
         self._ticket = 0
         self._denied = False
@@ -93,7 +93,7 @@ class Conversation:
 
     def waited(self, waited_ns: int, vcpus: int, at_ns: int) -> None:
         """So long its vCPUs have waited for pCPUs by then: a guest that gets little is asked less often."""
-        self._use.saw(waited_ns, vcpus, at_ns)
+        self._supply.saw(waited_ns, vcpus, at_ns)
 
     def renew(self, *, rebooted: bool) -> None:
         """Another agent answers from now on, after a reboot in another kernel."""
@@ -216,7 +216,7 @@ class Conversation:
                 orders.under_way = False
                 return
         now_ns = self._now_ns()
-        self._reader.uses(self._use.pcpus, now_ns)
+        self._reader.gets(self._supply.pcpus, now_ns)
         due = self._reader.due_ns(now_ns) <= now_ns
         if not due and self.note is None:
             self._again()

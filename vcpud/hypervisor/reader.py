@@ -95,9 +95,9 @@ class Reader:
 
     # ------------------------------------------------------------------ what is wanted
 
-    def uses(self, pcpus: float | None, now_ns: int) -> None:
-        """So many pCPUs the guest has lately used, None while that is unknown."""
-        self._timetable.uses(pcpus, now_ns)
+    def gets(self, pcpus: float | None, now_ns: int) -> None:
+        """So many pCPUs the guest lately got, None while that is unknown."""
+        self._timetable.gets(pcpus, now_ns)
 
     def hurry(self) -> None:
         """Take the next two readings at once: something has changed."""

@@ -81,9 +81,9 @@ class Timetable:
         self._hurried = max(0, self._hurried - 1)
         return parts
 
-    def uses(self, pcpus: float | None, now_ns: int) -> None:
-        """So much the guest has lately used, None while that is unknown."""
-        self._budget.uses(pcpus, now_ns)
+    def gets(self, pcpus: float | None, now_ns: int) -> None:
+        """So much the guest lately got, None while that is unknown."""
+        self._budget.gets(pcpus, now_ns)
 
     def hurry(self) -> None:
         """Take the next two readings at once: something has changed.

@@ -92,7 +92,7 @@ class Talk:
 
     def session(self) -> list[str]:
         """One reading at the time it is due; returns what was asked."""
-        self.reader.uses(self.pcpus, self.now_ns)
+        self.reader.gets(self.pcpus, self.now_ns)
         self.now_ns = max(self.now_ns, self.reader.due_ns(self.now_ns))
         self.agent.asked.clear()
         self.reader.begin(self.now_ns)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unit.hypervisor.test_reader import Talk
 from vcpud.hypervisor.budget import Budget
 from vcpud.rates import KEPT_NS
-from vcpud.thrift import RAREST_NS, SHARE, Use, spacing_ns
+from vcpud.thrift import RAREST_NS, SHARE, Supply, spacing_ns
 from vcpud.tracks import GUEST_STALE_NS
 from vcpud.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -76,14 +76,14 @@ def test_who_collapses_in_debt_is_asked_at_once_as_soon_as_before() -> None:
     for _ in range(200):
         budget.spend_command(0)
     assert budget.tolerable(0)
-    budget.uses(0.05, 0)
+    budget.gets(0.05, 0)
     assert budget.tolerable(0)
     assert not budget.solvent(100 * NS_PER_S)
     assert budget.solvent(200 * NS_PER_S), "as long as it would have taken"
 
 
 def test_use_is_that_of_the_last_ten_seconds_or_more() -> None:
-    use = Use()
+    supply = Supply()
     shown = []
     for at_s, waited_s in (
         (0, 5.0),
@@ -94,8 +94,8 @@ def test_use_is_that_of_the_last_ten_seconds_or_more() -> None:
         (26, 1.0),
         (36, 31.0),
     ):
-        use.saw(round(waited_s * NS_PER_S), 2, at_s * NS_PER_S)
-        shown.append(use.pcpus)
+        supply.saw(round(waited_s * NS_PER_S), 2, at_s * NS_PER_S)
+        shown.append(supply.pcpus)
     assert shown == [None, None, 0.5, 0.5, 0.8, 0.8, 0.0]
     assert spacing_ns(NS_PER_MS, None) == 0
     assert spacing_ns(NS_PER_MS, 0.05) == 2 * NS_PER_S
@@ -132,7 +132,7 @@ def test_no_order_of_spending_and_waiting_breaks_the_budget(moves: list[tuple[bo
         now_ns += amount
         if spend:
             budget.spend_command(now_ns)
-            budget.uses(amount / 10**10, now_ns)
+            budget.gets(amount / 10**10, now_ns)
         else:
             budget.measured(amount)
         assert budget.command_cost_ns >= 0
