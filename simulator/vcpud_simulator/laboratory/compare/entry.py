@@ -83,7 +83,7 @@ class Entry:
             )
         )
         self._lasting_ns = max(scenario.duration_ns, plan.lasting_ns)
-        self._looks_ns = {one: plan.look_ns(one, states.cycle_ns(scenario)) for one in Look}
+        self._plan = plan
 
     # ------------------------------------------------------------------------------- tasks
 
@@ -111,11 +111,11 @@ class Entry:
     def probe(self, look: Look, state: states.State, assignment: Assignment | None) -> Task:
         counts = None
         if assignment is not None and assignment != self.problems[state].everything:
-            names = (one.name for one in self.problems[state].contenders)
-            counts = tuple(zip(names, assignment, strict=True))
+            counts = tuple(zip(self.problems[state].names, assignment, strict=True))
         return self.task(
             self.seeds[0],
-            duration_ns=self._looks_ns[look],
+            duration_ns=self._plan.look_ns(look, states.cycle_ns(self.scenario)),
+            warmup_ns=min(self.scenario.warmup_ns, self._plan.settle_ns),
             state=state if self._divided else None,
             counts=counts,
         )
@@ -219,8 +219,7 @@ class Entry:
 
     def _counts(self, state: states.State, assignment: Assignment) -> Counts:
         """An assignment of those who are there, the others as they are."""
-        names = (one.name for one in self.problems[state].contenders)
-        given = dict(zip(names, assignment, strict=True))
+        given = dict(zip(self.problems[state].names, assignment, strict=True))
         return tuple((plan.name, given.get(plan.name, plan.home_vcpus)) for plan in self.plans)
 
     def choose(self, runs: Mapping[int, Mapping[int, Outcome]]) -> None:

@@ -77,6 +77,11 @@ class Problem:
     starts: tuple[Assignment, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the domains, in the order of an assignment."""
+        return tuple(one.name for one in self.contenders)
+
+    @property
     def everything(self) -> Assignment:
         """The unmanaged one."""
         return tuple(one.vcpus for one in self.contenders)

@@ -57,6 +57,8 @@ class Plan:
             some domain falls below its floor shows late, too.
         glance_ns: How long the oracle's search looks at an assignment.
         probe_ns: How long it looks at those that may be the best.
+        settle_ns: How long a host runs at most before the oracle's search looks at it: nothing changes
+            there, so that nobody has to have been at work for long.
         finalists: Assignments of a search that are run as long as the policies are.
         doubts: Further seeds where vcpud's own policy seems to leave a domain below its floor.
         examined: Most decisions of a run whose counterfactual is run; 0 for none.
@@ -71,6 +73,7 @@ class Plan:
     lasting_ns: int = LASTING_NS
     glance_ns: int = 2 * NS_PER_S
     probe_ns: int = 8 * NS_PER_S
+    settle_ns: int = 3 * NS_PER_S
     finalists: int = 2
     doubts: int = 0
     examined: int = 2

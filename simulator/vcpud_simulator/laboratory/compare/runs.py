@@ -51,6 +51,7 @@ class Task:
         digest: Of the scenario.
         seed: Of all chance.
         duration_ns: What is measured.
+        warmup_ns: Before it; None for the scenario's own.
         state: The state it is frozen in, or None for the scenario as it is.
         policy: Who manages the host; empty for nobody.
         options: Of the policy.
@@ -63,6 +64,7 @@ class Task:
     digest: str
     seed: int
     duration_ns: int
+    warmup_ns: int | None = None
     state: states.State | None = None
     policy: str = ""
     options: tuple[tuple[str, Any], ...] = ()
@@ -142,6 +144,8 @@ def perform(task: Task) -> Outcome:
     scenario = suite.load(task.key)
     if task.state is not None:
         scenario = states.frozen(scenario, task.state)
+    if task.warmup_ns is not None:
+        scenario = replace(scenario, warmup_ns=task.warmup_ns)
     policy, limits = _policy(task)
     if task.counts is not None:
         scenario = compensated(scenario, dict(task.counts))
