@@ -212,7 +212,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     from vcpud.units import NS_PER_S  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.claims import OWN, Extent  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.plan import LASTING_NS, Plan  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.plan import LASTING_NS, Look, Plan  # noqa: PLC0415
 
     if options.random is not None and options.suite:
         raise UsageError("name either SUITE or --random: one or the other")
@@ -239,7 +239,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
             duration_ns=options.duration or 50 * NS_PER_S,
             changing_ns=options.duration or 150 * NS_PER_S,
             lasting_ns=0,
-            probe_ns=4 * NS_PER_S,
+            close=Look(settle_ns=3 * NS_PER_S, least_ns=4 * NS_PER_S),
             finalists=1,
             examined=1,
         )

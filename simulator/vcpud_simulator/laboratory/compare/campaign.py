@@ -110,9 +110,9 @@ class Campaign:
                     found[where] = end.value
             rounds += 1
             doing = f"oracle: search, round {rounds}"
-            told = self._looked_at(Look.GLANCE, asked, doing) if asked else {}
+            told = self._looked_at(self.plan.glance, asked, doing) if asked else {}
         shortlists = {where: one.shortlist for where, one in found.items()}
-        known = self._looked_at(Look.CLOSE, shortlists, "oracle: the best, for longer")
+        known = self._looked_at(self.plan.close, shortlists, "oracle: the best, for longer")
         for entry, state in everywhere:
             entry.found[state] = ranking(
                 entry.problems[state],
@@ -123,7 +123,9 @@ class Campaign:
 
     def _as_they_are(self, where: Sequence[Where]) -> dict[Where, Outcome]:
         """The unmanaged host, looked at for long: floors of a short look are mostly chance."""
-        tasks = {(entry, state): entry.probe(Look.CLOSE, state, None) for entry, state in where}
+        tasks = {
+            (entry, state): entry.probe(self.plan.close, state, None) for entry, state in where
+        }
         self._as_they_were |= self._execute(tasks.values(), "oracle: as they are")
         return {one: self._as_they_were[task] for one, task in tasks.items()}
 

@@ -83,7 +83,6 @@ class Entry:
             )
         )
         self._lasting_ns = max(scenario.duration_ns, plan.lasting_ns)
-        self._plan = plan
 
     # ------------------------------------------------------------------------------- tasks
 
@@ -114,8 +113,9 @@ class Entry:
             counts = tuple(zip(self.problems[state].names, assignment, strict=True))
         return self.task(
             self.seeds[0],
-            duration_ns=self._plan.look_ns(look, states.cycle_ns(self.scenario)),
-            warmup_ns=min(self.scenario.warmup_ns, self._plan.settle_ns),
+            duration_ns=look.length_ns(states.cycle_ns(self.scenario)),
+            warmup_ns=min(self.scenario.warmup_ns, look.settle_ns),
+            cycle_ns=look.least_ns if look.hurried else None,
             state=state if self._divided else None,
             counts=counts,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, Final
 
 from vcpud.units import NS_PER_S
@@ -20,11 +19,25 @@ IDLE: Final = "static"
 """The policy that does nothing: its run is that of the host that nobody manages."""
 
 
-class Look(Enum):
-    """How the oracle's search looks at an assignment."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How the oracle's search looks at an assignment.
 
-    GLANCE = "short look"
-    CLOSE = "long look"
+    Attributes:
+        settle_ns: How long a host runs before at most: nothing is changed there, so that nobody has to
+            have been at work for long.
+        least_ns: How long it is looked at, at least.
+        hurried: Whether loads that change too fast to be told apart do so faster still, so that they go
+            through all they do within the look. Else it lasts two of their cycles.
+    """
+
+    settle_ns: int
+    least_ns: int
+    hurried: bool = False
+
+    def length_ns(self, cycle_ns: int) -> int:
+        """How long it takes where the load repeats itself after a while (0: it is steady)."""
+        return self.least_ns if self.hurried else max(self.least_ns, 2 * cycle_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +68,8 @@ class Plan:
         changing_ns: The same where the load changes by itself: all of it must be seen.
         lasting_ns: How long the unmanaged host and vcpud's own policy are run at least: whether
             some domain falls below its floor shows late, too.
-        glance_ns: How long the oracle's search looks at an assignment.
-        probe_ns: How long it looks at those that may be the best.
-        settle_ns: How long a host runs at most before the oracle's search looks at it: nothing changes
-            there, so that nobody has to have been at work for long.
+        glance: How the oracle's search looks at all that it tries.
+        close: How it looks at those among them that may be the best.
         finalists: Assignments of a search that are run as long as the policies are.
         doubts: Further seeds where vcpud's own policy seems to leave a domain below its floor.
         examined: Most decisions of a run whose counterfactual is run; 0 for none.
@@ -71,18 +82,11 @@ class Plan:
     duration_ns: int | None = None
     changing_ns: int | None = None
     lasting_ns: int = LASTING_NS
-    glance_ns: int = 2 * NS_PER_S
-    probe_ns: int = 8 * NS_PER_S
-    settle_ns: int = 3 * NS_PER_S
+    glance: Look = Look(settle_ns=NS_PER_S, least_ns=2 * NS_PER_S, hurried=True)
+    close: Look = Look(settle_ns=3 * NS_PER_S, least_ns=8 * NS_PER_S)
     finalists: int = 2
     doubts: int = 0
     examined: int = 2
-
-    def look_ns(self, look: Look, cycle_ns: int) -> int:
-        """How long a look takes at a host whose load repeats itself after a while (0: it is steady)."""
-        if look is Look.GLANCE:
-            return max(self.glance_ns, cycle_ns)
-        return max(self.probe_ns, 2 * cycle_ns)
 
 
 def lasting(scenario: Scenario, plan: Plan) -> Scenario:

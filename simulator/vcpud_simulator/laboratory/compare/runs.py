@@ -52,6 +52,7 @@ class Task:
         seed: Of all chance.
         duration_ns: What is measured.
         warmup_ns: Before it; None for the scenario's own.
+        cycle_ns: How soon what changes too fast to be told apart repeats itself; None for as it is.
         state: The state it is frozen in, or None for the scenario as it is.
         policy: Who manages the host; empty for nobody.
         options: Of the policy.
@@ -65,6 +66,7 @@ class Task:
     seed: int
     duration_ns: int
     warmup_ns: int | None = None
+    cycle_ns: int | None = None
     state: states.State | None = None
     policy: str = ""
     options: tuple[tuple[str, Any], ...] = ()
@@ -144,6 +146,8 @@ def perform(task: Task) -> Outcome:
     scenario = suite.load(task.key)
     if task.state is not None:
         scenario = states.frozen(scenario, task.state)
+    if task.cycle_ns is not None:
+        scenario = states.hurried(scenario, task.cycle_ns)
     if task.warmup_ns is not None:
         scenario = replace(scenario, warmup_ns=task.warmup_ns)
     policy, limits = _policy(task)

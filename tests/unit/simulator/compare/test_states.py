@@ -61,6 +61,18 @@ def test_what_is_too_fast_to_follow_does_not() -> None:
     assert states.cycle_ns(made) == 40 * S
 
 
+def test_what_is_too_fast_to_follow_can_be_gone_through_in_less_time() -> None:
+    slow = plan("c", phased(60))
+    made = scenario(plan("a", phased(20)), plan("b", Bursty(period_ns=10 * S, offset_ns=S)), slow)
+    first, second, third = states.hurried(made, 2 * S).domains
+    assert isinstance(first.workload, Phased)
+    assert [phase.duration_ns for phase in first.workload.phases] == [S, S]
+    assert isinstance(second.workload, Bursty)
+    assert (second.workload.period_ns, second.workload.offset_ns) == (S // 2, S // 20)
+    assert third is slow
+    assert states.hurried(made, 40 * S) is made
+
+
 def test_arrivals_and_departures_divide_it_and_only_who_is_there_is_frozen() -> None:
     made = scenario(plan("a"), plan("b", arrives=60, departs=120))
     assert [one.state for one in states.stretches(made)] == [(0, None), (0, 0), (0, None)]
