@@ -7,15 +7,19 @@ Approach: progress, up to what the domain is entitled to, tells that it loses; t
 than before tells that others have to do with it. A guest that manages itself keeps its waiting where it
 wants it, so of that one progress alone tells; and since it answers a move step by step, the first windows
 do not tell yet, whatever they say.
+    Processor time does show it where a domain gets less of that than it had and is entitled to, though its
+vCPUs wait for what it lacks: a scheduler that fills its pCPUs with gangs leaves some empty when one of them
+becomes smaller. The host counts that itself, so smaller differences are clear.
 
 Pure. Rates and delays are pCPUs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, pvariance
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
 from vcpud.gains import WINDOWS, Gain, compared, sigmas_among
@@ -23,6 +27,10 @@ from vcpud.model import Trouble, Uuid
 
 LONGER_RATIO = 0.05
 """Run delay per active vCPU that is more than before by less than this is noise."""
+SHORT_RATIO = 0.03
+"""What a domain may lack of the smaller of what it had and what it is entitled to."""
+STEADY_RATIO = 0.01
+"""Least relative standard deviation of processor time over a window: its ends are read, not sampled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +42,19 @@ class Bystander:
         gain: Its progress before and since; None where that is too early to tell.
         waits_longer: Whether its vCPUs wait longer for pCPUs than before.
         steers: Whether it manages itself.
+        short: Whether it clearly gets less processor time than it had and is entitled to.
     """
 
     uuid: Uuid
     gain: Gain | None
     waits_longer: bool = False
     steers: bool = False
+    short: bool = False
 
     @property
     def harmed(self) -> bool:
+        if self.short:
+            return self.gain is not None
         tells = self.waits_longer or self.steers
         return tells and self.gain is not None and self.gain.harmed
 
@@ -89,12 +101,60 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
             found.append(Bystander(uuid=domain.uuid, gain=None, steers=True))
             continue
         gain = compared(tuple(was), tuple(since), _due(domain, was), sigmas)
-        if gain is not None and gain.seems_less:
-            longer = _waits_longer(domain, delays.get(domain.uuid))
+        delay = delays.get(domain.uuid)
+        lack = _lack(domain, was, since, delay)
+        if gain is None:
+            if lack is not None:
+                found.append(Bystander(uuid=domain.uuid, gain=None))
+            continue
+        short = lack is not None and lack.pcpus > sigmas * lack.error
+        if gain.seems_less or short:
+            longer = _waits_longer(domain, delay)
             found.append(
-                Bystander(uuid=domain.uuid, gain=gain, waits_longer=longer, steers=steers)
+                Bystander(
+                    uuid=domain.uuid, gain=gain, waits_longer=longer, steers=steers, short=short
+                )
             )
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lack:
+    """Processor time that is missing of the smaller of what it had and what it is entitled to."""
+
+    pcpus: float
+    error: float
+
+
+def _lack(
+    domain: DomainDemand,
+    was: Sequence[Progress],
+    since: Sequence[Progress],
+    had_delay_pcpus: float | None,
+) -> _Lack | None:
+    """What it lacks and waits for; None where that is nothing, or not known."""
+    had, gets = _uses(was), _uses(since)
+    delay, entitled = domain.run_delay_pcpus, domain.entitled_pcpus
+    if not had or not gets or delay is None or had_delay_pcpus is None or entitled is None:
+        return None
+    owed = min(fmean(had), entitled)
+    lacks = owed - fmean(gets)
+    # Who has less to do waits less, too.
+    waits = delay >= max(lacks, had_delay_pcpus - LONGER_RATIO * domain.active_vcpus)
+    if lacks <= SHORT_RATIO * owed or not waits:
+        return None
+    return _Lack(pcpus=lacks, error=math.hypot(_error(had), _error(gets)))
+
+
+def _uses(windows: Sequence[Progress]) -> list[float]:
+    """Processor time of each window, where its progress tells that."""
+    return [one.rate_pcpus / one.worth_ratio for one in windows if one.worth_ratio]
+
+
+def _error(uses: Sequence[float]) -> float:
+    """Standard error of a mean of a few windows."""
+    least = STEADY_RATIO * fmean(uses)
+    return math.sqrt(max(pvariance(uses), least * least) / len(uses))
 
 
 def _due(domain: DomainDemand, was: Sequence[Progress]) -> float | None:

@@ -64,7 +64,8 @@ class Gain:
 
     @property
     def seems_more(self) -> bool:
-        return self.after > self.before and self.after >= self.before * (1 + MIN_GAIN_RATIO)
+        # Of next to nothing a little more is none, however steady it is.
+        return self.after - self.before >= max(MIN_GAIN_RATIO * self.before, NOISE_PCPUS)
 
     @property
     def seems_less(self) -> bool:

@@ -71,6 +71,8 @@ class Claim:
         in_step: Its threads, one for each vCPU it came with, wait for each other: on a number
             that does not divide theirs, some turn is the last one's alone. None where that is not
             told: it is given a number as if they did not, for what that is worth at the least.
+        evident: Whether more speaks for its cost than that its progress is next to nothing. Else the
+            attempt itself must cost little: it keeps its share, whatever would fit.
         crowded: What of its entitlement one vCPU gets while vCPUs of its pool are in excess.
         movable: It may be changed now.
         lends: It may be brought to its entitlement for the sake of others.
@@ -90,6 +92,7 @@ class Claim:
     used: float = 0.0
     made: float | None = None
     in_step: bool | None = False
+    evident: bool = True
     crowded: float = 1.0
     movable: bool = True
     lends: bool = False
@@ -182,6 +185,11 @@ class Claim:
         if above < self.active and self.entitled > FOLLOW_RATIO * above:
             above += 1
         return self.within(above)
+
+    @property
+    def floor(self) -> int:
+        """The fewest that it may be given for its own sake."""
+        return self.within(1) if self.evident else min(self.share, self.active)
 
     def within(self, vcpus: int) -> int:
         return min(max(vcpus, self.least, 1), self.home)
@@ -322,7 +330,7 @@ claims are never compared."""
 
 def _down(claim: Claim, vcpus: int) -> _Step | None:
     fewer = claim.within(claim.even(vcpus - 1)) if vcpus > 1 else vcpus
-    if fewer >= vcpus:
+    if fewer >= vcpus or fewer < claim.floor:
         return None
     lost = math.log(claim.runs(vcpus) / claim.runs(fewer)) / (vcpus - fewer)
     return claim.weight * lost, claim.uuid, fewer, claim
@@ -338,5 +346,5 @@ def _up(claim: Claim, vcpus: int) -> _Step | None:
 
 def _alone(claim: Claim, share: int) -> int:
     """The better number for a domain whose pool stays overfull."""
-    choices = {claim.active, share, claim.within(1)}
+    choices = {claim.active, share, claim.floor}
     return max(sorted(choices), key=lambda n: (claim.progress(n, fits=False), n == claim.active))

@@ -35,7 +35,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
-from vcpud.gains import NOISE_PCPUS, NOISE_RATIO, OVERWHELMING_RATIO
+from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS, NOISE_RATIO, OVERWHELMING_RATIO
 from vcpud_policies.evidence import (
     LEAST_PCPUS,
     crowded,
@@ -294,6 +294,13 @@ def _shows(domain: DomainDemand) -> bool:
     them apart.
     """
     return domain.progress is not None and domain.progress.rate_pcpus >= NOISE_PCPUS
+
+
+def evident(belief: Belief, domain: DomainDemand) -> bool:
+    """Whether more speaks for its cost than that its progress is next to nothing, which may be its nature."""
+    wait = domain.lock_wait_ratio
+    queues = wait is not None and shown_cost(wait, belief.calm_wait_ratio) >= MIN_GAIN_RATIO
+    return belief.proven or queues or _shows(domain)
 
 
 def _queues(belief: Belief, domain: DomainDemand, wait: float) -> bool:

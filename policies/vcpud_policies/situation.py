@@ -161,6 +161,7 @@ class Situation:
             used=domain.used_pcpus or 0.0,
             made=made,
             in_step=in_step,
+            evident=beliefs.evident(belief, domain),
             crowded=belief.crowded_ratio,
             movable=movable,
             lends=movable

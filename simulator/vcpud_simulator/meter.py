@@ -58,6 +58,7 @@ class DomainResult:
         mean_active_vcpus: CPUs in use, on average over the window.
         entitled_pcpus: What its weight guaranteed it, given what all wanted (their use, run delay
             and waits on their own run queues), the share that others left over included.
+        answering_pcpus: Processor time that answers to whoever asks the guest needed.
     """
 
     iterations: int
@@ -69,6 +70,7 @@ class DomainResult:
     spin_pcpus: float
     mean_active_vcpus: float
     entitled_pcpus: float
+    answering_pcpus: float = 0.0
 
 
 class Meter:
@@ -175,6 +177,7 @@ class Meter:
                 spin_pcpus=now.spin_ns / window_ns,
                 mean_active_vcpus=(resident.plan.vcpus * there_ns - now.offline_ns) / window_ns,
                 entitled_pcpus=entitled[name],
+                answering_pcpus=now.answering_ns / window_ns,
             )
         return found
 

@@ -155,3 +155,26 @@ def test_a_move_that_harms_who_is_in_it_does_not_wait_for_who_steers_itself() ->
     (verdict,) = tried(SHRINK, *steered(0.8), made=0.1, steers=True)
     assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
     assert verdict.at_ns == round(108.5 * S)
+
+
+def starved(at_s: float, used: float, delay: float, entitled: float) -> DomainDemand:
+    return seen("beside", (at_s, at_s + 5), 0.8 * used, 2, delay, entitled=entitled)
+
+
+@pytest.mark.parametrize(
+    ("used", "delay", "entitled", "harmed"),
+    [
+        (0.95, 0.25, 1.0, True),
+        (0.95, 0.20, 1.0, True),  # as long as before is long enough where it lacks less
+        (0.98, 0.25, 1.0, False),
+        (0.95, 0.02, 1.0, False),  # it wants no more
+        (0.95, 0.25, 0.96, False),  # the rest it had of what others left
+    ],
+)
+def test_who_gets_less_than_it_had_and_is_entitled_to_is_harmed(
+    used: float, delay: float, entitled: float, harmed: bool
+) -> None:
+    """Processor time is counted by the host: less of it is clear sooner than less progress is."""
+    sights = [starved(at, used, delay, entitled) for at in (104.5, 109.5)]
+    outcomes = [verdict.outcome for verdict in tried(SHRINK, *sights, made=1.4)]
+    assert (Outcome.HARMED in outcomes) is harmed

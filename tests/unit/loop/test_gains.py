@@ -6,7 +6,8 @@ from itertools import combinations
 
 import pytest
 
-from vcpud.gains import chance, inversions
+from vcpud.demand import Progress
+from vcpud.gains import chance, compared, inversions
 
 
 @pytest.mark.parametrize("before", range(1, 5))
@@ -24,3 +25,22 @@ def test_equal_windows_speak_against_a_gain_and_none_say_nothing() -> None:
     assert chance([1.0, 1.0], [1.0, 1.0, 1.0]) == 1.0
     assert chance([], [1.0, 2.0]) == 1.0
     assert chance([1.0, 2.0], []) == 1.0
+
+
+def windows(*rates: float) -> tuple[Progress, ...]:
+    return tuple(
+        Progress(began_at_ns=at, ended_at_ns=at + 1, rate_pcpus=rate, active_vcpus=1)
+        for at, rate in enumerate(rates)
+    )
+
+
+@pytest.mark.parametrize(
+    ("was", "since", "more"),
+    [(0.003, 0.005, False), (0.003, 0.03, True), (1.0, 1.04, False), (1.0, 1.06, True)],
+)
+def test_of_next_to_nothing_a_little_more_is_none(was: float, since: float, more: bool) -> None:
+    """However steady both are, and however many times the one is the other."""
+    gain = compared(windows(*[was] * 4), windows(*[since] * 8), None, 2.0)
+    assert gain is not None
+    assert gain.seems_more is more
+    assert gain.outranks(last=True)

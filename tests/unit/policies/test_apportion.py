@@ -137,3 +137,12 @@ def test_a_fraction_of_a_ceiling_is_no_vcpu_of_use() -> None:
     assert allot(6.0, [claim(entitled=2.5, want=2.5, ceiling=2.5)]).vcpus == {"a": 2}
     assert allot(6.0, [claim(entitled=2.8, want=2.8, ceiling=2.8)]).vcpus == {"a": 3}
     assert allot(6.0, [claim(entitled=2.5, want=2.5)]).vcpus == {"a": 3}
+
+
+def test_who_may_merely_look_collapsed_keeps_its_share_whatever_would_fit() -> None:
+    hog = claim("h", cost=0.0, entitled=3.0, used=3.0, movable=False)
+    collapsed = claim(active=8, home=8, entitled=3.2, want=8.0, cost=50.0, in_step=None)
+    assert allot(6.0, [collapsed, hog]).vcpus["a"] == 2
+    assert allot(6.0, [replace(collapsed, evident=False), hog]).vcpus["a"] == 3
+    alone = [replace(collapsed, uuid=uuid, evident=False, entitled=1.1) for uuid in "abc"]
+    assert set(allot(2.0, alone).vcpus.values()) == {1}

@@ -7,23 +7,19 @@ first. One run of the unmanaged host beside one of a managed host tells nothing 
 Approach: where a domain comes out below its floor, more seeds are run, and each run of the policy is
 held against one of the same seed in which the guests are asked as well and nothing is changed. Until
 the policy changes something the two are the same run, so that only what follows from its changes
-differs. What being asked costs is taken off as what it may cost at most. What is told is the
-geometric mean over the seeds. Pure.
+differs. What its answers took of a guest's processor time is taken off. What is told is the geometric
+mean over the seeds. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant
 from vcpud_simulator.laboratory.compare.runs import Outcome, Task
-
-ASKED: Final = 0.99
-"""What is left at least of a guest's progress while it is asked: see docs/hazards.md."""
 
 Pair = tuple[Task, Task]
 """The host that is only watched, and the managed one."""
@@ -58,5 +54,11 @@ def cleared(
         )
         for name, made in entry.progress(changed, changed.window_ns).items():
             if floors.get(name):
-                found.setdefault(name, []).append(ASKED * made / floors[name])
+                found.setdefault(name, []).append(_left(asked, name) * made / floors[name])
     return {name: scores.geometric(shares) for name, shares in found.items()}
+
+
+def _left(asked: Outcome, name: str) -> float:
+    """What is left of a guest's processor time by its answers."""
+    answering, all_of_it = asked.answering_pcpus.get(name, 0.0), asked.run_pcpus[name]
+    return 1 - answering / all_of_it if answering < all_of_it else 0.0

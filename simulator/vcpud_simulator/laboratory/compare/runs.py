@@ -92,6 +92,7 @@ class Outcome:
         work: From when, until when, and units of work, second by second, by domain.
         run_pcpus: Processor time used, by domain.
         entitled_pcpus: What each was entitled to.
+        answering_pcpus: Processor time that its answers needed, of who was asked.
         responses_ns: Response times by percentile, of domains that have any.
         decisions: What the policy decided and had begun.
         changes: Changes of vCPUs that were begun, for whatever reason.
@@ -107,6 +108,7 @@ class Outcome:
     decisions: tuple[Decision, ...]
     changes: tuple[Change, ...]
     finals: tuple[tuple[states.State, Counts], ...]
+    answering_pcpus: Mapping[str, float] = field(default_factory=dict)
     why: Mapping[str, Why] = field(default_factory=dict)
 
 
@@ -226,6 +228,11 @@ def _outcome(scenario: Scenario, result: runner.RunResult, heard: Heard) -> Outc
         work=work,
         run_pcpus={name: one.run_pcpus for name, one in result.domains.items()},
         entitled_pcpus={name: one.entitled_pcpus for name, one in result.domains.items()},
+        answering_pcpus={
+            name: one.answering_pcpus
+            for name, one in result.domains.items()
+            if one.answering_pcpus
+        },
         responses_ns={
             name: dict(one.responses_ns)
             for name, one in result.domains.items()
