@@ -26,6 +26,9 @@ class Progress:
             them, so that a loop of PAUSE does not pass for work.
         active_vcpus: vCPUs online at both ends; None when that changed in between.
         worth_ratio: What of the CPU time consumed counted as progress.
+        most_pcpus: What `rate_pcpus` is at most: a guest without a steal clock accounts time that was
+            stolen from it to whatever it was at, and waits for its turn mostly in its kernel. None
+            where it is the same.
     """
 
     began_at_ns: int
@@ -33,6 +36,7 @@ class Progress:
     rate_pcpus: float
     active_vcpus: int | None
     worth_ratio: float | None = None
+    most_pcpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

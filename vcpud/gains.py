@@ -43,41 +43,42 @@ class Gain:
 
     Attributes:
         before: Mean of the windows before.
+        before_most: What that is at most, as far as the guest can tell.
         after: Mean of the latest windows since.
+        after_most: What that is at most.
         error: Standard error of their difference.
         sigmas: How many standard errors make a difference clear.
-        was: Rates of the windows before.
+        was: What the rates of the windows before are at most.
         since: Rates of all windows since.
     """
 
     before: float
+    before_most: float
     after: float
+    after_most: float
     error: float
     sigmas: float
     was: Sequence[float] = ()
     since: Sequence[float] = ()
 
     @property
-    def clear(self) -> bool:
-        low, high = sorted((self.before, self.after))
-        return high - low > self.sigmas * self.error
-
-    @property
     def seems_more(self) -> bool:
         # Of next to nothing a little more is none, however steady it is.
-        return self.after - self.before >= max(MIN_GAIN_RATIO * self.before, NOISE_PCPUS)
+        least = self.before_most
+        return self.after - least >= max(MIN_GAIN_RATIO * least, NOISE_PCPUS)
 
     @property
     def seems_less(self) -> bool:
-        return self.after < self.before and self.before >= self.after * (1 + MIN_GAIN_RATIO)
+        most = self.after_most
+        return most < self.before and self.before >= most * (1 + MIN_GAIN_RATIO)
 
     @property
     def helped(self) -> bool:
-        return self.clear and self.seems_more
+        return self.seems_more and self.after - self.before_most > self.sigmas * self.error
 
     @property
     def harmed(self) -> bool:
-        return self.clear and self.seems_less
+        return self.seems_less and self.before - self.after_most > self.sigmas * self.error
 
     def outranks(self, *, last: bool) -> bool:
         """Whether so many windows since rank above those before that it is no accident.
@@ -91,31 +92,56 @@ class Gain:
         return chance(self.was, self.since) <= math.erfc(self.sigmas / math.sqrt(2)) / 2
 
 
-def compared(
+def compared(  # noqa: PLR0913 - two lots of windows, and what is known of each
     before: tuple[Progress, ...],
     after: tuple[Progress, ...],
     due_pcpus: float | None,
     sigmas: float,
+    *,
+    from_vcpus: float = math.inf,
+    to_vcpus: float = math.inf,
 ) -> Gain | None:
-    """Compare mean rates; None while there is too little to compare."""
+    """Compare mean rates; None while there is too little to compare.
+
+    Args:
+        before: Windows before.
+        after: Windows since.
+        due_pcpus: Progress that it has a right to, None for all it makes.
+        sigmas: How many standard errors make a difference clear.
+        from_vcpus: How many vCPUs it had before, where it was moved.
+        to_vcpus: How many it has since. Where it uses clearly more on the one number than the other can give
+            it, that difference is certain, and what speaks against it must be, too: what it makes on the
+            larger one counts at its most.
+    """
     if not before or not after:
         return None
     due = math.inf if due_pcpus is None else due_pcpus
     was = [min(window.rate_pcpus, due) for window in before]
+    most = [min(_most(window, to_vcpus), due) for window in before]
     since = [window.rate_pcpus for window in after]
     now = since[-WINDOWS:]
     gain = Gain(
         before=fmean(was),
+        before_most=fmean(most),
         after=fmean(now),
+        after_most=fmean(_most(window, from_vcpus) for window in after[-WINDOWS:]),
         error=math.hypot(_error(was), _error(now)),
         sigmas=sigmas,
-        was=was,
+        was=most,
         since=since,
     )
-    low, high = sorted((gain.before, gain.after))
-    if len(now) < LEAST_WINDOWS and not (gain.clear and high >= OVERWHELMING_RATIO * low):
-        return None
-    return gain
+    more = gain.helped and gain.after >= OVERWHELMING_RATIO * gain.before_most
+    less = gain.harmed and gain.before >= OVERWHELMING_RATIO * gain.after_most
+    return gain if len(now) >= LEAST_WINDOWS or more or less else None
+
+
+def _most(window: Progress, other_vcpus: float) -> float:
+    """What it made, at the most where it used clearly more than the other number of vCPUs can give."""
+    if not window.worth_ratio or window.most_pcpus is None:
+        return window.rate_pcpus
+    used = window.rate_pcpus / window.worth_ratio
+    certain = used > other_vcpus * (1 + MIN_GAIN_RATIO)
+    return max(window.rate_pcpus, window.most_pcpus) if certain else window.rate_pcpus
 
 
 def sigmas_among(members: int) -> float:

@@ -152,6 +152,7 @@ def _accounting(
         rate_pcpus=ran_ns / window_ns * worth,
         active_vcpus=len(online) if online == last.online else None,
         worth_ratio=worth,
+        most_pcpus=None if steals else min(ran_ns, float(user_ns)) / window_ns * per_cycle,
     )
     return _with_progress(heard, progress)
 

@@ -148,7 +148,14 @@ def _weighed(
     in_time = now_ns < reached_at_ns + PATIENCE_NS
     sigmas = sigmas_among(len(members))
     gains = [
-        compared(trial.before[one.uuid], trial.after.get(one.uuid, ()), one.due_pcpus, sigmas)
+        compared(
+            trial.before[one.uuid],
+            trial.after.get(one.uuid, ()),
+            one.due_pcpus,
+            sigmas,
+            from_vcpus=one.from_vcpus,
+            to_vcpus=one.to_vcpus,
+        )
         for one in members
     ]
     known = [gain for gain in gains if gain is not None]
@@ -157,7 +164,9 @@ def _weighed(
         return None if in_time else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
     together = Gain(
         before=sum(gain.before for gain in known),
+        before_most=sum(gain.before_most for gain in known),
         after=sum(gain.after for gain in known),
+        after_most=sum(gain.after_most for gain in known),
         error=math.hypot(*(gain.error for gain in known)),
         sigmas=SIGNIFICANT_SIGMAS,
     )
@@ -170,7 +179,7 @@ def _weighed(
     # Of next to nothing a little more is none.
     noise = SIGNIFICANT_SIGMAS * NOISE_PCPUS
     apart = {
-        one.uuid: (gain.after + noise) / (gain.before + noise) - 1
+        one.uuid: (gain.after + noise) / (gain.before_most + noise) - 1
         for one, gain in zip(members, known, strict=True)
     }
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)

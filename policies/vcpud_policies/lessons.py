@@ -96,7 +96,8 @@ def _for_its_own_sake(  # noqa: PLR0913, PLR0917 - what a verdict is about
     outcome = verdict.outcome
     own = verdict.gains.get(resize.uuid)
     if outcome is Outcome.HELPED and shrunk and not belief.proven:
-        outcome = Outcome.HELPED if _gained(own, was, after) else Outcome.NEUTRAL
+        steals = domain.steal_ratio is not None
+        outcome = Outcome.HELPED if _gained(own, was, after, steals=steals) else Outcome.NEUTRAL
     elif outcome is Outcome.HARMED and not shrunk and own is not None and own > -MIN_GAIN_RATIO:
         return belief  # it was another one that lost
     cost = _measured(resize, domain.entitled_pcpus, was, after)
@@ -104,14 +105,17 @@ def _for_its_own_sake(  # noqa: PLR0913, PLR0917 - what a verdict is about
     return judged(belief, outcome, learned, shrunk=shrunk, now_ns=now_ns)
 
 
-def _gained(gain_ratio: float | None, was: Sought, after: Progress | None) -> bool:
+def _gained(
+    gain_ratio: float | None, was: Sought, after: Progress | None, *, steals: bool
+) -> bool:
     """Whether a move that helped somebody helped one that was in it for its own sake, too.
 
-    Others may have taken of its share meanwhile: then it is enough that what it used is worth more.
+    Others may have taken of its share meanwhile: then it is enough that what it used is worth more. But
+    without a steal clock that is so wherever it merely waits less.
     """
     if gain_ratio is None or gain_ratio >= MIN_GAIN_RATIO:
         return True
-    if after is None or after.worth_ratio is None or was.worth_ratio is None:
+    if not steals or after is None or after.worth_ratio is None or was.worth_ratio is None:
         return False
     worthier = after.worth_ratio >= WORTHIER_RATIO * was.worth_ratio
     return worthier and after.rate_pcpus >= NOISE_PCPUS

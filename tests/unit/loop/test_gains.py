@@ -27,9 +27,18 @@ def test_equal_windows_speak_against_a_gain_and_none_say_nothing() -> None:
     assert chance([1.0, 2.0], []) == 1.0
 
 
-def windows(*rates: float) -> tuple[Progress, ...]:
+def windows(
+    *rates: float, most: float | None = None, used: float | None = None
+) -> tuple[Progress, ...]:
     return tuple(
-        Progress(began_at_ns=at, ended_at_ns=at + 1, rate_pcpus=rate, active_vcpus=1)
+        Progress(
+            began_at_ns=at,
+            ended_at_ns=at + 1,
+            rate_pcpus=rate,
+            active_vcpus=1,
+            worth_ratio=None if used is None else rate / used,
+            most_pcpus=most,
+        )
         for at, rate in enumerate(rates)
     )
 
@@ -44,3 +53,31 @@ def test_of_next_to_nothing_a_little_more_is_none(was: float, since: float, more
     assert gain is not None
     assert gain.seems_more is more
     assert gain.outranks(last=True)
+
+
+@pytest.mark.parametrize(
+    ("used", "most", "gained"),
+    [
+        (1.7, None, True),
+        (1.7, 1.3, False),  # on one vCPU it cannot use so much, and may have made good use of it
+        (1.7, 0.5, True),
+        (1.0, 1.3, True),  # it has given up nothing
+    ],
+)
+def test_who_gives_up_processor_time_has_gained_only_beyond_the_most_it_may_have_made_of_it(
+    used: float, most: float | None, gained: bool
+) -> None:
+    larger, smaller = windows(0.3, 0.3, most=most, used=used), windows(0.7, 0.7, used=1.0)
+    shrunk = compared(larger, smaller, None, 2.0, from_vcpus=8, to_vcpus=1)
+    assert shrunk is not None
+    assert (shrunk.helped, shrunk.harmed) == (gained, False)
+    grown = compared(smaller, larger, None, 2.0, from_vcpus=1, to_vcpus=8)
+    assert grown is not None
+    assert (grown.helped, grown.harmed) == (False, gained), "nor does it lose by getting it back"
+
+
+def test_what_it_was_not_due_counts_neither_at_least_nor_at_most() -> None:
+    had = windows(2.0, 2.0, most=3.0, used=3.0)
+    beyond = compared(had, windows(1.5, 1.5), 1.0, 2.0, from_vcpus=4, to_vcpus=2)
+    assert beyond is not None
+    assert (beyond.before, beyond.before_most, beyond.harmed) == (1.0, 1.0, False)

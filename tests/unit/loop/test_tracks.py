@@ -241,16 +241,17 @@ def test_a_loop_that_retires_next_to_nothing_is_no_progress_where_the_hardware_c
 
 
 @pytest.mark.parametrize(
-    ("user_s", "system_s", "steal_s", "rate"),
+    ("user_s", "system_s", "steal_s", "rate", "most"),
     [
-        (4.0, 8.0, 2.0, 4.0),  # halted in its kernel for six seconds that it accounts for
-        (4.0, 1.0, 0.0, 4.8),  # ticks that it missed were like the others
-        (8.0, 1.0, 2.0, 6.0),  # no more than it ran
-        (4.0, 8.0, None, 2.0),  # stolen from it, perhaps
+        (4.0, 8.0, 2.0, 4.0, None),  # halted in its kernel for six seconds that it accounts for
+        (4.0, 1.0, 0.0, 4.8, None),  # ticks that it missed were like the others
+        (8.0, 1.0, 2.0, 6.0, None),  # no more than it ran
+        (4.0, 8.0, None, 2.0, 4.0),  # stolen from it, perhaps while it was in its kernel
+        (9.0, 3.0, None, 4.5, 6.0),
     ],
 )
 def test_a_steal_clock_tells_how_much_of_what_a_guest_ran_was_work(
-    user_s: float, system_s: float, steal_s: float | None, rate: float
+    user_s: float, system_s: float, steal_s: float | None, rate: float, most: float | None
 ) -> None:
     """Of ten seconds it ran for six."""
 
@@ -264,6 +265,7 @@ def test_a_steal_clock_tells_how_much_of_what_a_guest_ran_was_work(
     _, demand = fold(at(0, 0), at(10, 1))
     progress = demand.domains[0].progress  # type: ignore[attr-defined]
     assert progress.rate_pcpus * 10 == pytest.approx(rate)
+    assert progress.most_pcpus == (None if most is None else pytest.approx(most / 10))
 
 
 def test_a_guest_that_claims_more_than_it_was_given_moves_only_its_share() -> None:

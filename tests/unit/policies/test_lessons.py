@@ -84,9 +84,10 @@ def test_use_that_is_worth_more_counts_where_others_have_taken_some_of_it(
     state = Memory(domains={"u": Belief(home_vcpus=8)}, sought={"u": sought})
     move = Move(resizes=(Resize(uuid="u", from_vcpus=8, to_vcpus=4),), reason="")
     helped = replace(verdict(), move=move, outcome=Outcome.HELPED, kept=True, gains={"u": -0.1})
-    for worth, proven in ((0.8, True), (0.53, False), (None, False)):
+    untold = (0.8, None, False)  # without a steal clock use is worth more wherever it waits less
+    for worth, steal, proven in ((0.8, 0.1, True), (0.53, 0.1, False), (None, 0.1, False), untold):
         seen = replace(window(101, 1.6), active_vcpus=4, worth_ratio=worth)
-        demand = host(domain(uuid="u", active_vcpus=4, progress=seen))
+        demand = host(domain(uuid="u", active_vcpus=4, progress=seen, steal_ratio=steal))
         known, _ = lessons.heard(state, demand, (helped,), 106 * S)
         assert known["u"].proven is proven
 
