@@ -61,7 +61,6 @@ class Enquiry:
         self._preferred: PreferredCpus | None = None
         self._self_management = SelfManagement()
         self._lies = plan.lies
-        self._inhabitant = resident.inhabitant
         self._kernel = resident.inhabitant.kernel
         self._command_ns = resident.inhabitant.agent.costs.agent_ns
         self._engine = world.engine
@@ -88,7 +87,6 @@ class Enquiry:
         elif not self._poll.armed:
             if self._reporter is None:
                 self._reporter = Reporter(self._kernel, self._command_ns)
-                self._inhabitant.reporter = self._reporter
             self._engine.arm(self._poll, self._engine.now_ns + self._first_poll_ns)
 
     def hurry(self) -> None:

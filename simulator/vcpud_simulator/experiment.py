@@ -31,7 +31,6 @@ from vcpud_simulator.workloads.base import Progress, Workload
 
 if TYPE_CHECKING:
     from vcpud_simulator.pause import PauseLoop
-    from vcpud_simulator.reporter import Reporter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,6 @@ class Inhabitant:
         agent: What sets its CPUs online and offline.
         progress: What its workload has got done.
         started_ns: When it began.
-        reporter: What answers questions in it, once it was asked one.
     """
 
     def __init__(self, kernel: GuestKernel, agent: Agent, progress: Progress) -> None:
@@ -85,7 +83,6 @@ class Inhabitant:
         self.agent = agent
         self.progress = progress
         self.started_ns = kernel.host.engine.now_ns
-        self.reporter: Reporter | None = None
 
     def totals(self) -> Totals:
         """What it has done and used since it began."""
@@ -102,7 +99,7 @@ class Inhabitant:
             spin_ns=sum(cpu.true_spin_ns for cpu in kernel.cpus),
             offline_ns=sum(vcpu.in_state_ns(OFFLINE, now_ns) for vcpu in vcpus),
             queued_ns=sum(cpu.queue_wait_ns for cpu in kernel.cpus),
-            answering_ns=0 if self.reporter is None else self.reporter.worked_ns,
+            answering_ns=kernel.answering_ns,
         )
 
 

@@ -69,7 +69,6 @@ class Reporter:
     Attributes:
         kernel: Its guest.
         busy: Whether a question is open.
-        worked_ns: CPU time that its commands needed so far.
     """
 
     def __init__(self, kernel: GuestKernel, command_ns: int) -> None:
@@ -81,7 +80,6 @@ class Reporter:
         """
         self.kernel = kernel
         self.busy = False
-        self.worked_ns = 0
         self._command_ns = command_ns
         self._command = Compute(command_ns)
         self._questions: deque[Signal] = deque()
@@ -138,7 +136,7 @@ class Reporter:
             answer: Answer | None = None
             for number in range(commands):
                 yield self._command
-                self.worked_ns += self._command_ns
+                self.kernel.answering_ns += self._command_ns
                 if number == min(_READ, commands - 1):
                     answer = self._answer(signal)
                 self._asked_ns = engine.now_ns + ROUND_TRIP_NS

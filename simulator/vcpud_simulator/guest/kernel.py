@@ -43,6 +43,7 @@ class GuestKernel:
         lock_waits: Contended acquisitions of queued kernel spinlocks, those a tracepoint shows.
         lock_wait_ns: Wall time of those waits.
         spin_wait_ns: Wall time of all waiting on the processor.
+        answering_ns: CPU time that answers to whoever asks it needed.
     """
 
     def __init__(self, host: Host, domain: Domain, config: GuestConfig | None = None) -> None:
@@ -58,6 +59,7 @@ class GuestKernel:
         self.lock_waits = 0
         self.lock_wait_ns = 0
         self.spin_wait_ns = 0
+        self.answering_ns = 0
         self.latency_ns = self.min_granularity_ns = self.wakeup_granularity_ns = 0
         phase_ns = self.chance.below(self.config.jiffy_ns)
         self.cpus: list[GuestCpu] = []

@@ -41,8 +41,8 @@ class Cache:
 
     Attributes:
         folder: Where they are.
-        modules: Which modules make the result of a task beside that of the function; None where
-            that is not known: then any of vcpud's may.
+        modules: Which modules make the result of a task; None where that is not known: then any of
+            vcpud's may.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Cache:
 
     def path(self, function: Callable[[Any], Any], task: object) -> Path:
         """Where the result of `function(task)` is kept; `repr(task)` must say all there is to it."""
-        roots = () if self.modules is None else (function.__module__, *self.modules(task))
+        roots = () if self.modules is None else self.modules(task)
         words = (function.__module__, function.__qualname__, code_digest(*roots), repr(task))
         name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]
         return self.folder / f"{name}.pickle"

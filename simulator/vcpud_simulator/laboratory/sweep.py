@@ -30,8 +30,8 @@ from vcpud import policy as policies
 from vcpud.errors import UnreachableError, UsageError, VcpudError
 from vcpud_simulator.laboratory.compare import scores, states, suite
 from vcpud_simulator.laboratory.compare.progress import progress
-from vcpud_simulator.laboratory.compare.runs import Outcome, Task, digest
 from vcpud_simulator.laboratory.compare.scores import FLOOR
+from vcpud_simulator.laboratory.compare.tasks import Outcome, Task, digest
 from vcpud_simulator.rng import Chance
 from vcpud_simulator.scenario import Scenario
 

@@ -16,6 +16,7 @@ from vcpud.errors import ConfigError, VcpudError
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory import provenance
 from vcpud_simulator.laboratory.compare import runs
+from vcpud_simulator.laboratory.compare.tasks import Task
 
 PAGE = Path(__file__).parents[3] / "docs" / "extending.md"
 FILES = dict(
@@ -84,7 +85,7 @@ def test_a_policy_that_raises_has_no_result(
     out, err = capsys.readouterr()
     assert said in err
     assert json.loads(out)["policy_errors"]
-    task = runs.Task(
+    task = Task(
         key=str(installed / "pair.yaml"),
         digest="",
         seed=1,

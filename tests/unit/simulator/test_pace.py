@@ -13,7 +13,8 @@ from vcpud.policy import load
 from vcpud.units import NS_PER_S
 from vcpud_simulator import runner
 from vcpud_simulator.laboratory.compare import suite
-from vcpud_simulator.laboratory.compare.runs import Hold, Task, digest, perform
+from vcpud_simulator.laboratory.compare.runs import perform
+from vcpud_simulator.laboratory.compare.tasks import Hold, Task, digest
 from vcpud_simulator.laboratory.pace import UNBOUND, limits_of
 
 KEY = "compare_insensitive_pair"

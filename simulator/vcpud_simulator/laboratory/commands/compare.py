@@ -152,7 +152,6 @@ def _compare(options: argparse.Namespace) -> int:
 def _stability(options: argparse.Namespace) -> int:
     from vcpud_simulator.laboratory.compare import stability, watched  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.claims import OWN  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.runs import modules  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.verdict import Verdict  # noqa: PLC0415
     from vcpud_simulator.laboratory.parallel import Cache, run_all  # noqa: PLC0415
     from vcpud_simulator.laboratory.provenance import commit  # noqa: PLC0415
@@ -174,7 +173,7 @@ def _stability(options: argparse.Namespace) -> int:
         watched.observe,
         [watch for wanted in watches.values() for watch in wanted],
         jobs=options.jobs,
-        cache=Cache(out / "cache", modules),
+        cache=Cache(out / "cache", watched.modules),
         resume=options.resume,
         label="stability",
     )

@@ -24,9 +24,9 @@ from vcpud_simulator.laboratory.compare.oracle import (
     search,
 )
 from vcpud_simulator.laboratory.compare.plan import Contestant, Look, Plan
-from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.compare.scores import FLOOR, Card
 from vcpud_simulator.laboratory.compare.states import State
+from vcpud_simulator.laboratory.compare.tasks import Decision, Outcome, Task
 
 Execute = Callable[[Iterable[Task], str], Mapping[Task, Outcome]]
 """Runs tasks; the word is for the progress bar."""

@@ -19,7 +19,7 @@ from dataclasses import replace
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant
-from vcpud_simulator.laboratory.compare.runs import Outcome, Task
+from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
 
 Pair = tuple[Task, Task]
 """The host that is only watched, and the managed one."""

@@ -28,15 +28,17 @@ from vcpud_simulator.laboratory.compare.plan import (
     open_loop,
 )
 from vcpud_simulator.laboratory.compare.progress import progress
-from vcpud_simulator.laboratory.compare.runs import (
+from vcpud_simulator.laboratory.compare.scores import Responses, Seeded
+from vcpud_simulator.laboratory.compare.scripted import in_turn
+from vcpud_simulator.laboratory.compare.tasks import (
+    Counts,
     Decision,
     Hold,
     Outcome,
+    Script,
     Task,
     digest,
 )
-from vcpud_simulator.laboratory.compare.scores import Responses, Seeded
-from vcpud_simulator.laboratory.compare.scripted import Counts, Script, in_turn
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import DomainPlan, Scenario
 

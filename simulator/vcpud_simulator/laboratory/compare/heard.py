@@ -8,57 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from vcpud.model import Uuid
 from vcpud.plan import Outcome, Outlook, Proof
 from vcpud.record import CycleRecord, Purpose
+from vcpud_simulator.laboratory.compare.tasks import Why
 
 COST = "contention_cost_ratio"
 """What `adaptive` believes that contention costs a domain, among an outlook's inputs."""
 _MOST = 3
 """So many guards, troubles and kinds of verdict are named, the most frequent first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Why:
-    """Why one domain has the vCPUs that it has, as the run tells.
-
-    Attributes:
-        cycles: In which it was there.
-        blocked: Cycles in which a guard blocked a move that it was in, by guard.
-        held: Cycles in which nothing could be decided for it, by trouble.
-        verdicts: On moves that it was in, by how they ended.
-        outlook: The policy's last word on it, in words; empty where it has none.
-        cost_ratio: What contention is believed to cost it; None where the policy believes nothing.
-    """
-
-    cycles: int
-    blocked: tuple[tuple[str, int], ...] = ()
-    held: tuple[tuple[str, int], ...] = ()
-    verdicts: tuple[tuple[str, int], ...] = ()
-    outlook: str = ""
-    cost_ratio: float | None = None
-
-    @property
-    def text(self) -> str:
-        """For people, in a line."""
-        parts = [
-            f"guards blocked its moves in so many of {self.cycles} cycles: {_counted(self.blocked)}"
-            if self.blocked
-            else "",
-            f"held in so many of {self.cycles} cycles: {_counted(self.held)}" if self.held else "",
-            f"verdicts: {_counted(self.verdicts)}" if self.verdicts else "",
-            ""
-            if self.cost_ratio is None
-            else f"contention is believed to cost it {self.cost_ratio:.2f} of its progress",
-            self.outlook,
-        ]
-        return "; ".join(filter(None, parts))
-
-
-def _counted(counts: tuple[tuple[str, int], ...]) -> str:
-    return ", ".join(f"{word} {count}" for word, count in counts)
 
 
 class Heard:

@@ -14,14 +14,10 @@ from vcpud.demand import HostDemand
 from vcpud.plan import Move, Plan, Proof, Resize, Verdict
 from vcpud.policy import Policy
 from vcpud.units import NS_PER_S
+from vcpud_simulator.laboratory.compare.tasks import Script
 
 TURN_NS: Final = 120 * NS_PER_S
 """How long the oracle leaves those who take turns where they are: no shorter than policies do."""
-
-Counts = tuple[tuple[str, int], ...]
-"""Active vCPUs by domain, in the scenario's order."""
-Script = tuple[tuple[int, Counts], ...]
-"""From when on which domain has how many, in order of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

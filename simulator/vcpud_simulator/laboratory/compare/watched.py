@@ -24,7 +24,8 @@ from vcpud_simulator import runner
 from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.changes import Change
 from vcpud_simulator.laboratory.compare.heard import Heard
-from vcpud_simulator.laboratory.compare.runs import digest
+from vcpud_simulator.laboratory.compare.runs import module_of
+from vcpud_simulator.laboratory.compare.tasks import digest
 from vcpud_simulator.laboratory.reading import scenario_names
 from vcpud_simulator.meter import Point
 
@@ -143,6 +144,11 @@ class _Changes:
             for change in record.changes
             if isinstance(change.effect, Accepted) and change.from_vcpus != change.to_vcpus
         )
+
+
+def modules(watch: Watch) -> tuple[str, ...]:
+    """Which modules make the result of a run."""
+    return (__name__, module_of(watch.policy))
 
 
 def observe(watch: Watch) -> Observed:

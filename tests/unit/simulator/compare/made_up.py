@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from vcpud.units import NS_PER_S
 from vcpud_simulator.laboratory.compare.changes import Change
-from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
 from vcpud_simulator.laboratory.compare.scores import Card, DomainScore, Score
+from vcpud_simulator.laboratory.compare.tasks import Decision, Outcome, Task
 from vcpud_simulator.laboratory.statistics import Interval
 
 S = NS_PER_S

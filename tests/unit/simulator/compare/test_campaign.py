@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from unit.simulator.compare.made_up import SCENARIO, S, changed, steady
-from vcpud_simulator.laboratory.compare import document, runs
+from vcpud_simulator import runner
+from vcpud_simulator.laboratory import provenance
+from vcpud_simulator.laboratory.compare import document, runs, unmanaged
 from vcpud_simulator.laboratory.compare.campaign import Campaign, spread
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
-from vcpud_simulator.laboratory.compare.runs import Decision, Outcome, Task
+from vcpud_simulator.laboratory.compare.tasks import Decision, Outcome, Task
 
 CONTESTANTS = tuple(Contestant(label=name, policy=name) for name in ("good", "bad", "static"))
 
@@ -191,8 +193,27 @@ def test_a_run_is_made_by_the_module_of_its_policy(key: str) -> None:
     contestants = (Contestant(label="f", policy="folding"),)
     Campaign(Plan(keys=(key,), contestants=contestants, seeds=1), executor).run()
     [folding] = {runs.modules(task) for task in executor.tasks if task.policy == "folding"}
-    assert folding == ("vcpud_policies.folding",)
-    assert {runs.modules(task) for task in executor.tasks if not task.policy} == {()}
+    assert folding == (runs.__name__, "vcpud_policies.folding")
+    plain = {runs.modules(task) for task in executor.tasks if not task.policy}
+    assert plain == {(unmanaged.__name__,)}
+
+
+def test_what_is_known_of_hosts_that_nobody_manages_outlives_every_change_of_the_loop() -> None:
+    managed = {module for module, _ in provenance._reached([runs.__name__])}
+    alone = {module for module, _ in provenance._reached([unmanaged.__name__])}
+    assert {"vcpud.control", "vcpud.judge", "vcpud.policy"} <= managed
+    loop = {"vcpud.control", "vcpud.judge", "vcpud.policy", "vcpud.plan", "vcpud_simulator.runner"}
+    assert not alone & loop
+    assert {"vcpud_simulator.world", "vcpud_simulator.schedulers.cfs"} <= alone
+
+
+def test_a_host_that_nobody_manages_is_the_same_with_the_runner_and_without() -> None:
+    task = Task(key="demo", digest="", seed=3, duration_ns=5 * S)
+    alone = unmanaged.observe(task)
+    scenario = unmanaged.asked(task)
+    result = runner.run(scenario, seed=3, duration_ns=5 * S, hashed=False)
+    same = unmanaged.measured(scenario, result.window_ns, result.domains, result.timeline)
+    assert alone == same == runs.perform(task)
 
 
 def test_an_oracle_that_a_policy_beats_is_too_weak(key: str) -> None:

@@ -24,7 +24,7 @@ from vcpud_simulator.laboratory.commands.compare import (
 from vcpud_simulator.laboratory.compare import campaign, suite
 from vcpud_simulator.laboratory.compare.claims import Extent
 from vcpud_simulator.laboratory.compare.plan import Plan, lasting
-from vcpud_simulator.laboratory.compare.runs import Outcome, Task
+from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
 
 
 def test_the_command_writes_its_results_and_can_be_resumed(

@@ -16,8 +16,9 @@ from vcpud_simulator.catalogue import LOCKS, SCHEDULERS, WORKLOADS
 from vcpud_simulator.guest.costs import GuestConfig
 from vcpud_simulator.guest.hotplug import HotplugCosts
 from vcpud_simulator.host import HostCosts
-from vcpud_simulator.laboratory.compare import runs, states, suite
+from vcpud_simulator.laboratory.compare import states, suite
 from vcpud_simulator.laboratory.compare.drawn import draw
+from vcpud_simulator.laboratory.compare.tasks import digest
 from vcpud_simulator.platform import PLATFORMS, Signal
 from vcpud_simulator.scenario import (
     ActuationPlan,
@@ -73,7 +74,7 @@ def test_drawn_scenarios_are_possible_and_drawn_again_the_same(seed: int, number
     drawn = draw(seed, number)
     assert faults(drawn) == ()
     assert drawn.kind in CLASSES
-    assert runs.digest(draw(seed, number)) == runs.digest(drawn)
+    assert digest(draw(seed, number)) == digest(drawn)
     [key] = suite.drawn_keys(1, seed)
     assert suite.load(key) == draw(seed, 0)
 
@@ -147,7 +148,7 @@ def test_hosts_crowds_platforms_and_locks_are_spread_out(every: list[Scenario]) 
     assert {one.scheduler for one in every} == set(SCHEDULERS) - {"round_robin"}
     assert {one.kind for one in every} == set(CLASSES)
     assert {one.pause for one in every} == set(Pause)
-    assert len({runs.digest(one) for one in every}) == 200
+    assert len({digest(one) for one in every}) == 200
     loads = [one for it in every for plan in it.domains for one in parts(plan.workload)]
     locks = [one for one in loads if type(one) is WORKLOADS["descriptors"]]
     assert {one.lock for one in locks} == set(LOCKS.values())  # type: ignore[attr-defined]

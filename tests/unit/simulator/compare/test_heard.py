@@ -7,8 +7,7 @@ import pickle
 
 from unit.simulator.compare.made_up import S
 from vcpud_simulator.laboratory.compare import runs
-from vcpud_simulator.laboratory.compare.heard import Why
-from vcpud_simulator.laboratory.compare.runs import Task
+from vcpud_simulator.laboratory.compare.tasks import Task, Why
 
 
 def why(key: str, policy: str, seconds: int) -> dict[str, Why]:

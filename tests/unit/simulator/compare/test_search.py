@@ -8,7 +8,7 @@ from unit.simulator.compare.made_up import SCENARIO, S, steady
 from unit.simulator.compare.test_campaign import Executor
 from vcpud_simulator.laboratory.compare.campaign import Campaign
 from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
-from vcpud_simulator.laboratory.compare.runs import Outcome, Task
+from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
 
 
 def test_floors_are_those_of_a_long_look_at_the_unmanaged_host(tmp_path: Path) -> None:

@@ -82,13 +82,13 @@ def test_where_it_is_known_what_makes_a_result_a_change_of_other_code_is_none(
         return f"{changed} has changed" if changed in roots else "as before"
 
     monkeypatch.setattr(parallel, "code_digest", digest)
-    cache = Cache(tmp_path, lambda task: (f"module_{task.second}",))
+    cache = Cache(tmp_path, lambda task: (__name__, f"module_{task.second}"))
     changed = ""
     run_all(add, TASKS, jobs=1, cache=cache)
     changed = "module_3"
     run_all(add, TASKS, jobs=1, cache=cache, resume=True)
     assert [*TASKS, TASKS[3]] == DONE
-    changed = add.__module__
+    changed = __name__
     run_all(add, TASKS, jobs=1, cache=cache, resume=True)
     assert [*TASKS, TASKS[3], *TASKS] == DONE
 

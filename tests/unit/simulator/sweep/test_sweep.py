@@ -23,7 +23,7 @@ from vcpud_simulator.laboratory.commands.compare import as_published
 from vcpud_simulator.laboratory.commands.sweep import add_to, command, plan_of, preset
 from vcpud_simulator.laboratory.compare import suite
 from vcpud_simulator.laboratory.compare.changes import Change
-from vcpud_simulator.laboratory.compare.runs import Outcome, Task
+from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
 
 S = NS_PER_S
 SCENARIO = """\
