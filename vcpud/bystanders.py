@@ -148,7 +148,7 @@ def _lack(
 
 def _uses(windows: Sequence[Progress]) -> list[float]:
     """Processor time of each window, where its progress tells that."""
-    return [one.rate_pcpus / one.worth_ratio for one in windows if one.worth_ratio]
+    return [used for one in windows if (used := one.used_pcpus) is not None]
 
 
 def _error(uses: Sequence[float]) -> float:

@@ -38,6 +38,11 @@ class Progress:
     worth_ratio: float | None = None
     most_pcpus: float | None = None
 
+    @property
+    def used_pcpus(self) -> float | None:
+        """CPU time the host saw consumed; None where none of it was progress."""
+        return self.rate_pcpus / self.worth_ratio if self.worth_ratio else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainDemand:

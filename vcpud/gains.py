@@ -137,11 +137,10 @@ def compared(  # noqa: PLR0913 - two lots of windows, and what is known of each
 
 def _most(window: Progress, other_vcpus: float) -> float:
     """What it made, at the most where it used clearly more than the other number of vCPUs can give."""
-    if not window.worth_ratio or window.most_pcpus is None:
+    used, most = window.used_pcpus, window.most_pcpus
+    if used is None or most is None or used <= other_vcpus * (1 + MIN_GAIN_RATIO):
         return window.rate_pcpus
-    used = window.rate_pcpus / window.worth_ratio
-    certain = used > other_vcpus * (1 + MIN_GAIN_RATIO)
-    return max(window.rate_pcpus, window.most_pcpus) if certain else window.rate_pcpus
+    return max(window.rate_pcpus, most)
 
 
 def sigmas_among(members: int) -> float:
