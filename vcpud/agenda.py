@@ -84,15 +84,19 @@ class Agenda:
         self.watch.forget(uuid)
 
     def resume(self, uuid: Uuid | None, now_ns: int) -> None:
-        """An operator ends pauses, releases and quarantines, of one domain or of all.
-
-        Who did not take back what it had is asked at once, and has as many attempts as before.
-        """
+        """An operator ends pauses, releases and quarantines, of one domain or of all."""
         self.bars.lift(uuid)
+        self.hasten(uuid)
+        self.watch.resume(uuid, now_ns)
+
+    def hasten(self, uuid: Uuid | None) -> None:
+        """Somebody waits for what a domain, or all, are to be given back: ask at once.
+
+        Who did not take it back has as many attempts as before.
+        """
         for course in list(self.courses.values()):
             if course.restoring and uuid in (None, course.uuid):
                 self.courses[course.uuid] = replace(course, failures=0, held=0, not_before_ns=0)
-        self.watch.resume(uuid, now_ns)
 
     def look(
         self,

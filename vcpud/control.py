@@ -125,6 +125,7 @@ class ControlLoop:
             What could not be restored by then; it stays in the ledger.
         """
         self._stopping = True
+        self._agenda.hasten(None)
         self._settle_ns = owed.AWAITED_NS if settle else owed.SETTLE_NS
         if not forget_absent:
             self._inheritance.waive()

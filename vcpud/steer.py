@@ -28,6 +28,8 @@ ANSWER_NS = 20 * NS_PER_S
 """A change that shows no result by then has failed; a collapsed guest needs several seconds."""
 RETRY_NS = 500 * NS_PER_MS
 RETRY_MAX_NS = 30 * NS_PER_S
+HELD_MAX_NS = 4 * NS_PER_S
+"""Who was not asked is not troubled by trying: it is asked soon after it can be."""
 MAX_FAILURES = 3
 """Failures in a row after which a domain is quarantined, and its course given up if that takes."""
 
@@ -165,7 +167,7 @@ def failed(course: Course, now_ns: int, detail: str, *, held: bool = False) -> C
         held: The domain was not asked: that says nothing of what it would have done.
     """
     failures = course.failures + 1
-    pause_ns = min(RETRY_NS << min(failures, 10), RETRY_MAX_NS)
+    pause_ns = min(RETRY_NS << min(failures, 10), HELD_MAX_NS if held else RETRY_MAX_NS)
     return replace(
         course,
         issued_at_ns=None,
