@@ -78,12 +78,12 @@ class Campaign:
     def _doubts(self) -> None:
         own = [one for one in self.plan.contestants if one.policy == OWN]
         doubted = {
-            (entry, one): doubt.pairs(entry, one, self.plan.doubts)
+            (entry, one): doubt.trios(entry, one, self.plan.doubts)
             for one in own
             for entry in self._entries
             if self.plan.doubts and doubt.first_sight(entry, one) < FLOOR
         }
-        every = [task for runs in doubted.values() for pair in runs.values() for task in pair]
+        every = [task for runs in doubted.values() for trio in runs for task in trio.tasks]
         done = self._execute(every, "whether it was chance") if every else {}
         for (entry, one), runs in doubted.items():
             self._cleared[entry.key, one.label] = doubt.cleared(entry, runs, done)

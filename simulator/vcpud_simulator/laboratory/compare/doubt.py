@@ -7,22 +7,42 @@ first. One run of the unmanaged host beside one of a managed host tells nothing 
 Approach: where a domain comes out below its floor, more seeds are run, and each run of the policy is
 held against one of the same seed in which the guests are asked as well and nothing is changed. Until
 the policy changes something the two are the same run, so that only what follows from its changes
-differs. What its answers took of a guest's processor time is taken off. What is told is the geometric
-mean over the seeds. Pure.
+differs. What is told is the geometric mean over the seeds, less what answers took from a guest's own
+work. Who is idle answers besides its work, who gets all that it can does so instead: the unmanaged
+runs of the same seeds tell how much came on top. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant
 from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
 
-Pair = tuple[Task, Task]
-"""The host that is only watched, and the managed one."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trio:
+    """Runs of one seed.
+
+    Attributes:
+        alone: The unmanaged host.
+        asked: The host whose guests are asked, and that is left as it is.
+        managed: The managed one.
+    """
+
+    alone: Task
+    asked: Task
+    managed: Task
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All of them."""
+        return self.alone, self.asked, self.managed
 
 
 def first_sight(entry: Entry, one: Contestant) -> float:
@@ -33,32 +53,40 @@ def first_sight(entry: Entry, one: Contestant) -> float:
     )
 
 
-def pairs(entry: Entry, one: Contestant, more_seeds: int) -> dict[int, Pair]:
-    """The runs that tell, by seed."""
-    seeds = range(entry.seeds[0], entry.seeds[0] + 1 + more_seeds)
-    return {
-        seed: (replace(entry.unmanaged_task(seed), policy=IDLE), entry.managed(seed, one))
-        for seed in seeds
-    }
+def trios(entry: Entry, one: Contestant, more_seeds: int) -> list[Trio]:
+    """The runs that tell."""
+    return [
+        Trio(
+            alone=entry.unmanaged_task(seed),
+            asked=replace(entry.unmanaged_task(seed), policy=IDLE),
+            managed=entry.managed(seed, one),
+        )
+        for seed in range(entry.seeds[0], entry.seeds[0] + 1 + more_seeds)
+    ]
 
 
 def cleared(
-    entry: Entry, runs: Mapping[int, Pair], done: Mapping[Task, Outcome]
+    entry: Entry, runs: Collection[Trio], done: Mapping[Task, Outcome]
 ) -> dict[str, float]:
     """What each domain has of its floor, chance aside."""
-    found: dict[str, list[float]] = {}
-    for watched, managed in runs.values():
-        asked, changed = done[watched], done[managed]
+    shares: defaultdict[str, list[float]] = defaultdict(list)
+    for trio in runs:
+        asked, managed = done[trio.asked], done[trio.managed]
         floors = scores.floors(
             entry.progress(asked, asked.window_ns), asked.run_pcpus, asked.entitled_pcpus
         )
-        for name, made in entry.progress(changed, changed.window_ns).items():
+        for name, made in entry.progress(managed, managed.window_ns).items():
             if floors.get(name):
-                found.setdefault(name, []).append(_left(asked, name) * made / floors[name])
-    return {name: scores.geometric(shares) for name, shares in found.items()}
+                shares[name].append(made / floors[name])
+    left = {name: _left(name, runs, done) for name in shares}
+    return {name: left[name] * scores.geometric(found) for name, found in shares.items()}
 
 
-def _left(asked: Outcome, name: str) -> float:
-    """What is left of a guest's processor time by its answers."""
-    answering, all_of_it = asked.answering_pcpus.get(name, 0.0), asked.run_pcpus[name]
-    return 1 - answering / all_of_it if answering < all_of_it else 0.0
+def _left(name: str, runs: Collection[Trio], done: Mapping[Task, Outcome]) -> float:
+    """What a guest's answers leave of the processor time that its own work would have had."""
+    alone = fmean(done[trio.alone].run_pcpus[name] for trio in runs)
+    asked = fmean(done[trio.asked].run_pcpus[name] for trio in runs)
+    answering = fmean(done[trio.asked].answering_pcpus.get(name, 0.0) for trio in runs)
+    instead = min(max(alone + answering - asked, 0.0), answering)
+    own = max(asked - answering, 0.0)
+    return own / (own + instead) if instead else 1.0

@@ -141,7 +141,13 @@ def test_whether_a_domain_is_below_its_floor_by_chance_is_told_by_more_seeds(
         luck = (1.0, 0.9, 1.3, 0.7, 1.2)[task.seed % 5] if task.policy else 1.0
         mine = kept if task.policy == "adaptive" else 1.0
         outcome = steady(task, {"db": 100.0 * luck * mine, "mail": 100.0})
-        return dataclasses.replace(outcome, answering_pcpus={"db": 0.02} if task.policy else {})
+        if not task.policy:
+            return dataclasses.replace(outcome, run_pcpus={"db": 1.0, "mail": 0.01})
+        return dataclasses.replace(
+            outcome,
+            answering_pcpus={"db": 0.02, "mail": 0.03},
+            run_pcpus={"db": 1.0, "mail": 0.04},
+        )
 
     executor = Executor(unlucky)
     plan = Plan(
@@ -154,6 +160,7 @@ def test_whether_a_domain_is_below_its_floor_by_chance_is_told_by_more_seeds(
     own = card.policies["adaptive"]
     assert own.over_floor_at_first == pytest.approx(0.9 * kept)
     assert own.worst_domain_over_floor == pytest.approx(over_floor)
+    assert own.by_domain["mail"].over_floor == pytest.approx(1.0), "idle: it answers besides"
     assert "whether it was chance" in executor.labels
     again = [task.seed for task in executor.tasks if task.policy == "static"]
     assert again == [1, 2, 3, 4, 5]
