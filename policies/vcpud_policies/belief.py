@@ -249,12 +249,19 @@ def comparable(belief: Belief, domain: DomainDemand) -> bool:
     return seen_since(domain, belief.contended_since_ns)
 
 
-def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | None]:
+def believed_cost(
+    belief: Belief, domain: DomainDemand, *, beside: bool = False
+) -> tuple[float, bool | None]:
     """What contention is believed to cost a domain now, and whether its threads go in step.
 
     Without evidence it costs nothing. Threads that wait for spinlocks take turns; where progress
     falls short and lock waits, that were read, do not show why, they wait for each other in user
     space: at barriers. Where they were not read, now or ever, that is not told: None.
+
+    Args:
+        belief: So far.
+        domain: As it is now.
+        beside: Somebody else of its pool is believed to be hurt.
     """
     if belief.proven:
         return belief.cost_ratio, belief.in_step
@@ -265,7 +272,8 @@ def believed_cost(belief: Belief, domain: DomainDemand) -> tuple[float, bool | N
     locks = 0.0 if wait is None else min(belief.cost_ratio * belief.trust_ratio, bound)
     hint, unexplained = 0.0, 0.0
     tried_in_vain = belief.failures > 0 and not _shows(domain)
-    if belief.short_windows >= _enough_windows(belief, domain, bound) and not tried_in_vain:
+    windows = 1 if beside else _enough_windows(belief, domain, bound)
+    if belief.short_windows >= windows and not tried_in_vain:
         trust = 0.5**belief.failures
         short = short_of_share(domain, bound)
         unworthy = (1 + bound) / (1 + short) - 1

@@ -19,7 +19,7 @@ from vcpud_policies.belief import Belief
 from vcpud_policies.memory import Memory, PoolMemory
 from vcpud_policies.static import Static
 
-from .conftest import Decide, MakeDomain, MakeHost
+from .conftest import Decide, MakeDomain, MakeHost, window
 
 MakeGuests = Callable[[], list[Guest]]
 TEN_MINUTES = 600
@@ -169,6 +169,29 @@ def test_a_ceiling_stops_vcpus_in_their_locks_on_a_host_with_room(  # noqa: PLR0
     batch = domain(uuid="b", used_pcpus=2.0, entitled_pcpus=2.0, progress=window)
     plan = decide(Adaptive(), *[host(tenant, batch, pcpus=16)] * 4)
     assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == moves
+
+
+@pytest.mark.parametrize(
+    ("made_pcpus", "together"), [(0.4, True), (0.95, False)], ids=["short", "has its share"]
+)
+def test_who_falls_short_beside_one_that_waits_for_locks_is_in_the_same_move(
+    domain: MakeDomain, host: MakeHost, decide: Decide, made_pcpus: float, *, together: bool
+) -> None:
+    """One window each: the first shows what it waits for, the second only that it makes too little."""
+    some = {
+        "used_pcpus": 1.0,
+        "run_delay_pcpus": 7.0,
+        "entitled_pcpus": 1.0,
+        "system_ratio": 0.2,
+        "lock_wait_at_ns": 1,
+    }
+    waits = domain(uuid="a", lock_wait_ratio=0.9, progress=window(0, 0.1), **some)
+    beside = domain(uuid="b", lock_wait_ratio=0.02, progress=window(0, made_pcpus), **some)
+    [move] = decide(Adaptive(), *[host(waits, beside, pcpus=2)] * 4).moves
+    wanted = {resize.uuid: resize.to_vcpus for resize in move.resizes}
+    assert wanted == ({"a": 1, "b": 1} if together else {"a": 1})
+    nobody = replace(waits, lock_wait_ratio=0.0)
+    assert decide(Adaptive(), *[host(nobody, beside, pcpus=2)] * 4).moves == ()
 
 
 def test_who_steers_itself_is_left_alone_and_others_leave_it_all_it_has(
