@@ -180,18 +180,18 @@ def test_who_is_resumed_is_asked_at_once() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        Restore(asked=ASKED, uuid=None),
-        Pause(asked=ASKED, uuid=None, until_ns=None, restore=True),
-        Release(asked=ASKED, uuid=None, until_ns=None),
+        Restore(asked=ASKED, uuid=""),
+        Pause(asked=ASKED, uuid="", until_ns=None, restore=True),
+        Release(asked=ASKED, uuid="", until_ns=None),
     ],
 )
 def test_who_is_being_given_back_is_asked_at_once_when_somebody_waits_for_it(
-    request_: Request,
+    request_: Restore | Pause | Release,
 ) -> None:
     one = Stubborn()
     one.ask(Restore(asked=ASKED, uuid=None), cycles=120)
     one.domain.fail = None
-    one.ask(request_, cycles=3)
+    one.ask(replace(request_, uuid=one.domain.uuid), cycles=3)
     assert (one.active, one.owed) == (4, False)
 
 
