@@ -196,12 +196,16 @@ class Vcpud:
         document: dict[str, Any] = json.loads(self.told("status", "-o", "json"))
         return document
 
-    def amid_a_move(self) -> bool:
-        """Whether a domain is being changed or judged; asked as the command does, but without its CPU time."""
+    def phases(self) -> set[str]:
+        """Return what its domains are at; asked as the command does, but without its CPU time."""
         from vcpud import client  # noqa: PLC0415
 
         document = client.ask(self.runtime_dir, "status", timeout_s=COMMAND_S)["status"]
-        return any(domain["phase"] in MOVES for domain in document["domains"])
+        return {domain["phase"] for domain in document["domains"]}
+
+    def amid_a_move(self) -> bool:
+        """Whether a domain is being changed or judged."""
+        return not MOVES.isdisjoint(self.phases())
 
     def stop(
         self, number: signal.Signals = signal.SIGTERM, within_s: float = STOP_S
