@@ -38,6 +38,7 @@ from vcpud.demand import DomainDemand, Progress
 from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS, NOISE_RATIO, OVERWHELMING_RATIO
 from vcpud_policies.evidence import (
     LEAST_PCPUS,
+    at_work,
     crowded,
     never_sleeps,
     seen_since,
@@ -208,7 +209,7 @@ def _progress(
     belief: Belief, domain: DomainDemand, window: Progress, since_ns: int | None
 ) -> dict[str, Any]:
     worth, seen, calm_seen = belief.calm_worth_ratio, window.worth_ratio, belief.calm_seen
-    if seen is not None and since_ns is None and undisturbed(domain):
+    if seen is not None and since_ns is None and undisturbed(domain) and at_work(domain):
         worth = worth + LEARN_RATIO * (seen - worth) if calm_seen else seen
         calm_seen = True
     short = shortfall(worth, domain) if seen_since(domain, since_ns) else None

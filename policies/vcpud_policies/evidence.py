@@ -25,6 +25,8 @@ SATURATED_RATIO = 0.9
 """A guest that keeps so much of its vCPUs busy, or waiting to be, could use more, and waits for no sibling."""
 UNCROWDED_RATIO = 0.9
 """Who gets so much of its share has it."""
+WORKING_RATIO = 0.1
+"""Who uses less of its share than this is idle: most of that may be its agent, answering (`vcpud.thrift`)."""
 
 
 def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
@@ -42,6 +44,19 @@ def undisturbed(domain: DomainDemand) -> bool:
     """Whether it was read that its vCPUs hardly wait for pCPUs."""
     delay = domain.run_delay_pcpus
     return delay is not None and delay < CALM_DELAY_RATIO * domain.active_vcpus
+
+
+def at_work(domain: DomainDemand) -> bool:
+    """Whether in its latest window of progress it used enough for what that was worth to say something.
+
+    What an idle guest does besides is not the work that contention would cost, and nearly all in its kernel.
+    """
+    window, entitled = domain.progress, domain.entitled_pcpus
+    if window is None or entitled is None:
+        return False
+    # None where none of it was progress: then what it uses now is the nearest to know.
+    used = domain.used_pcpus if window.used_pcpus is None else window.used_pcpus
+    return used is not None and used >= WORKING_RATIO * min(entitled, float(domain.active_vcpus))
 
 
 def never_sleeps(domain: DomainDemand) -> bool:

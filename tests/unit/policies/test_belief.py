@@ -185,6 +185,21 @@ def test_what_an_earlier_vcpud_has_left_on_fewer_vcpus_is_believed_to_need_it(
         assert not unknown.proven
 
 
+@pytest.mark.parametrize(("used", "counts"), [(0.05, False), (0.6, True)])
+@pytest.mark.parametrize("worth", [0.0, 0.25])
+def test_what_an_idle_guest_does_besides_is_not_what_its_work_is_worth(
+    domain: MakeDomain, used: float, worth: float, *, counts: bool
+) -> None:
+    """All in its kernel, it would say that collapsed it makes as much as ever, which nothing would then change."""
+    idle = replace(window(0), rate_pcpus=used * worth, worth_ratio=worth)
+    seen = domain(used_pcpus=used, run_delay_pcpus=0.0, entitled_pcpus=4.0, progress=idle)
+    belief = looked(Belief(home_vcpus=8), seen, 5, contended=False)
+    assert belief.calm_seen is counts
+    assert belief.calm_worth_ratio == (worth if counts else 1.0)
+    unread = looked(Belief(home_vcpus=8), replace(seen, entitled_pcpus=None), 5, contended=False)
+    assert not unread.calm_seen, "nobody knows how much it could have used"
+
+
 def test_who_never_sleeps_and_whose_use_is_worth_the_same_is_merely_given_too_little(
     domain: MakeDomain,
 ) -> None:
