@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from matplotlib.axes import Axes
+
     from lab.timeline import Moment
 
 MARGIN = 1.6
 """A contest's axes reach so much further than its ratios; wider intervals run off them."""
+DECADE = 10.0
+"""Axes that reach less far have their marks at even distances, others at powers of ten."""
 
 
 def draw(moments: Sequence[Moment], started_ns: int, path: Path, caption: str) -> None:
@@ -67,7 +71,6 @@ def draw_contest(parts: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
-    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     panels = [
         (name, bound, part)
@@ -86,23 +89,37 @@ def draw_contest(parts: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axis.set_visible(False)
     for axis, (name, bound, part) in zip(axes.flat, panels, strict=False):
         key, _, limit = bound.split(" ")
-        for height, row in enumerate(reversed(part["policies"].values())):
-            if key not in row:
-                continue
-            low, high = row[f"{key}_ci"]
-            known = low > 0 and math.isfinite(high)  # not of a single turn, which is drawn hollow
-            if known:
-                axis.plot((low, high), (height, height), color="grey", linewidth=1)
-            axis.plot(row[key], height, "ko", markersize=4, fillstyle="full" if known else "none")
-        axis.set_yticks(range(len(part["policies"])), list(reversed(part["policies"])), fontsize=8)
-        axis.axvline(float(limit), color="C3", linewidth=0.8, linestyle="--")
-        shown = [float(limit)] + [row[key] for row in part["policies"].values() if key in row]
-        axis.set_xscale("log")
-        axis.set_xlim(max(min(shown), 1e-6) / MARGIN, max(shown) * MARGIN)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_title(f"{name}: {bound}", fontsize=9, loc="left")
-        axis.grid(visible=True, axis="x", linewidth=0.3)
+        axis.set_title(f"{name}: {key.replace('_', ' ')}", fontsize=9, loc="left")
+        _standings(axis, part["policies"], key, float(limit))
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
+
+
+def _standings(
+    axis: Axes, policies: Mapping[str, Mapping[str, Any]], key: str, limit: float
+) -> None:
+    """Draw one panel: a point and an interval for each policy that has this ratio, and the limit."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
+
+    shown = [limit]
+    for height, row in enumerate(reversed(list(policies.values()))):
+        if key not in row:
+            continue
+        shown.append(row[key])
+        low, high = row[f"{key}_ci"]
+        known = low > 0 and math.isfinite(high)  # not of a single turn, which is drawn hollow
+        if known:
+            axis.plot((low, high), (height, height), color="grey", linewidth=1)
+        axis.plot(row[key], height, "ko", markersize=4, fillstyle="full" if known else "none")
+    axis.set_yticks(range(len(policies)), list(reversed(list(policies))), fontsize=8)
+    axis.axvline(limit, color="C3", linewidth=0.8, linestyle="--")
+    left, right = max(min(shown), 1e-6) / MARGIN, max(shown) * MARGIN
+    axis.set_xscale("log")
+    axis.set_xlim(left, right)
+    axis.xaxis.set_major_locator(
+        MaxNLocator(6) if right < DECADE * left else LogLocator(numticks=8)
+    )
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(axis="x", labelsize=8)
+    axis.grid(visible=True, axis="x", linewidth=0.3)

@@ -218,7 +218,11 @@ class _Run:
             self._stage.start_over()
         self._results.contest[name] = found
         BUILD.mkdir(exist_ok=True)
-        draw_contest(self._results.contest, BUILD / "lab-contest.svg")
+        played = self._results.contest
+        draw_contest(
+            {part: played[part] for part in contest.PARTS if part in played},
+            BUILD / "lab-contest.svg",
+        )
 
 
 def _chosen(parts: Sequence[Part], only: set[str], *, quick: bool) -> list[Part]:
