@@ -200,6 +200,7 @@ class Actuation(Undertaking):
         ends it.
         """
         gives = self._situation.online is None or self._gives()
+        decided_on = self._situation.online or frozenset()
         believed, why = self._believed(), ""
         unable: set[int] = set()
         for _ in range(_ATTEMPTS + len(wanted)):
@@ -213,8 +214,9 @@ class Actuation(Undertaking):
                     why = f": {error.message}"  # the first of the list: look what is
             online = self._conversation.look(hand)
             # Who brings CPUs back takes none away, nor the other way round, whatever somebody else
-            # has done meanwhile; what is asked for blindly is to be given back.
-            wanted = wanted | online if gives else wanted & online
+            # has done meanwhile; what is asked for blindly is to be given back. A CPU that was not
+            # online when the change was decided is in nobody's ledger: taken, it would never come back.
+            wanted = wanted | online if gives else wanted & online | online - decided_on
             if online == wanted:
                 return self._outcome(None, f"online {sorted(online)}")
             if online == believed:

@@ -6,7 +6,8 @@ and go on where it was stopped.
 Approach: joblib does the work. Each result is written, as soon as it is there, to a file named by
 a hash of function, task and code; with `resume` what is on disk is not run again. Changed code is
 another name, so a result of older code is never taken for one of today's; where it is known which
-modules make a result, only a change of those or of what they import counts. The backend is joblib's
+modules make a result, only a change of those or of what they import counts. Workers end with the
+process that started them, even where that was killed. The backend is joblib's
 current one: `joblib.parallel_config("dask")` around a call is how it leaves one machine.
 
 References: joblib.readthedocs.io, "Embarrassingly parallel for loops".
@@ -14,9 +15,12 @@ References: joblib.readthedocs.io, "Embarrassingly parallel for loops".
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import hashlib
 import os
 import pickle
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 Task = TypeVar("Task", bound=Hashable)
 Result = TypeVar("Result")
+
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2), in linux/prctl.h."""
 
 EXTRA = "pip install 'vcpud[laboratory]'"
 
@@ -139,11 +146,26 @@ def _results(
     work = joblib.Parallel(
         n_jobs=jobs or joblib.cpu_count(), batch_size=1, return_as="generator_unordered"
     )
-    yield from work(joblib.delayed(_pair)(function, task) for task in tasks)
+    ours = os.getpid()
+    yield from work(joblib.delayed(_pair)(function, task, ours) for task in tasks)
 
 
-def _pair(function: Callable[[Task], Result], task: Task) -> tuple[Task, Result]:
+def _pair(function: Callable[[Task], Result], task: Task, sender: int) -> tuple[Task, Result]:
+    if os.getppid() == sender:  # else it is a thread, or a worker of somebody else's
+        _end_with(sender)
     return task, function(task)
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Have this worker killed when its parent is gone, however that has ended.
+
+    It would wait for ever to hand over its result: it holds the pipe's other end itself, so that nothing
+    tells it that nobody reads.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _joblib() -> Any:

@@ -178,6 +178,16 @@ def test_a_cpu_goes_only_where_it_was_to_go_whatever_others_did_meanwhile(
     assert guest.online == by_others
 
 
+def test_a_cpu_that_others_brought_since_it_was_decided_is_not_taken(rig: Make) -> None:
+    guest = Guest("a", online={0, 1, 2})
+    one = rig(guest)
+    until(one, lambda s: only(s).online == frozenset({0, 1, 2}))
+    guest.online = {0, 1, 2, 3}
+    carry_out(one, SetOnline(uuid="a", online=frozenset({0})))
+    assert guest.online == {0, 3}
+    assert only(one.hypervisor.sample()).online == frozenset({0, 3})
+
+
 def test_an_unplug_that_timed_out_is_answered_by_a_plug_only_to_give_back(rig: Make) -> None:
     pending = CallFailed(Meaning.UNPLUG_PENDING, "vcpu unplug request timed out")
     owed = Original(

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +51,44 @@ def test_results_come_by_task_in_order_and_equal_tasks_run_once() -> None:
 @pytest.mark.process
 def test_other_processes_find_the_same() -> None:
     assert run_all(abs, [-1, -2, 3], jobs=2) == {-1: 1, -2: 2, 3: 3}
+
+
+ABANDONED = """
+import os
+import time
+from pathlib import Path
+
+from vcpud_simulator.laboratory.parallel import run_all
+
+def work(number):
+    time.sleep(0.1)
+    Path(f"{os.getpid()}.worker").touch()
+    while not Path("abandoned").exists():
+        time.sleep(0.1)
+    return bytes(1_000_000)  # more than fits a pipe that nobody reads
+
+run_all(work, range(4), jobs=2)
+"""
+
+
+@pytest.mark.process
+def test_workers_of_one_that_was_killed_end_with_it(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ABANDONED], cwd=tmp_path) as run:
+        workers = eventually(lambda: [int(p.stem) for p in tmp_path.glob("*.worker")], enough=2)
+        run.kill()
+    (tmp_path / "abandoned").touch()
+    assert len(workers) == 2
+    assert not eventually(
+        lambda: [pid for pid in workers if Path(f"/proc/{pid}").exists()], enough=0
+    )
+
+
+def eventually(look: Callable[[], list[int]], *, enough: int) -> list[int]:
+    """What is seen once there is as much as is waited for, or after half a minute."""
+    until_s = time.monotonic() + 30
+    while len(seen := look()) != enough and time.monotonic() < until_s:
+        time.sleep(0.1)
+    return seen
 
 
 def test_what_was_finished_before_an_interruption_is_not_run_again(tmp_path: Path) -> None:
