@@ -89,7 +89,8 @@ def draw_contest(parts: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axis.set_visible(False)
     for axis, (name, bound, part) in zip(axes.flat, panels, strict=False):
         key, _, limit = bound.split(" ")
-        axis.set_title(f"{name}: {key.replace('_', ' ')}", fontsize=9, loc="left")
+        title = f"{name}: {key.replace('_', ' ')}, at least {limit}"
+        axis.set_title(title, fontsize=9, loc="left")
         _standings(axis, part["policies"], key, float(limit))
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)

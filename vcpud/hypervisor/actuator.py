@@ -216,7 +216,7 @@ class Actuation(Undertaking):
             # Who brings CPUs back takes none away, nor the other way round, whatever somebody else
             # has done meanwhile; what is asked for blindly is to be given back. A CPU that was not
             # online when the change was decided is in nobody's ledger: taken, it would never come back.
-            wanted = wanted | online if gives else wanted & online | online - decided_on
+            wanted = wanted | online if gives else (wanted & online) | (online - decided_on)
             if online == wanted:
                 return self._outcome(None, f"online {sorted(online)}")
             if online == believed:
@@ -264,6 +264,11 @@ class Actuation(Undertaking):
         seen = self._situation.live_vcpus
         step = (wanted > seen) - (wanted < seen)
         live = self._live(hand)
+        if step < 0 and live > seen:
+            # Who plugged it has not been heard yet: taken, it would be missing from what is given back.
+            return self._outcome(
+                Reason.FAILED, f"{live} vCPUs present, {seen} when it was decided"
+            )
         while step * (wanted - live) > 0:
             target = live + step
             self._check_run()

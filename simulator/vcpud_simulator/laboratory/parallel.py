@@ -7,8 +7,8 @@ Approach: joblib does the work. Each result is written, as soon as it is there, 
 a hash of function, task and code; with `resume` what is on disk is not run again. Changed code is
 another name, so a result of older code is never taken for one of today's; where it is known which
 modules make a result, only a change of those or of what they import counts. Workers end with the
-process that started them, even where that was killed. The backend is joblib's
-current one: `joblib.parallel_config("dask")` around a call is how it leaves one machine.
+process that started them, even where that was killed. The backend is joblib's current one:
+`joblib.parallel_config("dask")` around a call is how it leaves one machine.
 
 References: joblib.readthedocs.io, "Embarrassingly parallel for loops".
 """

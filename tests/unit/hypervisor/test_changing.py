@@ -188,6 +188,17 @@ def test_a_cpu_that_others_brought_since_it_was_decided_is_not_taken(rig: Make) 
     assert only(one.hypervisor.sample()).online == frozenset({0, 3})
 
 
+def test_no_device_is_taken_while_one_has_come_since_it_was_decided(rig: Make) -> None:
+    guest = Guest("a", agent="", live=3)
+    one = rig(guest)
+    one.hypervisor.sample()
+    guest.live = 4
+    event = carry_out(one, SetLive(uuid="a", count=1))
+    assert event.reason is Reason.FAILED
+    assert event.detail == "4 vCPUs present, 3 when it was decided"
+    assert guest.live == 4
+
+
 def test_an_unplug_that_timed_out_is_answered_by_a_plug_only_to_give_back(rig: Make) -> None:
     pending = CallFailed(Meaning.UNPLUG_PENDING, "vcpu unplug request timed out")
     owed = Original(

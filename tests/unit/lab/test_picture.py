@@ -28,7 +28,7 @@ def test_every_bound_has_a_panel_and_what_failed_to_run_has_none(tmp_path: Path)
     path = tmp_path / "contest.svg"
     draw_contest(parts, path)
     drawn = path.read_text()
-    assert "kernel_lock: over best static" in drawn
+    assert "kernel_lock: over best static, at least 0.9" in drawn
     assert "phases" not in drawn
     draw_contest({"phases": parts["phases"]}, tmp_path / "none.svg")
     assert not (tmp_path / "none.svg").exists()
