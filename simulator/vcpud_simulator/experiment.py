@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vcpud.units import NS_PER_MS, NS_PER_S
+from vcpud.units import NS_PER_S
 from vcpud_simulator.engine import Engine
 from vcpud_simulator.entities import (
     BLOCKED,
@@ -17,7 +17,6 @@ from vcpud_simulator.entities import (
     OFFLINE,
     RUNNABLE,
     RUNNING,
-    Domain,
     Scheduler,
     Vcpu,
 )
@@ -172,19 +171,14 @@ class Laboratory:
         """A domain is destroyed: none of its vCPUs ever runs again."""
         inhabitant = self.inhabitants.pop(name)
         inhabitant.progress.stop()
-        self._stop(inhabitant.kernel.domain)
-
-    def _stop(self, domain: Domain) -> None:
-        stopped = [vcpu for vcpu in domain.vcpus if vcpu.state == CO_STOPPED]
-        for vcpu in domain.vcpus:
-            if vcpu.state != CO_STOPPED:
-                self._take_away(vcpu)
-        if stopped:  # a co-scheduler lets them go once their siblings are no longer behind
-            self.engine.after(NS_PER_MS, lambda: self._stop(domain))
+        for vcpu in inhabitant.kernel.domain.vcpus:
+            self._take_away(vcpu)
 
     def _take_away(self, vcpu: Vcpu) -> None:
         if vcpu.state == BLOCKED:
             self.host.wake(vcpu)  # only what waits or runs can be taken out of a scheduler
+        if vcpu.state == CO_STOPPED:
+            self.host.co_start(vcpu)
         if vcpu.state == RUNNING:
             vcpu.guest.suspend(self.engine.now_ns)
         if vcpu.state in {RUNNING, RUNNABLE}:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vcpud.model import SetLive, SetOnline
 from vcpud_simulator.catalogue import SCHEDULERS
-from vcpud_simulator.entities import OFFLINE, RUNNING
+from vcpud_simulator.entities import CO_STOPPED, OFFLINE, RUNNING
 from vcpud_simulator.hypervisor import SimulatedClock, SimulatedHypervisor
 from vcpud_simulator.platform import PLATFORMS
 from vcpud_simulator.scenario import DomainPlan, Scenario
@@ -79,7 +79,25 @@ def test_time_adds_up_and_who_has_left_uses_nothing(scenario: Scenario, sizes: l
         busy_ns = sum(pcpu.busy_until_ns(now_ns) for pcpu in host.pcpus)
         assert busy_ns == sum(vcpu.in_state_ns(RUNNING, now_ns) for vcpu in host.vcpus)
         for resident in world.departed.values():
-            if now_ns - (resident.plan.departs_ns or 0) >= 5 * MS:
-                vcpus = resident.inhabitant.kernel.domain.vcpus
-                assert {vcpu.state for vcpu in vcpus} == {OFFLINE}
-                assert not [pcpu for pcpu in host.pcpus if pcpu.current in vcpus]
+            vcpus = resident.inhabitant.kernel.domain.vcpus
+            assert {vcpu.state for vcpu in vcpus} == {OFFLINE}
+            assert not [pcpu for pcpu in host.pcpus if pcpu.current in vcpus]
+
+
+def test_who_leaves_while_stopped_for_a_sibling_is_gone_at_once() -> None:
+    """Nobody is behind whom it would be waited for: one pCPU, three vCPUs, of which two wait."""
+    work = GobmkLike()
+    plans = (
+        DomainPlan(name="d0", vcpus=1, workload=work, arrives_ns=16 * MS),
+        DomainPlan(name="d1", vcpus=3, workload=work, departs_ns=24 * MS),
+        DomainPlan(name="d2", vcpus=1, workload=work, arrives_ns=2 * MS),
+    )
+    world = World(Scenario(name="any", domains=plans, pcpus=1, scheduler="esx_strict", seed=0))
+    world.lab.engine.run_until(24 * MS - 1)
+    there = world.residents["d1"].inhabitant.kernel.domain.vcpus
+    assert CO_STOPPED in {vcpu.state for vcpu in there}
+    world.lab.engine.run_until(24 * MS)
+    assert {vcpu.state for vcpu in there} == {OFFLINE}
+    before_ns = [vcpu.in_state_ns(RUNNING, 24 * MS) for vcpu in there]
+    world.lab.engine.run_until(500 * MS)
+    assert [vcpu.in_state_ns(RUNNING, 500 * MS) for vcpu in there] == before_ns
