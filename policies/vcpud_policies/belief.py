@@ -30,34 +30,22 @@ Approach
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any
 
-from vcpud.demand import DomainDemand, Progress
-from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS, NOISE_RATIO, OVERWHELMING_RATIO
+from vcpud.demand import DomainDemand
+from vcpud.gains import MIN_GAIN_RATIO, NOISE_PCPUS, OVERWHELMING_RATIO
 from vcpud_policies.evidence import (
-    LEAST_PCPUS,
-    at_work,
-    crowded,
     never_sleeps,
     seen_since,
     short_of_share,
     shortfall,
     shown_cost,
-    undisturbed,
 )
 
-LEARN_RATIO = 0.3
-"""Weight of one reading in what is believed: three agree before half is believed."""
-QUEUED_LOCK_VCPUS = 2
-"""With so few active vCPUs a queued lock hardly has a queue: not to see a wait says nothing."""
 HINT_TRUST_RATIO = 0.5
 """That what a guest gets is worth less is as likely contention as not."""
 HINT_WINDOWS = 4
 """Windows of progress in a row that show it before it counts."""
-MOST_NOISE_RATIO = 1.0
-"""Progress that differs by more is no noise: something else has begun."""
 FALLEN_RATIO = 0.5
 """Progress below this share of what it was before an attempt that failed is another case."""
 
@@ -74,6 +62,8 @@ class Belief:
         calm_seen: Whether that was ever seen; else it is only known not to be more than all.
         trust_ratio: How far its hints are believed; halved by each move that did not help.
         proven: A verdict confirmed the cost.
+        doubted: It was, but nothing of it shows now, while its vCPUs wait for pCPUs.
+        refuting_windows: Windows in a row on all its vCPUs that fell short of nothing, since it was.
         in_step: It was proven of a domain that does not wait for locks: its threads wait for each
             other in user space. None where its lock waits were not read.
         seen: Whether it was ever told if its vCPUs wait for pCPUs.
@@ -104,6 +94,8 @@ class Belief:
     calm_seen: bool = False
     trust_ratio: float = 1.0
     proven: bool = False
+    doubted: bool = False
+    refuting_windows: int = 0
     in_step: bool | None = False
     seen: bool = False
     crowded_ratio: float = 1.0
@@ -121,6 +113,11 @@ class Belief:
     lent_failures: int = 0
     owed_pcpu_s: float = 0.0
     short_since_ns: int | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether what is believed needs no window of progress to be acted upon."""
+        return self.proven and not self.doubted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,94 +152,6 @@ def first(domain: DomainDemand, *, min_gain: float) -> Belief:
     if domain.active_vcpus >= belief.home_vcpus:
         return belief
     return replace(belief, proven=True, cost_ratio=min_gain)
-
-
-def look(belief: Belief, domain: DomainDemand, *, contended: bool | None, now_ns: int) -> Belief:
-    """Take in what is newly read of a domain whose data is good.
-
-    Args:
-        belief: So far.
-        domain: As it is now.
-        contended: Its vCPUs wait for pCPUs that others of its pool use; None where not known.
-        now_ns: Now.
-    """
-    news: dict[str, Any] = {}
-    home = domain.home_vcpus or max(belief.home_vcpus, domain.active_vcpus)
-    since_ns = None
-    if contended:
-        since_ns = belief.contended_since_ns
-        if since_ns is None:
-            since_ns = now_ns if belief.seen else 0
-    seen = belief.seen or contended is not None
-    if (home, since_ns, seen) != (belief.home_vcpus, belief.contended_since_ns, belief.seen):
-        news = {"home_vcpus": home, "contended_since_ns": since_ns, "seen": seen}
-    if contended and domain.active_vcpus < home and now_ns >= belief.crowded_not_before_ns:
-        ratio = crowded(domain)
-        if ratio is not None and ratio != belief.crowded_ratio:
-            news["crowded_ratio"] = ratio
-    if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
-        news |= _locks(belief, domain, contended=bool(contended))
-    window = domain.progress
-    if window is not None and window.ended_at_ns != belief.progress_at_ns:
-        news |= _progress(belief, domain, window, since_ns)
-    return replace(belief, **news) if news else belief
-
-
-def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
-    wait, cost, calm = domain.lock_wait_ratio, belief.cost_ratio, belief.calm_wait_ratio
-    if wait is not None and contended:
-        # Where it was given fewer vCPUs there is little left to see of what more would cost.
-        spared = belief.proven and domain.active_vcpus < belief.home_vcpus
-        most = shown_cost(wait, calm)
-        if most > cost or (domain.active_vcpus > QUEUED_LOCK_VCPUS and not spared):
-            cost += LEARN_RATIO * (most - cost)
-    elif wait is not None and undisturbed(domain):
-        calm += LEARN_RATIO * (wait - calm)
-    return {
-        "locks_at_ns": domain.lock_wait_at_ns,
-        "cost_ratio": cost,
-        "calm_wait_ratio": calm,
-    }
-
-
-def _progress(
-    belief: Belief, domain: DomainDemand, window: Progress, since_ns: int | None
-) -> dict[str, Any]:
-    worth, seen, calm_seen = belief.calm_worth_ratio, window.worth_ratio, belief.calm_seen
-    if seen is not None and since_ns is None and undisturbed(domain) and at_work(domain):
-        worth = worth + LEARN_RATIO * (seen - worth) if calm_seen else seen
-        calm_seen = True
-    short = shortfall(worth, domain) if seen_since(domain, since_ns) else None
-    return {
-        "noise_ratio": _noise(belief, window, since_ns),
-        "progress_at_ns": window.ended_at_ns,
-        "rate_pcpus": window.rate_pcpus,
-        "calm_worth_ratio": worth,
-        "calm_seen": calm_seen,
-        "short_windows": belief.short_windows + 1 if short and seen is not None else 0,
-    }
-
-
-def _noise(belief: Belief, window: Progress, since_ns: int | None) -> float | None:
-    """What is known of the noise after this window and the one before, if both are alike."""
-    before = belief.rate_pcpus
-    length_ns = window.ended_at_ns - window.began_at_ns
-    alike = (
-        before is not None
-        and since_ns is not None
-        and window.began_at_ns == belief.progress_at_ns
-        and window.began_at_ns - length_ns >= since_ns
-        and window.active_vcpus is not None
-    )
-    if before is None or not alike:
-        return belief.noise_ratio
-    # Of two windows that are alike the difference varies by sqrt(2) times as much as each.
-    high, low = max(before, window.rate_pcpus), min(before, window.rate_pcpus)
-    apart = math.log(max(high, LEAST_PCPUS) / max(low, LEAST_PCPUS)) / math.sqrt(2)
-    known = NOISE_RATIO if belief.noise_ratio is None else belief.noise_ratio
-    return math.sqrt(
-        (1 - LEARN_RATIO) * known**2 + LEARN_RATIO * min(apart, MOST_NOISE_RATIO) ** 2
-    )
 
 
 def comparable(belief: Belief, domain: DomainDemand) -> bool:

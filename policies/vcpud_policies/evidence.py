@@ -14,6 +14,7 @@ Approach
 from __future__ import annotations
 
 from vcpud.demand import DomainDemand
+from vcpud.units import NS_PER_S
 
 WORST_WAIT_RATIO = 0.98
 """A wait longer than this cannot be told from a longer one: cost is believed up to 49."""
@@ -27,6 +28,10 @@ UNCROWDED_RATIO = 0.9
 """Who gets so much of its share has it."""
 WORKING_RATIO = 0.1
 """Who uses less of its share than this is idle: most of that may be its agent, answering (`vcpud.thrift`)."""
+
+SHOWS_NS = 2 * NS_PER_S
+"""What a guest reports every five seconds shows contention that has lasted for so long: two fifths of it were
+under it."""
 
 
 def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:
@@ -65,6 +70,34 @@ def never_sleeps(domain: DomainDemand) -> bool:
     if used is None or delay is None:
         return True
     return used + delay > SATURATED_RATIO * domain.active_vcpus
+
+
+def blameless(
+    domain: DomainDemand, *, calm_wait: float, worth: float, since_ns: int | None, min_gain: float
+) -> bool:
+    """Whether contention has lasted, and nothing that is read shows that vCPUs wait for their siblings.
+
+    All of them run or wait to, none for a lock, and what is used is worth what it is undisturbed. What was
+    not read may be what it is not told by.
+
+    Args:
+        domain: As it is now.
+        calm_wait: Its lock wait when undisturbed.
+        worth: What of its use counts as progress then.
+        since_ns: Since when its vCPUs wait for pCPUs; None while they do not.
+        min_gain: Least cost that counts.
+    """
+    window, wait, read_at_ns = domain.progress, domain.lock_wait_ratio, domain.lock_wait_at_ns
+    if since_ns is None or window is None or wait is None or read_at_ns is None:
+        return False
+    if domain.used_pcpus is None or window.worth_ratio is None:
+        return False
+    return (
+        min(read_at_ns, window.ended_at_ns) >= since_ns + SHOWS_NS
+        and shown_cost(wait, calm_wait) < min_gain
+        and window.worth_ratio * (1 + min_gain) > worth
+        and never_sleeps(domain)
+    )
 
 
 def crowded(domain: DomainDemand) -> float | None:

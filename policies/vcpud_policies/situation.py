@@ -22,6 +22,7 @@ from vcpud.model import Method, Mode, Trouble, Uuid
 from vcpud.rates import SMOOTH_NS
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
+from vcpud_policies import readings
 from vcpud_policies.apportion import ROUNDING_PCPUS, Claim
 from vcpud_policies.belief import Belief
 from vcpud_policies.evidence import LEAST_PCPUS, SATURATED_RATIO
@@ -88,7 +89,9 @@ class Situation:
             belief = known.get(domain.uuid) or beliefs.first(domain, min_gain=min_gain)
             if domain.hold is None:
                 contended = self._contended(domain)
-                belief = beliefs.look(belief, domain, contended=contended, now_ns=now_ns)
+                belief = readings.look(
+                    belief, domain, contended=contended, now_ns=now_ns, min_gain=min_gain
+                )
             self.believed[domain.uuid] = belief
             self.claims[domain.uuid] = self._claim(domain, belief)
         if self.sensitive:

@@ -94,7 +94,7 @@ class Turn:
             for c in hurt
             if (since_ns := seen.believed[c.uuid].contended_since_ns) is not None
         ]
-        proven = all(seen.believed[c.uuid].proven for c in hurt if c.contended)
+        proven = all(seen.believed[c.uuid].certain for c in hurt if c.contended)
         missing = self._missing(hurt, since_ns, proven=proven)
         if missing:
             self.waits = dict.fromkeys((d.uuid for d in self._changed), missing)

@@ -12,6 +12,7 @@ from vcpud.gains import NOISE_RATIO
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies.belief import Belief
+from vcpud_policies.readings import look
 
 from .conftest import MakeDomain, window
 
@@ -19,7 +20,7 @@ S = NS_PER_S
 
 
 def looked(belief: Belief, domain: DomainDemand, second: int, *, contended: bool | None) -> Belief:
-    return beliefs.look(belief, domain, contended=contended, now_ns=second * S)
+    return look(belief, domain, contended=contended, now_ns=second * S, min_gain=0.1)
 
 
 def test_contention_seen_at_first_sight_was_always_there(domain: MakeDomain) -> None:

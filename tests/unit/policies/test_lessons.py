@@ -10,6 +10,7 @@ from vcpud_policies import belief as beliefs
 from vcpud_policies import lessons
 from vcpud_policies.belief import Belief, Sought
 from vcpud_policies.memory import Memory
+from vcpud_policies.readings import look
 
 from .conftest import MakeDomain, MakeHost, window
 
@@ -146,7 +147,7 @@ def test_who_goes_short_though_its_neighbours_made_room_is_limited_by_something_
     better = domain(active_vcpus=1, used_pcpus=1.0, run_delay_pcpus=0.0, entitled_pcpus=1.0)
 
     def looked(known: Belief, second: int) -> Belief:
-        return beliefs.look(known, short, contended=True, now_ns=second * S)
+        return look(known, short, contended=True, now_ns=second * S, min_gain=0.1)
 
     belief = looked(Belief(home_vcpus=8), 0)
     assert lessons.relieved(belief, better, now_ns=20 * S) == belief
