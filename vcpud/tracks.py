@@ -92,7 +92,8 @@ def estimate(
         tracks[domain.uuid] = track
         if _PAUSED not in domain.troubles:
             running.append(track)
-    unmanaged = _unmanaged(before, sample, running)
+    same = known.keys() == tracks.keys()
+    unmanaged = _unmanaged(before, sample, running, same=same)
     pools, entitled = _pools(sample, running, unmanaged.pcpus)
     demands: dict[Uuid, DomainDemand] = {}
     for uuid, track in tracks.items():
@@ -172,8 +173,14 @@ _PAUSED = Trouble.PAUSED  # an enumeration takes its time to say so
 _make_demand = maker(DomainDemand)
 
 
-def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> Unmanaged:
-    """pCPUs used by whatever is not a vCPU of a sampled domain, smoothed; the paused use none."""
+def _unmanaged(
+    before: Tracks, sample: HostSample, running: Sequence[Track], *, same: bool
+) -> Unmanaged:
+    """pCPUs used by whatever is not a vCPU of a sampled domain, smoothed; the paused use none.
+
+    Where they are not the same domains as before, what nobody who is left has used may have been used
+    by who came or went: then it is not taken for unmanaged.
+    """
     known = before.unmanaged
     window_ns = 0 if before.taken_at_ns is None else sample.taken_at_ns - before.taken_at_ns
     busy_ns = -1
@@ -184,6 +191,8 @@ def _unmanaged(before: Tracks, sample: HostSample, running: Sequence[Track]) -> 
     if told:
         keep = keep_ratio(window_ns)
         rate = max(busy_ns - _managed_ns(running, window_ns), 0) / window_ns
+        if not same:
+            rate = min(rate, pcpus)
         pcpus = keep * pcpus + (1 - keep) * rate
     since_ns = known.unknown_since_ns
     if told and not sample.undescribed:

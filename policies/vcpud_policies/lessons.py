@@ -1,10 +1,9 @@
 """What `adaptive` learns from the judge's verdicts on its moves.
 
-A verdict on an exchange teaches nothing: both domains were known before; nor does one on what needed no
-proof. One on a move made for a
-domain's own sake says what contention costs it, one on a neighbour that lent says whether that
-hurt it, and whether those that went short do so no longer. One that harmed who was not moved speaks
-of the whole pool.
+A verdict on an exchange teaches nothing: both domains were known before; nor does one on what needed
+no proof. One on a move made for a domain's own sake says what contention costs it, one on a neighbour
+that lent says whether that hurt it, and whether those that went short do so no longer. One that harmed
+who was not moved speaks of the whole pool.
 """
 
 from __future__ import annotations

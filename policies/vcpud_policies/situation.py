@@ -20,6 +20,7 @@ from dataclasses import replace
 from vcpud.demand import DomainDemand, PoolDemand, water_filled
 from vcpud.model import Method, Mode, Trouble, Uuid
 from vcpud.rates import SMOOTH_NS
+from vcpud.swift import maker
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
 from vcpud_policies import readings
@@ -167,28 +168,28 @@ class Situation:
         if domain.active_vcpus < home and domain.queued_tasks is None and _busy(domain, want):
             # It is entitled to what it was seen to want, but may fill whatever it is given.
             want = min(float(home), domain.ceiling_pcpus)
-        return Claim(
-            uuid=domain.uuid,
-            weight=float(domain.weight),
-            active=domain.active_vcpus,
-            least=domain.min_vcpus,
-            home=home,
-            entitled=self.entitled[domain.uuid],
-            want=want,
-            cost=cost,
-            contended=belief.contended_since_ns is not None,
-            used=domain.used_pcpus or 0.0,
-            made=made,
-            in_step=in_step,
-            evident=beliefs.evident(belief, domain),
-            crowded=belief.crowded_ratio,
-            movable=movable,
-            lends=movable
+        return _make_claim(
+            domain.uuid,
+            float(domain.weight),
+            domain.active_vcpus,
+            domain.min_vcpus,
+            home,
+            self.entitled[domain.uuid],
+            want,
+            cost,
+            belief.contended_since_ns is not None,
+            domain.used_pcpus or 0.0,
+            made,
+            in_step,
+            beliefs.evident(belief, domain),
+            belief.crowded_ratio,
+            movable,
+            movable
             and shrinkable
             and domain.progress is not None
             and self.now_ns >= belief.lent_not_before_ns,
-            ceiling=domain.ceiling_pcpus,
-            beside_steering=self._steering,
+            domain.ceiling_pcpus,
+            self._steering,
         )
 
     def _owed(self, belief: Belief, claim: Claim) -> Belief:
@@ -197,6 +198,10 @@ class Situation:
         if claim.sensitive and claim.active < claim.home:
             owed = belief.owed_pcpu_s + (claim.entitled - claim.active) * self._elapsed_s
         return belief if owed == belief.owed_pcpu_s else replace(belief, owed_pcpu_s=owed)
+
+
+_make_claim = maker(Claim)
+"""One for each domain in each cycle, so they are made the fast way: fields in their order."""
 
 
 def _runnable(domain: DomainDemand, before: float | None) -> float:

@@ -382,6 +382,22 @@ def test_what_unmanaged_work_uses_is_taken_from_the_pool() -> None:
     assert demand.pools[0].available_pcpus == pytest.approx(1.5, abs=0.01)  # type: ignore[attr-defined]
 
 
+def test_what_a_domain_used_before_it_went_is_not_taken_for_unmanaged_work() -> None:
+    """Nor what one used before it was first seen; each in one window, and no other tells who it was."""
+    both = [
+        host(at, domain(at, at / 2), domain(at, at, uuid="v"), busy_s=at * 1.5) for at in range(9)
+    ]
+    came = host(0, domain(0, 0), busy_s=0.0)
+    left = host(9, domain(9, 4.5), busy_s=9 * 1.5)
+    for samples in ([*both, left], [came, *both[1:]]):
+        tracks, demand = fold(*samples)
+        assert demand.pools[0].available_pcpus == 2  # type: ignore[attr-defined]
+    later = [host(at, domain(at, at / 2), busy_s=at * 1.5) for at in range(10, 30)]
+    for sample in later:
+        tracks, demand = estimate(tracks, sample)
+    assert demand.pools[0].available_pcpus == pytest.approx(1, abs=0.01)  # type: ignore[attr-defined]
+
+
 def test_however_busy_the_rest_a_tenth_of_the_pool_is_taken_to_be_there() -> None:
     samples = [host(second, domain(second, second), busy_s=second * 9) for second in range(20)]
     _, demand = fold(*samples)
