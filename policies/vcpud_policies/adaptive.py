@@ -26,8 +26,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from vcpud.demand import DomainDemand, HostDemand
@@ -35,14 +35,40 @@ from vcpud.model import Uuid
 from vcpud.plan import Move, Outlook, Outlooks, Plan, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import lessons, prospects
-from vcpud_policies.apportion import Allotment, Claim, allot
+from vcpud_policies.apportion import Allotment, allot
 from vcpud_policies.belief import Belief
 from vcpud_policies.memory import Memory, PoolMemory
 from vcpud_policies.proportion import in_proportion
 from vcpud_policies.situation import Situation
 from vcpud_policies.timing import Timing, Turn
 
-Look: TypeAlias = tuple[DomainDemand, Belief, Claim, Allotment, bool, Mapping[Uuid, str], int]
+
+class Round:
+    """One pool in one cycle, and what is due there; reckoned when first asked for.
+
+    Attributes:
+        seen: The pool.
+    """
+
+    def __init__(self, timing: Timing, seen: Situation) -> None:
+        self.seen = seen
+        self._timing = timing
+
+    @cached_property
+    def allotment(self) -> Allotment:
+        """The numbers of vCPUs that would be best."""
+        best = allot(self.seen.pool.available_pcpus, list(self.seen.claims.values()))
+        return in_proportion(self.seen, best)
+
+    @cached_property
+    def turn(self) -> Turn:
+        """What is due, and what is waited for."""
+        turn = Turn(self._timing, self.seen, self.allotment)
+        turn.take()
+        return turn
+
+
+Look: TypeAlias = tuple[DomainDemand, Round]
 """What an outlook is written from, when somebody wants it."""
 
 
@@ -90,25 +116,20 @@ class Adaptive:
                 pool=pool,
                 inside=sorted(members.get(pool.name, ()), key=lambda domain: domain.uuid),
                 known=known,
-                memory=state.pools.get(pool.name, PoolMemory(looked_at_ns=now_ns)),
+                memory=state.pools.get(pool.name)
+                or PoolMemory(looked_at_ns=now_ns, rotated_at_ns=now_ns),
                 now_ns=now_ns,
                 min_gain=self.min_gain,
                 delay_high=self.delay_high,
                 overcommit_high=self.overcommit_high,
             )
-            best = allot(pool.available_pcpus, list(seen.claims.values()))
-            allotment = in_proportion(seen, best)
-            turn = Turn(timing, seen, allotment)
-            turn.take()
+            due = Round(timing, seen)
+            if not seen.calm:
+                sought |= due.turn.sought
+                moves += due.turn.moves
             domains |= seen.believed
             pools[pool.name] = seen.memory
-            sought |= turn.sought
-            moves += turn.moves
-            there = (allotment, seen.overfull, turn.waits, now_ns)
-            looked += [
-                (domain, seen.believed[domain.uuid], seen.claims[domain.uuid], *there)
-                for domain in seen.inside
-            ]
+            looked += [(domain, due) for domain in seen.inside]
         after = Memory(
             domains=domains,
             pools=pools,
@@ -116,23 +137,15 @@ class Adaptive:
         )
         return after, Plan(moves=tuple(moves), outlooks=Outlooks(looked, self._outlook))
 
-    def _outlook(  # noqa: PLR0913, PLR0917 - what a look is made of
-        self,
-        domain: DomainDemand,
-        belief: Belief,
-        claim: Claim,
-        allotment: Allotment,
-        overfull: bool,
-        waits: Mapping[Uuid, str],
-        now_ns: int,
-    ) -> Outlook:
+    def _outlook(self, domain: DomainDemand, due: Round) -> Outlook:
+        seen = due.seen
         return prospects.outlook(
             domain,
-            belief,
-            claim,
-            allotment,
+            seen.believed[domain.uuid],
+            seen.claims[domain.uuid],
+            due.allotment,
             min_gain=self.min_gain,
-            overfull=overfull,
-            waits_for=waits.get(domain.uuid, ""),
-            now_ns=now_ns,
+            overfull=seen.overfull,
+            waits_for=due.turn.waits.get(domain.uuid, ""),
+            now_ns=seen.now_ns,
         )

@@ -32,7 +32,7 @@ class PoolMemory:
         steady_cycles: Cycles in a row in which they hardly moved.
         patience_ns: How long there must be room before vCPUs are given back.
         grown_at_ns: When vCPUs were last given back.
-        rotated_at_ns: When vCPUs last changed hands.
+        rotated_at_ns: When vCPUs last changed hands, or the pool was first looked at.
     """
 
     runnable: Mapping[Uuid, float] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class PoolMemory:
     steady_cycles: int = 0
     patience_ns: int = GROW_PATIENCE_NS
     grown_at_ns: int | None = None
-    rotated_at_ns: int | None = None
+    rotated_at_ns: int = 0
 
     def patience_after(self, now_ns: int) -> int:
         """How long there must be room from now on, when vCPUs have to be taken away again now."""

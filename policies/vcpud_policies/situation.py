@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from vcpud.demand import DomainDemand, PoolDemand, water_filled
 from vcpud.model import Method, Mode, Trouble, Uuid
@@ -46,9 +47,11 @@ class Situation:
         inside: Its domains, by UUID.
         now_ns: The instant.
         overfull: Whether more vCPUs want to run than there are pCPUs.
+        calm: Whether nobody waits for pCPUs that others use, and all have what they came with: nothing
+            is to be done about the pool, whatever anybody claims.
         entitled: pCPUs each is entitled to where its figures are on their way to.
         believed: What is believed of each, after this cycle's readings.
-        claims: What each claims.
+        claims: What each claims; reckoned when first asked for.
         memory: Of the pool, after this cycle.
     """
 
@@ -84,22 +87,33 @@ class Situation:
         modes = {domain.mode for domain in inside}
         self._mode = Mode.ENFORCE if Mode.ENFORCE in modes else Mode.OBSERVE
         self._steering = any(domain.hold is Trouble.SELF_MANAGED for domain in inside)
-        self.believed: dict[Uuid, Belief] = {}
-        self.claims: dict[Uuid, Claim] = {}
-        for domain in inside:
-            belief = known.get(domain.uuid) or beliefs.first(domain, min_gain=min_gain)
-            if domain.hold is None:
-                contended = self._contended(domain)
-                belief = readings.look(
-                    belief, domain, contended=contended, now_ns=now_ns, min_gain=min_gain
-                )
-            self.believed[domain.uuid] = belief
-            self.claims[domain.uuid] = self._claim(domain, belief)
-        if self.sensitive:
-            self._look_beside()
+        self.believed = {domain.uuid: self._look(domain, known) for domain in inside}
+        self.calm = all(
+            belief.contended_since_ns is None and domain.active_vcpus >= _home(belief, domain)
+            for domain, belief in zip(inside, self.believed.values(), strict=True)
+        )
         self.believed = {
-            uuid: self._owed(belief, self.claims[uuid]) for uuid, belief in self.believed.items()
+            uuid: _at_rest(belief) if self.calm else self._owed(belief, self.claims[uuid])
+            for uuid, belief in self.believed.items()
         }
+
+    @cached_property
+    def claims(self) -> Mapping[Uuid, Claim]:
+        """By UUID.
+
+        Where contention hurts one, less is needed to believe it of the others. Who is hurt alike, but was
+        not seen for as long, would be left out of the move, and two attempts were made where one is
+        enough, the first at the expense of the second.
+        """
+        claims = {
+            domain.uuid: self._claim(domain, self.believed[domain.uuid]) for domain in self.inside
+        }
+        if any(claim.sensitive for claim in claims.values()):
+            for domain in self.inside:
+                if not claims[domain.uuid].sensitive:
+                    belief = self.believed[domain.uuid]
+                    claims[domain.uuid] = self._claim(domain, belief, beside=True)
+        return claims
 
     @property
     def settled(self) -> bool:
@@ -132,16 +146,18 @@ class Situation:
             return None
         return self.overfull and delay > self._delay_high * domain.active_vcpus
 
-    def _look_beside(self) -> None:
-        """Where contention hurts one, less is needed to believe it of the others.
-
-        Who is hurt alike, but was not seen for as long, would be left out of the move, and two attempts
-        were made where one is enough, the first at the expense of the second.
-        """
-        for domain in self.inside:
-            if not self.claims[domain.uuid].sensitive:
-                belief = self.believed[domain.uuid]
-                self.claims[domain.uuid] = self._claim(domain, belief, beside=True)
+    def _look(self, domain: DomainDemand, known: Mapping[Uuid, Belief]) -> Belief:
+        """What is believed of a domain after this cycle's readings."""
+        belief = known.get(domain.uuid) or beliefs.first(domain, min_gain=self._min_gain)
+        if domain.hold is not None:
+            return belief
+        return readings.look(
+            belief,
+            domain,
+            contended=self._contended(domain),
+            now_ns=self.now_ns,
+            min_gain=self._min_gain,
+        )
 
     def _claim(self, domain: DomainDemand, belief: Belief, *, beside: bool = False) -> Claim:
         movable = (
@@ -163,7 +179,7 @@ class Situation:
         made = None
         if domain.progress is not None and beliefs.comparable(belief, domain):
             made = domain.progress.rate_pcpus / max(belief.calm_worth_ratio, LEAST_PCPUS)
-        home = min(belief.home_vcpus, max(domain.max_vcpus, domain.active_vcpus))
+        home = _home(belief, domain)
         want = self._wants[domain.uuid]
         if domain.active_vcpus < home and domain.queued_tasks is None and _busy(domain, want):
             # It is entitled to what it was seen to want, but may fill whatever it is given.
@@ -202,6 +218,18 @@ class Situation:
 
 _make_claim = maker(Claim)
 """One for each domain in each cycle, so they are made the fast way: fields in their order."""
+
+
+def _home(belief: Belief, domain: DomainDemand) -> int:
+    """vCPUs that it came with, as far as it may have them."""
+    return min(belief.home_vcpus, max(domain.max_vcpus, domain.active_vcpus))
+
+
+def _at_rest(belief: Belief) -> Belief:
+    """What is believed of one that goes short of nothing."""
+    if belief.owed_pcpu_s == 0 and belief.short_since_ns is None:
+        return belief
+    return replace(belief, owed_pcpu_s=0.0, short_since_ns=None)
 
 
 def _runnable(domain: DomainDemand, before: float | None) -> float:

@@ -226,11 +226,7 @@ class Turn:
     def _rotate(self) -> None:
         """The vCPU that one has beyond its entitlement goes to the one that is owed most."""
         seen, now_ns = self._seen, self._seen.now_ns
-        last_ns = seen.memory.rotated_at_ns
-        if last_ns is None:
-            seen.memory = replace(seen.memory, rotated_at_ns=now_ns)
-            return
-        if now_ns - last_ns < self._timing.rotation_ns:
+        if now_ns - seen.memory.rotated_at_ns < self._timing.rotation_ns:
             return
         hurt = [c for c in seen.sensitive if not c.contended]
         owed = {c.uuid: seen.believed[c.uuid].owed_pcpu_s for c in hurt}

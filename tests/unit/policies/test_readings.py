@@ -131,3 +131,17 @@ def test_what_is_in_doubt_waits_for_a_window(
     assert all(move.proof is Proof.NO_HARM for move in plan.moves), (
         "what is proven is done at once"
     )
+
+
+def test_a_pool_at_rest_is_left_alone_and_still_told_of(domain: MakeDomain, host: MakeHost) -> None:
+    """Nobody waits and all have what they came with: nothing is due, whatever is believed."""
+    restless = replace(PROVEN, owed_pcpu_s=3.0, short_since_ns=100 * S)
+    memory = Memory(domains={"a": restless}, pools={"host": PoolMemory(looked_at_ns=103 * S)})
+    after, plan = Adaptive().decide(memory, host(domain(uuid="a")), (), 104 * S)
+    assert plan.moves == ()
+    assert after.domains["a"] == replace(restless, owed_pcpu_s=0.0, short_since_ns=None)
+    (outlook,) = plan.outlooks
+    assert outlook.wanted_vcpus == 8
+    shrunk = host(domain(uuid="a", active_vcpus=4, home_vcpus=8))
+    after, _ = Adaptive().decide(memory, shrunk, (), 104 * S)
+    assert after.domains["a"].short_since_ns is not None, "it goes short: the pool is not at rest"
