@@ -133,7 +133,9 @@ def test_what_is_in_doubt_waits_for_a_window(
     )
 
 
-def test_a_pool_at_rest_is_left_alone_and_still_told_of(domain: MakeDomain, host: MakeHost) -> None:
+def test_a_pool_at_rest_is_left_alone_and_still_told_of(
+    domain: MakeDomain, host: MakeHost
+) -> None:
     """Nobody waits and all have what they came with: nothing is due, whatever is believed."""
     restless = replace(PROVEN, owed_pcpu_s=3.0, short_since_ns=100 * S)
     memory = Memory(domains={"a": restless}, pools={"host": PoolMemory(looked_at_ns=103 * S)})
