@@ -28,10 +28,9 @@ UNCROWDED_RATIO = 0.9
 """Who gets so much of its share has it."""
 WORKING_RATIO = 0.1
 """Who uses less of its share than this is idle: most of that may be its agent, answering (`vcpud.thrift`)."""
-
 SHOWS_NS = 2 * NS_PER_S
-"""What a guest reports every five seconds shows contention that has lasted for so long: two fifths of it were
-under it."""
+"""What a guest reports shows contention that has lasted for so long: two fifths of five seconds, in which it
+reports by default, were under it."""
 
 
 def seen_since(domain: DomainDemand, since_ns: int | None) -> bool:

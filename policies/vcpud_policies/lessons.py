@@ -150,6 +150,7 @@ def judged(
         return replace(
             belief,
             proven=True,
+            refuting_windows=0,
             in_step=sought.in_step,
             failures=0,
             trust_ratio=1.0,

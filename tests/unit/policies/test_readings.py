@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from vcpud.demand import DomainDemand
-from vcpud.plan import Proof
+from vcpud.plan import Outcome, Proof
 from vcpud.units import NS_PER_S
 from vcpud_policies.adaptive import Adaptive
-from vcpud_policies.belief import Belief
+from vcpud_policies.belief import Belief, Sought
+from vcpud_policies.lessons import judged
 from vcpud_policies.memory import Memory, PoolMemory
 from vcpud_policies.readings import look
 
@@ -53,7 +54,7 @@ def test_two_windows_on_all_vcpus_that_fall_short_of_nothing_end_a_proof(
         ("what it uses is worth half", {"progress": replace(window(105), worth_ratio=0.25)}),
         ("it sleeps, and falls short", {"progress": window(105), "run_delay_pcpus": 1.0}),
         ("it is on fewer vCPUs", {"active_vcpus": 4}),
-        ("it is idle", {"progress": window(105, rate=0.05), "entitled_pcpus": 4.0}),
+        ("it is idle", {"progress": window(105, rate=0.05)}),
         ("it was changed meanwhile", {"progress": replace(window(105, 2.0), active_vcpus=None)}),
         ("its entitlement is not known", {"entitled_pcpus": None}),
     ],
@@ -80,6 +81,17 @@ def test_windows_that_fall_short_between_them_leave_it(domain: MakeDomain) -> No
         belief = under_contention(belief, spinning(domain, second), second)
         short = spinning(domain, second + 5, progress=replace(window(second), worth_ratio=0.25))
         belief = under_contention(belief, short, second + 5)
+    assert belief.proven
+
+
+def test_a_verdict_that_proves_it_anew_leaves_nothing_of_what_spoke_against_it(
+    domain: MakeDomain,
+) -> None:
+    belief = under_contention(PROVEN, spinning(domain, 100), 100)
+    belief = under_contention(belief, spinning(domain, 105), 105)
+    sought = Sought(rate_pcpus=0.5, cost_ratio=9.0, in_step=False)
+    belief = judged(belief, Outcome.HELPED, sought, shrunk=True, now_ns=106 * S)
+    belief = under_contention(belief, spinning(domain, 110), 110)
     assert belief.proven
 
 
