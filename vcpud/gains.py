@@ -3,7 +3,8 @@
 Problem: there are few windows of it, and before the move they do not become more. Where progress is
 steady the error of the mean tells after two windows. Where one window of three made a hundredth of the
 others, that error says little, and hides a gain for good.
-Approach: the means first; then the order of the windows alone. If nothing set two lots of figures
+Approach: the means first, of one window where it lies far below all that was seen before vCPUs were
+taken; then the order of the windows alone. If nothing set two lots of figures
 apart, each order of the two together would be as likely as any other, and in how many of them the
 second lot ranks at least so high can be counted. With windows since the move that grows more certain.
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pvariance
+from statistics import fmean, pvariance, stdev
 
 from vcpud.demand import Progress
 
@@ -92,14 +93,13 @@ class Gain:
         return chance(self.was, self.since) <= math.erfc(self.sigmas / math.sqrt(2)) / 2
 
 
-def compared(  # noqa: PLR0913 - two lots of windows, and what is known of each
+def compared(
     before: tuple[Progress, ...],
     after: tuple[Progress, ...],
     due_pcpus: float | None,
     sigmas: float,
     *,
-    from_vcpus: float = math.inf,
-    to_vcpus: float = math.inf,
+    moved: tuple[int, int] | None = None,
 ) -> Gain | None:
     """Compare mean rates; None while there is too little to compare.
 
@@ -108,14 +108,14 @@ def compared(  # noqa: PLR0913 - two lots of windows, and what is known of each
         after: Windows since.
         due_pcpus: Progress that it has a right to, None for all it makes.
         sigmas: How many standard errors make a difference clear.
-        from_vcpus: How many vCPUs it had before, where it was moved.
-        to_vcpus: How many it has since. Where it uses clearly more on the one number than the other can give
-            it, that difference is certain, and what speaks against it must be, too: what it makes on the
-            larger one counts at its most.
+        moved: How many vCPUs it had before and has since, where it was moved. Where it uses clearly more on
+            the one number than the other can give it, that difference is certain, and what speaks against it
+            must be, too: what it makes on the larger one counts at its most.
     """
     if not before or not after:
         return None
     due = math.inf if due_pcpus is None else due_pcpus
+    from_vcpus, to_vcpus = moved or (math.inf, math.inf)
     was = [min(window.rate_pcpus, due) for window in before]
     most = [min(_most(window, to_vcpus), due) for window in before]
     since = [window.rate_pcpus for window in after]
@@ -131,8 +131,23 @@ def compared(  # noqa: PLR0913 - two lots of windows, and what is known of each
         since=since,
     )
     more = gain.helped and gain.after >= OVERWHELMING_RATIO * gain.before_most
-    less = gain.harmed and gain.before >= OVERWHELMING_RATIO * gain.after_most
+    taken = moved is not None and to_vcpus < from_vcpus
+    less = gain.harmed and (
+        gain.before >= OVERWHELMING_RATIO * gain.after_most or (taken and _strays(gain))
+    )
     return gain if len(now) >= LEAST_WINDOWS or more or less else None
+
+
+def _strays(gain: Gain) -> bool:
+    """Whether the latest window is lower than one of those before would be, by how much each of them strays.
+
+    Who loses by a move waits for its end, and of what half of its vCPUs made the other half rarely makes less
+    than half.
+    """
+    if len(gain.was) <= LEAST_WINDOWS:
+        return False  # the deviation of two is any figure
+    one = max(stdev(gain.was), NOISE_RATIO * fmean(gain.was), NOISE_PCPUS)
+    return gain.before - gain.after_most > gain.sigmas * math.hypot(gain.error, one)
 
 
 def _most(window: Progress, other_vcpus: float) -> float:

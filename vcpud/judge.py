@@ -147,19 +147,21 @@ def _weighed(
             return None if settling else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
     in_time = now_ns < reached_at_ns + PATIENCE_NS
     sigmas = sigmas_among(len(members))
-    gains = [
-        compared(
+    seen = {
+        one.uuid: compared(
             trial.before[one.uuid],
             trial.after.get(one.uuid, ()),
             one.due_pcpus,
             sigmas,
-            from_vcpus=one.from_vcpus,
-            to_vcpus=one.to_vcpus,
+            moved=(one.from_vcpus, one.to_vcpus),
         )
         for one in members
-    ]
-    known = [gain for gain in gains if gain is not None]
-    if len(known) < len(gains):
+    }
+    gains = {uuid: gain for uuid, gain in seen.items() if gain is not None}
+    known = list(gains.values())
+    # Whatever the others turn out to have made of it, one that was harmed by it is enough.
+    lost = proof is not Proof.SUM and any(gain.harmed for gain in known)
+    if len(known) < len(seen) and not lost:
         why = "progress could not be measured"
         return None if in_time else _said(trial, Outcome.UNKNOWN, None, now_ns, why)
     together = Gain(
@@ -179,8 +181,7 @@ def _weighed(
     # Of next to nothing a little more is none.
     noise = SIGNIFICANT_SIGMAS * NOISE_PCPUS
     apart = {
-        one.uuid: (gain.after + noise) / (gain.before_most + noise) - 1
-        for one, gain in zip(members, known, strict=True)
+        uuid: (gain.after + noise) / (gain.before_most + noise) - 1 for uuid, gain in gains.items()
     }
     detail = ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in known)
     if outcome is Outcome.UNKNOWN:

@@ -68,16 +68,37 @@ def test_who_gives_up_processor_time_has_gained_only_beyond_the_most_it_may_have
     used: float, most: float | None, gained: bool
 ) -> None:
     larger, smaller = windows(0.3, 0.3, most=most, used=used), windows(0.7, 0.7, used=1.0)
-    shrunk = compared(larger, smaller, None, 2.0, from_vcpus=8, to_vcpus=1)
+    shrunk = compared(larger, smaller, None, 2.0, moved=(8, 1))
     assert shrunk is not None
     assert (shrunk.helped, shrunk.harmed) == (gained, False)
-    grown = compared(smaller, larger, None, 2.0, from_vcpus=1, to_vcpus=8)
+    grown = compared(smaller, larger, None, 2.0, moved=(1, 8))
     assert grown is not None
     assert (grown.helped, grown.harmed) == (False, gained), "nor does it lose by getting it back"
 
 
 def test_what_it_was_not_due_counts_neither_at_least_nor_at_most() -> None:
     had = windows(2.0, 2.0, most=3.0, used=3.0)
-    beyond = compared(had, windows(1.5, 1.5), 1.0, 2.0, from_vcpus=4, to_vcpus=2)
+    beyond = compared(had, windows(1.5, 1.5), 1.0, 2.0, moved=(4, 2))
     assert beyond is not None
     assert (beyond.before, beyond.before_most, beyond.harmed) == (1.0, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("was", "since", "moved", "told"),
+    [
+        ([1.0, 1.02, 0.98], [0.8], (2, 1), True),
+        ([1.0, 1.02, 0.98], [0.9], (2, 1), False),  # that may be noise
+        ([1.3, 1.0, 0.7], [0.6], (2, 1), False),  # and so may this, of one that strays so far
+        ([1.3, 1.0, 0.7], [0.55, 0.55], (2, 1), True),
+        ([1.0, 1.0], [0.7], (2, 1), False),  # by how much it strays is not known from two
+        ([1.0, 1.02, 0.98], [0.7], (1, 2), False),  # nothing was taken from it
+        ([1.0, 1.02, 0.98], [0.7], None, False),
+        ([1.0, 1.02, 0.98], [1.3], (2, 1), False),  # a gain can wait
+    ],
+)
+def test_a_loss_that_is_clear_in_one_window_after_vcpus_were_taken_need_not_wait_for_the_second(
+    was: list[float], since: list[float], moved: tuple[int, int] | None, told: bool
+) -> None:
+    gain = compared(windows(*was), windows(*since), None, 2.0, moved=moved)
+    assert (gain is not None) is told
+    assert gain is None or gain.harmed

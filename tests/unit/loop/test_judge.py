@@ -237,6 +237,29 @@ def test_a_move_of_two_domains_is_undone_when_one_of_them_was_harmed() -> None:
     assert not verdicts[0].kept
 
 
+@pytest.mark.parametrize("proof", [Proof.GAIN, Proof.NO_HARM, Proof.SUM])
+def test_who_was_clearly_harmed_need_not_wait_for_what_the_others_made_of_it(proof: Proof) -> None:
+    both = Move(
+        resizes=(
+            Resize(uuid="u", from_vcpus=4, to_vcpus=1),
+            Resize(uuid="v", from_vcpus=2, to_vcpus=1),
+        ),
+        reason="",
+        proof=proof,
+    )
+    docket = Docket()
+    for at_s in (0, 5, 10):
+        spins, works = seen(at_s, at_s + 5, 0.1, 4), seen(at_s, at_s + 5, 1.2, 2, "v")
+        docket, _ = hear(docket, at_s + 5, spins, works)
+    docket = reached(opened(docket, "d", both), "d", 15 * S)
+    _, verdicts = hear(docket, 22, seen(17, 22, 0.9, 1, "v"))
+    if proof is Proof.SUM:
+        assert verdicts == (), "what one loses the other may have got"
+    else:
+        assert (verdicts[0].outcome, verdicts[0].kept) == (Outcome.HARMED, False)
+        assert set(verdicts[0].gains) == {"v"}
+
+
 def test_a_domain_that_is_gone_ends_its_trial_without_a_verdict() -> None:
     docket = reached(opened(Docket(), "d", SHRINK), "d", 0)
     docket = dismissed(docket, "u")
