@@ -27,7 +27,7 @@ _OUT = Path("build/compare")
 _MOST_DRAWN = 10_000
 _SEEDS = 2
 _DOUBTS = 4
-"""Further seeds of a drawn scenario in which a domain seems to be below its floor."""
+"""Further seeds of a scenario in which a domain seems to be below its floor."""
 _DESCRIPTION = """\
 Runs every policy on every scenario of a suite, and compares it with the unmanaged host and with an
 oracle, which knows the best constant assignment. Says how near to the oracle each policy came, whether
@@ -255,7 +255,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         seeds=options.seeds or _SEEDS,
         duration_ns=options.duration,
         lasting_ns=0 if options.duration else LASTING_NS,
-        doubts=_DOUBTS if extent is Extent.DRAWN else 0,
+        doubts=0 if options.duration else _DOUBTS,
     )
 
 

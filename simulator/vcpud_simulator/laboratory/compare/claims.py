@@ -106,7 +106,9 @@ def _suite(cards: Sequence[Card], policies: Sequence[str]) -> list[Claim]:
     own = summary(cards, OWN)
     found = [
         _claim(
-            "floor", "the worst domain over its floor, tagged scenarios too",
+            "floor",
+            "the worst domain over its floor, tagged scenarios too, chance told apart "
+            f"(before: {own.floor_at_first:.3f})",
             own.worst_domain_over_floor, FLOOR,
         ),
     ]  # fmt: skip

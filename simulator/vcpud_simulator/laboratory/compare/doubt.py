@@ -46,10 +46,15 @@ class Trio:
 
 
 def first_sight(entry: Entry, one: Contestant) -> float:
-    """The worst domain over its floor in the first run."""
-    seed = entry.seeds[0]
+    """The worst domain over its floor, in the worst of the runs there are."""
+    runs = entry.managed_runs[one.label]
     return min(
-        entry.seeded_floors(seed, entry.managed_runs[one.label][seed]).values(), default=1.0
+        (
+            share
+            for seed in entry.seeds
+            for share in entry.seeded_floors(seed, runs[seed]).values()
+        ),
+        default=1.0,
     )
 
 
@@ -61,7 +66,7 @@ def trios(entry: Entry, one: Contestant, more_seeds: int) -> list[Trio]:
             asked=replace(entry.unmanaged_task(seed), policy=IDLE),
             managed=entry.managed(seed, one),
         )
-        for seed in range(entry.seeds[0], entry.seeds[0] + 1 + more_seeds)
+        for seed in range(entry.seeds[0], entry.seeds[-1] + 1 + more_seeds)
     ]
 
 

@@ -86,7 +86,7 @@ class Score:
         raw_over_oracle: Weighted geometric mean of progress over the oracle's, with its interval.
         over_unmanaged: The same over the unmanaged host's.
         worst_domain_over_floor: Of the domain that comes off worst under any seed: what one run
-            loses another does not make good.
+            loses another does not make good. Over all seeds where that may have been chance (`doubt`).
         over_floor_at_first: The same before chance was told apart (`doubt`), where it was.
         worst_domain: Which that is.
         floor_interval: Of that domain's share of its floor, over seeds.
@@ -294,7 +294,8 @@ class Summary:
         oracle_p5: Its 5th percentile, over the same.
         worst_domain_over_floor: The least of all scenarios, tagged ones too.
         floor_p1: Its 1st percentile, over all.
-        floor_p1_at_first: The same before chance was told apart.
+        floor_at_first: The worst before chance was told apart.
+        floor_p1_at_first: The percentile then.
         by_class: Geometric mean of `over_oracle` by class, tagged ones left out.
         changes: Changes a run, on average.
         harmed: Decisions that harmed, of a run, on average.
@@ -305,6 +306,7 @@ class Summary:
     oracle_p5: float
     worst_domain_over_floor: float
     floor_p1: float
+    floor_at_first: float
     floor_p1_at_first: float
     by_class: Mapping[str, float]
     changes: float
@@ -323,6 +325,7 @@ def summary(cards: Sequence[Card], policy: str) -> Summary:
         oracle_p5=percentile(shares, 0.05),
         worst_domain_over_floor=min(one.worst_domain_over_floor for _, one in every),
         floor_p1=percentile([one.worst_domain_over_floor for _, one in every], 0.01),
+        floor_at_first=min(one.over_floor_at_first for _, one in every),
         floor_p1_at_first=percentile([one.over_floor_at_first for _, one in every], 0.01),
         by_class={
             kind: geometric(one.over_oracle for card, one in plain if card.kind == kind)

@@ -164,6 +164,13 @@ def test_whether_a_domain_is_below_its_floor_by_chance_is_told_by_more_seeds(
     assert "whether it was chance" in executor.labels
     again = [task.seed for task in executor.tasks if task.policy == "static"]
     assert again == [1, 2, 3, 4, 5]
+    two = Executor(unlucky)
+    Campaign(dataclasses.replace(plan, seeds=2), two).run()
+    again = [task.seed for task in two.tasks if task.policy == "static"]
+    assert again == [1, 2, 3, 4, 5, 6], "further seeds than those there are"
+    late = Executor(lambda task: unlucky(dataclasses.replace(task, seed=task.seed - 1)))
+    Campaign(dataclasses.replace(plan, seeds=2), late).run()
+    assert "whether it was chance" in late.labels, "in whichever run"
     certain = Campaign(dataclasses.replace(plan, doubts=0), Executor(unlucky))
     assert certain.run()[0].policies["adaptive"].worst_domain_over_floor == own.over_floor_at_first
 
