@@ -3,8 +3,8 @@
 
     .venv/bin/python docs/generate_compared.py [--check]
 
-docs/policies/compare.json is build/compare/compare.json of a whole `vcpud compare`; drawn.json beside
-it, of `vcpud compare --random`, may be missing.
+docs/policies/compare.json is build/compare/compare.json of a whole `vcpud compare`, without the figures
+of every domain (`details.scenarios`); drawn.json beside it, of `vcpud compare --random`, may be missing.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def _heading(found: dict[str, Any], title: str, command: str) -> Iterator[str]:
     yield ""
     if list(found["summary"]) == [OWN]:
         command += f" --policy {OWN}"
+    if any(label.endswith("-best") for label in found["summary"]):
+        command += " --best"
     count, commit = len(found["scenarios"]), found["commit"][:7]
     yield f"`{command} --seeds {details['seeds']}`, {count} scenarios, commit {commit}."
     yield ""
@@ -73,6 +75,9 @@ def _claims(found: dict[str, Any]) -> Iterator[str]:
         text = one["text"].removeprefix(f"{OWN}: ")
         bound = f"at {one['bound_is']} {_figure(one['bound'])}"
         yield f"| {text} | {_figure(one['measured'])} | {bound} | {one['verdict']} |"
+    for one in found["details"]["oracle_too_weak"]:
+        yield ""
+        yield f"The oracle is too weak in `{one['scenario']}`: `{one['policy']}` beats it there, so the run fails."
 
 
 def _policies(found: dict[str, Any]) -> Iterator[str]:
