@@ -104,11 +104,12 @@ def _drawn(cards: Sequence[Card]) -> list[Claim]:
 
 def _suite(cards: Sequence[Card], policies: Sequence[str]) -> list[Claim]:
     own = summary(cards, OWN)
+    apart = ""
+    if own.floor_at_first != own.worst_domain_over_floor:
+        apart = f", chance told apart (before: {own.floor_at_first:.3f})"
     found = [
         _claim(
-            "floor",
-            "the worst domain over its floor, tagged scenarios too, chance told apart "
-            f"(before: {own.floor_at_first:.3f})",
+            "floor", f"the worst domain over its floor, tagged scenarios too{apart}",
             own.worst_domain_over_floor, FLOOR,
         ),
     ]  # fmt: skip

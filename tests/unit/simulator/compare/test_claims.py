@@ -100,3 +100,17 @@ def test_drawn_scenarios_that_nobody_can_see_count_for_the_floors_alone() -> Non
 
 def test_nothing_is_claimed_of_others() -> None:
     assert claims([card("x", 0.1)], ["p"]) == []
+
+
+def test_what_was_told_apart_from_chance_is_said_with_what_it_was_before() -> None:
+    def said(card: Card) -> str:
+        return next(
+            one.text for one in claims([card], ["adaptive"], Extent.WHOLE) if one.key == "floor"
+        )
+
+    plain = rivals(0.99, 0.5, floor=0.98)
+    assert "chance" not in said(plain)
+    unlucky = dataclasses.replace(plain.policies["adaptive"], over_floor_at_first=0.94)
+    told = dataclasses.replace(plain, policies={**plain.policies, "adaptive": unlucky})
+    assert said(told).endswith("chance told apart (before: 0.940)")
+    assert failed(told) == set()
