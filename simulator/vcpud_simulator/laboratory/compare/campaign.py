@@ -4,7 +4,8 @@ Stages, each as wide as it can be so that all cores have work:
     runs        the unmanaged host and every policy, vcpud's own first, on every scenario and seed
     doubts      where a domain seems to be below its floor, whether that was chance
     search      the oracle's: for every state of every scenario, in batches side by side
-    finals      the best that came of the searches, as long as the policies ran and as often
+    finals      the best that came of the searches, as long as the policies ran and as often;
+                then, where that is better, two of them that share the time
     what if     every decision (or some, evenly chosen, where there are many) taken out again
 """
 
@@ -13,9 +14,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from vcpud_simulator.laboratory.compare import doubt, scores
+from vcpud_simulator.laboratory.compare import doubt, finals, scores
 from vcpud_simulator.laboratory.compare.claims import OWN
-from vcpud_simulator.laboratory.compare.entry import AS_THEY_ARE, Entry
+from vcpud_simulator.laboratory.compare.entry import Entry
+from vcpud_simulator.laboratory.compare.finals import Candidate
 from vcpud_simulator.laboratory.compare.oracle import (
     Assignment,
     Evaluations,
@@ -25,6 +27,7 @@ from vcpud_simulator.laboratory.compare.oracle import (
 )
 from vcpud_simulator.laboratory.compare.plan import Contestant, Look, Plan
 from vcpud_simulator.laboratory.compare.scores import FLOOR, Card
+from vcpud_simulator.laboratory.compare.sharing import partner
 from vcpud_simulator.laboratory.compare.states import State
 from vcpud_simulator.laboratory.compare.tasks import Decision, Outcome, Task
 
@@ -120,6 +123,13 @@ class Campaign:
                 floors[entry, state],
                 exhaustive=found[entry, state].exhaustive,
             )
+            if not entry.divided:
+                entry.partner = partner(
+                    entry.problems[state],
+                    known[entry, state],
+                    entry.found[state].ranked[0],
+                    floors[entry, state],
+                )
 
     def _as_they_are(self, where: Sequence[Where]) -> dict[Where, Outcome]:
         """The unmanaged host, looked at for long: floors of a short look are mostly chance."""
@@ -146,20 +156,33 @@ class Campaign:
         }
 
     def _finals(self) -> None:
-        tasks = {
-            (entry, number, seed): entry.final(seed, candidate)
-            for entry in self._entries
-            for number, candidate in enumerate(entry.candidates(self.plan.finalists))
-            if number != AS_THEY_ARE
-            for seed in entry.seeds
+        runs: dict[Entry, dict[Candidate, Mapping[int, Outcome]]] = {
+            entry: {finals.AS_THEY_ARE: entry.unmanaged} for entry in self._entries
         }
-        done = self._execute(tasks.values(), "oracle: finals")
+        named = {entry: finals.candidates(entry, self.plan.finalists) for entry in self._entries}
+        self._run(named, runs, "oracle: finals")
+        shared = {entry: finals.sharing(entry, runs[entry]) for entry in self._entries}
+        sharing = {entry: (one,) for entry, one in shared.items() if one is not None}
+        if sharing:
+            self._run(sharing, runs, "oracle: time shared")
         for entry in self._entries:
-            finals: dict[int, Mapping[int, Outcome]] = {AS_THEY_ARE: entry.unmanaged}
-            for other, number, seed in tasks:
-                if other is entry and seed == entry.seeds[0]:
-                    finals[number] = {one: done[tasks[entry, number, one]] for one in entry.seeds}
-            entry.choose(finals)
+            finals.choose(entry, runs[entry])
+
+    def _run(
+        self,
+        wanted: Mapping[Entry, Iterable[Candidate]],
+        runs: Mapping[Entry, dict[Candidate, Mapping[int, Outcome]]],
+        doing: str,
+    ) -> None:
+        """Add what comes of candidates, under every seed."""
+        tasks = {
+            (entry, one): {seed: entry.final(seed, one.counts, one.script) for seed in entry.seeds}
+            for entry, every in wanted.items()
+            for one in every
+        }
+        done = self._execute([task for some in tasks.values() for task in some.values()], doing)
+        for (entry, one), by_seed in tasks.items():
+            runs[entry][one] = {seed: done[task] for seed, task in by_seed.items()}
 
     # --------------------------------------------------------------------- counterfactuals
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from vcpud.model import Method, Mode
@@ -16,8 +16,6 @@ from vcpud_simulator.laboratory.compare.oracle import (
     Contender,
     Found,
     Problem,
-    merit,
-    uneven,
 )
 from vcpud_simulator.laboratory.compare.plan import (
     IDLE,
@@ -29,7 +27,6 @@ from vcpud_simulator.laboratory.compare.plan import (
 )
 from vcpud_simulator.laboratory.compare.progress import progress
 from vcpud_simulator.laboratory.compare.scores import Responses, Seeded
-from vcpud_simulator.laboratory.compare.scripted import in_turn
 from vcpud_simulator.laboratory.compare.tasks import (
     Counts,
     Decision,
@@ -44,17 +41,6 @@ from vcpud_simulator.scenario import DomainPlan, Scenario
 
 HORIZON_NS: Final = 60 * NS_PER_S
 """How long after a decision its harm is looked for."""
-AS_THEY_ARE: Final = 0
-"""The candidate that needs no run of its own: it is the unmanaged host."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """An assignment that may be the oracle: constant, or one for each state in turn."""
-
-    counts: Counts | None = None
-    script: Script = ()
-    text: str = ""
 
 
 class Entry:
@@ -71,16 +57,16 @@ class Entry:
         self.managed_runs: dict[str, dict[int, Outcome]] = {}
         self.problems: dict[states.State, Problem] = {}
         self.found: dict[states.State, Found] = {}
+        self.partner: Assignment | None = None
+        self.oracle: dict[int, Outcome] = {}
         self.oracle_text = ""
         self._digest = digest(suite.load(key))
-        self._oracle: dict[int, Outcome] = {}
-        self._candidates: tuple[Candidate, ...] = ()
-        self._stretches = states.stretches(scenario)
-        self._divided = states.divided(scenario)
+        self.stretches = states.stretches(scenario)
+        self.divided = states.divided(scenario)
         self.states = tuple(
             dict.fromkeys(
                 one.state
-                for one in self._stretches
+                for one in self.stretches
                 if any(number is not None for number in one.state)
             )
         )
@@ -106,8 +92,8 @@ class Entry:
         span_ns = self._lasting_ns if one.policy == OWN else self.scenario.duration_ns
         return self.task(seed, policy=one.policy, options=one.options, duration_ns=span_ns)
 
-    def final(self, seed: int, candidate: Candidate) -> Task:
-        return self.task(seed, counts=candidate.counts, script=candidate.script)
+    def final(self, seed: int, counts: Counts | None, script: Script) -> Task:
+        return self.task(seed, counts=counts, script=script)
 
     def probe(self, look: Look, state: states.State, assignment: Assignment | None) -> Task:
         counts = None
@@ -118,7 +104,7 @@ class Entry:
             duration_ns=look.length_ns(states.cycle_ns(self.scenario)),
             warmup_ns=min(self.scenario.warmup_ns, look.settle_ns),
             cycle_ns=look.least_ns if look.hurried else None,
-            state=state if self._divided else None,
+            state=state if self.divided else None,
             counts=counts,
         )
 
@@ -181,69 +167,13 @@ class Entry:
         begin_ns, end_ns = outcome.window_ns
         return progress(frozen, outcome.work, from_ns=begin_ns, until_ns=end_ns)
 
-    # ------------------------------------------------------------------------- the finals
-
-    def candidates(self, finalists: int) -> tuple[Candidate, ...]:
-        """What may be the oracle: constants, and what takes turns or follows the states."""
-        found: dict[Counts, None] = {}
-        made = [Candidate(text="as they are")]
-        if not self._divided:
-            [state] = self.states
-            for assignment in self.found[state].ranked[:finalists]:
-                found[self._counts(state, assignment)] = None
-            made += self._in_turn(state)
-        else:
-            for state in self.states:
-                found[self._counts(state, self.found[state].ranked[0])] = None
-        made += [
-            Candidate(counts=counts, text=_text(counts))
-            for counts in found
-            if any(dict(counts)[plan.name] != plan.home_vcpus for plan in self.plans)
-        ]
-        if self._divided:
-            script = tuple(
-                (one.from_ns, self._counts(one.state, self.found[one.state].ranked[0]))
-                for one in self._stretches
-                if one.state in self.found
-            )
-            made.append(Candidate(script=script, text="by state"))
-        self._candidates = tuple(made)
-        return self._candidates
-
-    def _in_turn(self, state: states.State) -> list[Candidate]:
-        """Those who are alike on different numbers of vCPUs, each on each for as long."""
-        turns = self.found[state].turns
-        if turns is None:
-            return []
-        counts = self._counts(state, turns)
-        script = in_turn(dict(counts), uneven(self.problems[state], turns), self.window_ns[1])
-        return [Candidate(script=script, text=f"{_text(counts)}, in turn")]
-
-    def _counts(self, state: states.State, assignment: Assignment) -> Counts:
+    def counts_in(self, state: states.State, assignment: Assignment) -> Counts:
         """An assignment of those who are there, the others as they are."""
         given = dict(zip(self.problems[state].names, assignment, strict=True))
         return tuple((plan.name, given.get(plan.name, plan.home_vcpus)) for plan in self.plans)
 
-    def choose(self, runs: Mapping[int, Mapping[int, Outcome]]) -> None:
-        """Take the best of the finals: allowed first, then by log progress over all seeds."""
-        everyone = self._everyone()
-
-        def rank(number: int) -> tuple[float, float]:
-            shares, floors = {}, {}
-            for name in self.progress(self.unmanaged[self.seeds[0]]):
-                shares[name] = scores.geometric(
-                    self.progress(runs[number][seed])[name] for seed in self.seeds
-                )
-                floors[name] = scores.geometric(
-                    self.floors(seed, self.window_ns)[name] for seed in self.seeds
-                )
-            return merit(everyone, shares, floors)
-
-        best = max(runs, key=rank)
-        self._oracle = dict(runs[best])
-        self.oracle_text = self._candidates[best].text
-
-    def _everyone(self) -> Problem:
+    def everyone(self) -> Problem:
+        """Whoever was there in the window, whatever the state."""
         there = self.progress(self.unmanaged[self.seeds[0]])
         return Problem(
             contenders=tuple(
@@ -289,7 +219,7 @@ class Entry:
     def seeded(self, seed: int, outcome: Outcome) -> Seeded:
         return Seeded(
             progress=self.progress(outcome),
-            oracle=self.progress(self._oracle[seed]),
+            oracle=self.progress(self.oracle[seed]),
             unmanaged=self.progress(self.unmanaged[seed]),
             over_floor=self.seeded_floors(seed, outcome),
             changes=sum(change.at_ns < self.window_ns[1] for change in outcome.changes),
@@ -300,7 +230,7 @@ class Entry:
 
     def responses_ns(self, policies: Iterable[str]) -> dict[str, Responses]:
         """Response times of domains in an open loop, means over seeds, by who managed the host."""
-        runs = {"unmanaged": self.unmanaged, "oracle": self._oracle}
+        runs = {"unmanaged": self.unmanaged, "oracle": self.oracle}
         runs |= {label: self.managed_runs[label] for label in policies}
         names = [plan.name for plan in self.plans if open_loop(plan.workload)]
         return {
@@ -319,7 +249,7 @@ class Entry:
     @property
     def constant(self) -> bool:
         """Whether the load never changes by itself."""
-        return not self._divided and not states.cycle_ns(self.scenario)
+        return not self.divided and not states.cycle_ns(self.scenario)
 
     def decisions(self, outcome: Outcome) -> tuple[Decision, ...]:
         return tuple(one for one in outcome.decisions if one.at_ns < self.window_ns[1])
