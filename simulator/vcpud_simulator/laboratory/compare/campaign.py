@@ -79,17 +79,24 @@ class Campaign:
         return [self._card(entry, harmed) for entry in entries]
 
     def _doubts(self) -> None:
-        own = [one for one in self.plan.contestants if one.policy == OWN]
-        doubted = {
-            (entry, one): doubt.trios(entry, one, self.plan.doubts)
-            for one in own
+        doubted = [
+            (entry, one)
+            for one in self.plan.contestants
+            if one.policy == OWN and self.plan.doubts
             for entry in self._entries
-            if self.plan.doubts and doubt.first_sight(entry, one) < FLOOR
-        }
-        every = [task for runs in doubted.values() for trio in runs for task in trio.tasks]
-        done = self._execute(every, "whether it was chance") if every else {}
-        for (entry, one), runs in doubted.items():
-            self._cleared[entry.key, one.label] = doubt.cleared(entry, runs, done)
+            if doubt.first_sight(entry, one) < FLOOR
+        ]
+        for more_seeds in self.plan.doubts:
+            runs = {(entry, one): doubt.trios(entry, one, more_seeds) for entry, one in doubted}
+            every = [task for trios in runs.values() for trio in trios for task in trio.tasks]
+            done = self._execute(every, "whether it was chance") if every else {}
+            shares = {
+                (entry, one): doubt.cleared(entry, trios, done)
+                for (entry, one), trios in runs.items()
+            }
+            for (entry, one), found in shares.items():
+                self._cleared[entry.key, one.label] = doubt.over_seeds(found)
+            doubted = [where for where, found in shares.items() if doubt.open_still(found)]
 
     # -------------------------------------------------------------------------- the oracle
 

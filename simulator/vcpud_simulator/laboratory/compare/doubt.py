@@ -9,20 +9,29 @@ held against one of the same seed in which the guests are asked as well and noth
 the policy changes something the two are the same run, so that only what follows from its changes
 differs. What is told is the geometric mean over the seeds, less what answers took from a guest's own
 work. Who is idle answers besides its work, who gets all that it can does so instead: the unmanaged
-runs of the same seeds tell how much came on top. Pure.
+runs of the same seeds tell how much came on top. Where the bound is within two standard errors of that,
+the seeds say nothing of which side it is on, and more are run. Pure.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, stdev
+from typing import Final
 
 from vcpud_simulator.laboratory.compare import scores
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import IDLE, Contestant
+from vcpud_simulator.laboratory.compare.scores import FLOOR
 from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
+
+_CERTAIN: Final = 2.0
+"""Standard errors within which a mean decides nothing: those of a 95 % interval."""
+_FEWEST: Final = 2
+"""Figures that a deviation is known of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +81,8 @@ def trios(entry: Entry, one: Contestant, more_seeds: int) -> list[Trio]:
 
 def cleared(
     entry: Entry, runs: Collection[Trio], done: Mapping[Task, Outcome]
-) -> dict[str, float]:
-    """What each domain has of its floor, chance aside."""
+) -> dict[str, tuple[float, ...]]:
+    """What each domain has of its floor under each of the seeds, luck that both runs have aside."""
     shares: defaultdict[str, list[float]] = defaultdict(list)
     for trio in runs:
         asked, managed = done[trio.asked], done[trio.managed]
@@ -84,7 +93,24 @@ def cleared(
             if floors.get(name):
                 shares[name].append(made / floors[name])
     left = {name: _left(name, runs, done) for name in shares}
-    return {name: left[name] * scores.geometric(found) for name, found in shares.items()}
+    return {name: tuple(left[name] * one for one in found) for name, found in shares.items()}
+
+
+def over_seeds(shares: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """What is told of each domain."""
+    return {name: scores.geometric(found) for name, found in shares.items()}
+
+
+def open_still(shares: Mapping[str, Sequence[float]]) -> bool:
+    """Whether the domain that comes off worst may as well be on the other side of the bound."""
+    told = over_seeds(shares)
+    if not told:
+        return False
+    worst = shares[min(told, key=lambda name: told[name])]
+    if len(worst) < _FEWEST:
+        return True
+    logs = [math.log(share / FLOOR) for share in worst]
+    return abs(fmean(logs)) < _CERTAIN * stdev(logs) / math.sqrt(len(logs))
 
 
 def _left(name: str, runs: Collection[Trio], done: Mapping[Task, Outcome]) -> float:

@@ -12,7 +12,7 @@ import pytest
 from unit.simulator.compare.made_up import SCENARIO, S, changed, steady
 from vcpud_simulator import runner
 from vcpud_simulator.laboratory import provenance
-from vcpud_simulator.laboratory.compare import document, runs, unmanaged
+from vcpud_simulator.laboratory.compare import document, doubt, runs, unmanaged
 from vcpud_simulator.laboratory.compare.campaign import Campaign, spread
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
@@ -154,7 +154,7 @@ def test_whether_a_domain_is_below_its_floor_by_chance_is_told_by_more_seeds(
         keys=(key,),
         contestants=(Contestant(label="adaptive", policy="adaptive"),),
         seeds=1,
-        doubts=4,
+        doubts=(4,),
     )
     [card] = Campaign(plan, executor).run()
     own = card.policies["adaptive"]
@@ -171,8 +171,38 @@ def test_whether_a_domain_is_below_its_floor_by_chance_is_told_by_more_seeds(
     late = Executor(lambda task: unlucky(dataclasses.replace(task, seed=task.seed - 1)))
     Campaign(dataclasses.replace(plan, seeds=2), late).run()
     assert "whether it was chance" in late.labels, "in whichever run"
-    certain = Campaign(dataclasses.replace(plan, doubts=0), Executor(unlucky))
+    certain = Campaign(dataclasses.replace(plan, doubts=()), Executor(unlucky))
     assert certain.run()[0].policies["adaptive"].worst_domain_over_floor == own.over_floor_at_first
+
+
+def test_where_more_seeds_leave_it_open_on_which_side_it_is_still_more_are_run(key: str) -> None:
+    """A guest just above its floor, which is a tenth above or below that by luck."""
+
+    def wavering(share: float) -> Executor:
+        def outcome(task: Task) -> Outcome:
+            luck = 0.9 if task.seed % 2 else 1.1
+            db = 100.0 * share * luck if task.policy == "adaptive" else 100.0
+            return steady(task, {"db": db, "mail": 100.0})
+
+        return Executor(outcome)
+
+    own = (Contestant(label="adaptive", policy="adaptive"),)
+    plan = Plan(keys=(key,), contestants=own, seeds=1, doubts=(4, 15))
+    told = {}
+    for share in (1.0, 0.8):
+        executor = wavering(share)
+        [card] = Campaign(plan, executor).run()
+        seeds = len({task.seed for task in executor.tasks if task.policy == "static"})
+        told[share] = seeds, round(card.policies["adaptive"].worst_domain_over_floor, 3)
+    assert told == {1.0: (16, 0.995), 0.8: (5, 0.780)}, "0.8 is below whatever the luck"
+
+
+def test_a_figure_that_never_differs_leaves_nothing_open() -> None:
+    assert not doubt.open_still({"db": (0.96, 0.96, 0.96)})
+    assert doubt.open_still({"db": (0.96, 0.99), "mail": (1.0, 1.0)})
+    assert not doubt.open_still({"db": (0.96, 0.99), "mail": (0.5, 0.51)}), "the worst one counts"
+    assert doubt.open_still({"db": (0.9,)}), "one seed tells nothing"
+    assert not doubt.open_still({}), "nobody has a floor"
 
 
 def test_the_unmanaged_host_is_run_once(key: str) -> None:

@@ -10,7 +10,7 @@ from unit.simulator.compare.made_up import S, steady
 from unit.simulator.compare.test_campaign import Executor
 from unit.simulator.compare.test_oracle import contender
 from vcpud_simulator.laboratory.compare.campaign import Campaign
-from vcpud_simulator.laboratory.compare.oracle import Problem
+from vcpud_simulator.laboratory.compare.oracle import Assignment, Problem
 from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
 from vcpud_simulator.laboratory.compare.sharing import mixed, partner
 from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
@@ -64,7 +64,10 @@ def test_no_time_is_shared_where_a_constant_is_as_good(key: str) -> None:
 
 
 def test_whom_the_best_shares_with_must_promise_more_than_chance_does() -> None:
-    known = {(1, 1): {"a": 100.0, "b": 50.0}, (1, 2): {"a": 80.0, "b": 61.0}}
+    known: dict[Assignment, dict[str, float]] = {
+        (1, 1): {"a": 100.0, "b": 50.0},
+        (1, 2): {"a": 80.0, "b": 61.0},
+    }
     two = Problem(contenders=(contender("a", 2), contender("b", 2)))
     assert partner(two, known, (1, 1), {"a": 92.0, "b": 1.0}) is None, "0.6 % is chance"
     known[1, 2]["b"] = 90.0
