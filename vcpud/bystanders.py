@@ -9,9 +9,14 @@ wants it, so of that one progress alone tells; and since it answers a move step 
 do not tell yet, whatever they say.
     Processor time does show it where a domain gets less of that than it had and is entitled to, though its
 vCPUs wait for what it lacks: a scheduler that fills its pCPUs with gangs leaves some empty when one of them
-becomes smaller. The host counts that itself, so smaller differences are clear.
+becomes smaller. The host counts that itself, so smaller differences are clear, if what the domain uses is
+steady: what varies is what it has to do, more in a short window than in a long one, and of few windows
+nobody knows how much.
 
 Pure. Rates and delays are pCPUs.
+
+References: M. Abramowitz, I. A. Stegun, "Handbook of Mathematical Functions", 26.7.5 (Student's t by the
+normal deviate).
 """
 
 from __future__ import annotations
@@ -19,18 +24,21 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pvariance
+from statistics import fmean
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
 from vcpud.gains import WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Trouble, Uuid
+from vcpud.units import NS_PER_S
 
 LONGER_RATIO = 0.05
 """Run delay per active vCPU that is more than before by less than this is noise."""
 SHORT_RATIO = 0.03
 """What a domain may lack of the smaller of what it had and what it is entitled to."""
 STEADY_RATIO = 0.01
-"""Least relative standard deviation of processor time over a window: its ends are read, not sampled."""
+"""Least relative standard deviation of processor time over `STEADY_S`: its ends are read, not sampled."""
+STEADY_S = 5.0
+"""How often guests are asked by default, so that windows are as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,59 +110,93 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
             continue
         gain = compared(tuple(was), tuple(since), _due(domain, was), sigmas)
         delay = delays.get(domain.uuid)
-        lack = _lack(domain, was, since, delay)
+        short = _clearly_short(domain, was, since, delay, sigmas)
         if gain is None:
-            if lack is not None:
+            if short is not None:
                 found.append(Bystander(uuid=domain.uuid, gain=None))
             continue
-        short = lack is not None and lack.pcpus > sigmas * lack.error
         if gain.seems_less or short:
             longer = _waits_longer(domain, delay)
             found.append(
                 Bystander(
-                    uuid=domain.uuid, gain=gain, waits_longer=longer, steers=steers, short=short
+                    uuid=domain.uuid,
+                    gain=gain,
+                    waits_longer=longer,
+                    steers=steers,
+                    short=bool(short),
                 )
             )
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lack:
-    """Processor time that is missing of the smaller of what it had and what it is entitled to."""
+class _Uses:
+    """Processor time over some windows.
 
-    pcpus: float
-    error: float
+    Attributes:
+        time_s: How long they are together.
+        mean: pCPUs over all of them.
+        squares: Squared deviations of each window, times how long it is: pCPU^2 s.
+        windows: How many they are.
+    """
+
+    time_s: float
+    mean: float
+    squares: float
+    windows: int
 
 
-def _lack(
+def _clearly_short(
     domain: DomainDemand,
     was: Sequence[Progress],
     since: Sequence[Progress],
     had_delay_pcpus: float | None,
-) -> _Lack | None:
-    """What it lacks and waits for; None where that is nothing, or not known."""
+    sigmas: float,
+) -> bool | None:
+    """Whether it clearly lacks processor time that it waits for; None where it lacks none, or that is not known.
+
+    What it may lack is of the smaller of what it had and what it is entitled to.
+    """
     had, gets = _uses(was), _uses(since)
     delay, entitled = domain.run_delay_pcpus, domain.entitled_pcpus
-    if not had or not gets or delay is None or had_delay_pcpus is None or entitled is None:
+    if had is None or gets is None or delay is None or had_delay_pcpus is None or entitled is None:
         return None
-    owed = min(fmean(had), entitled)
-    lacks = owed - fmean(gets)
+    owed = min(had.mean, entitled)
+    lacks = owed - gets.mean
     # Who has less to do waits less, too.
     waits = delay >= max(lacks, had_delay_pcpus - LONGER_RATIO * domain.active_vcpus)
     if lacks <= SHORT_RATIO * owed or not waits:
         return None
-    return _Lack(pcpus=lacks, error=math.hypot(_error(had), _error(gets)))
+    return lacks > _by_chance(had, gets, sigmas)
 
 
-def _uses(windows: Sequence[Progress]) -> list[float]:
-    """Processor time of each window, where its progress tells that."""
-    return [used for one in windows if (used := one.used_pcpus) is not None]
+def _uses(windows: Sequence[Progress]) -> _Uses | None:
+    """Processor time of the windows whose progress tells it; None where there are none."""
+    uses = [
+        ((one.ended_at_ns - one.began_at_ns) / NS_PER_S, used)
+        for one in windows
+        if (used := one.used_pcpus) is not None
+    ]
+    time_s = sum(long_s for long_s, _ in uses)
+    if not time_s:
+        return None
+    mean = sum(long_s * used for long_s, used in uses) / time_s
+    squares = sum(long_s * (used - mean) ** 2 for long_s, used in uses)
+    return _Uses(time_s=time_s, mean=mean, squares=squares, windows=len(uses))
 
 
-def _error(uses: Sequence[float]) -> float:
-    """Standard error of a mean of a few windows."""
-    least = STEADY_RATIO * fmean(uses)
-    return math.sqrt(max(pvariance(uses), least * least) / len(uses))
+def _by_chance(had: _Uses, gets: _Uses, sigmas: float) -> float:
+    """By how much two such means differ at most where nothing sets them apart.
+
+    What is used up to an instant varies by so much a second whatever the second, so the mean of a long window
+    varies less. By how much is estimated from few windows, which may be alike by accident.
+    """
+    free = had.windows + gets.windows - 2
+    if free < 1:
+        return math.inf
+    seen = (had.squares + gets.squares) / free * (sigmas + (sigmas**3 + sigmas) / (4 * free)) ** 2
+    known = STEADY_S * (STEADY_RATIO * had.mean * sigmas) ** 2
+    return math.sqrt(max(seen, known) * (1 / had.time_s + 1 / gets.time_s))
 
 
 def _due(domain: DomainDemand, was: Sequence[Progress]) -> float | None:

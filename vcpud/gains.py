@@ -141,8 +141,8 @@ def compared(
 def _strays(gain: Gain) -> bool:
     """Whether the latest window is lower than one of those before would be, by how much each of them strays.
 
-    Who loses by a move waits for its end, and of what half of its vCPUs made the other half rarely makes less
-    than half.
+    Who loses by a move loses more the longer it takes. Waiting for a second window is for gains, of which one
+    window may be an accident; that of a loss only gives back what was taken.
     """
     if len(gain.was) <= LEAST_WINDOWS:
         return False  # the deviation of two is any figure

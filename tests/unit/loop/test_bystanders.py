@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from vcpud.bystanders import losing
 from vcpud.demand import DomainDemand, HostDemand, Progress
 from vcpud.docket import Docket, opened, reached
 from vcpud.judge import advance
@@ -178,3 +179,46 @@ def test_who_gets_less_than_it_had_and_is_entitled_to_is_harmed(
     sights = [starved(at, used, delay, entitled) for at in (104.5, 109.5)]
     outcomes = [verdict.outcome for verdict in tried(SHRINK, *sights, made=1.4)]
     assert (Outcome.HARMED in outcomes) is harmed
+
+
+def windows(at_s: float, long_s: float, *uses: float) -> tuple[Progress, ...]:
+    """One after the other, of one that makes nothing but progress."""
+    return tuple(
+        Progress(
+            began_at_ns=round((at_s + number * long_s) * S),
+            ended_at_ns=round((at_s + (number + 1) * long_s) * S),
+            rate_pcpus=used,
+            active_vcpus=2,
+            worth_ratio=1.0,
+        )
+        for number, used in enumerate(uses)
+    )
+
+
+@pytest.mark.parametrize(
+    ("had", "gets", "harmed"),
+    [
+        (windows(80, 5, 0.290, 0.291), windows(104, 5, 0.263, 0.263), True),
+        (windows(80, 5, 0.290, 0.247), windows(104, 5, 0.263, 0.219), False),
+        (windows(80, 5, 0.30, 0.28, 0.31, 0.27), windows(104, 5, 0.20, 0.18, 0.21, 0.19), True),
+        # What it had in one second was no more than its luck: 18 requests came instead of 15.
+        (windows(99, 1, 0.290), windows(104, 5, 0.263, 0.219), False),
+        (windows(99, 1, 0.290), windows(104, 5, 0.263), False),
+    ],
+    ids=["steady", "unsteady", "more than that", "one second", "two windows in all"],
+)
+def test_less_processor_time_is_clear_only_where_it_does_not_vary_as_much_by_itself(
+    had: tuple[Progress, ...], gets: tuple[Progress, ...], harmed: bool
+) -> None:
+    """A guest that answers requests uses as much as happens to be asked of it."""
+    now = seen("beside", (109, 114), 0.24, 2, 0.23, entitled=0.5)
+    found = losing(
+        HostDemand(window_ns=S, pools=(), domains=(seen("moved", (109, 114), 1.4, 1, 0.0), now)),
+        {"beside": gets},
+        moved={"moved"},
+        before={"beside": had},
+        delays={"beside": 0.02},
+        comparable_from_ns=0,
+        since_ns=103 * S,
+    )
+    assert any(one.short and one.harmed for one in found) is harmed
