@@ -74,6 +74,8 @@ class Belief:
         locks_at_ns: The lock reading last learned from.
         progress_at_ns: The window of progress last learned from.
         rate_pcpus: Its progress then.
+        entitled_then_pcpus: The least that it was entitled to in that window; None where not known.
+        entitled_since_pcpus: And since that window was seen.
         noise_ratio: By how much its progress differs from window to window under contention, as a
             standard deviation of one window; None until two that are alike were seen.
         short_windows: Windows in a row in which it made less of its share than possible.
@@ -104,6 +106,8 @@ class Belief:
     locks_at_ns: int | None = None
     progress_at_ns: int | None = None
     rate_pcpus: float | None = None
+    entitled_then_pcpus: float | None = None
+    entitled_since_pcpus: float | None = None
     noise_ratio: float | None = None
     short_windows: int = 0
     contended_since_ns: int | None = None
@@ -159,6 +163,15 @@ def comparable(belief: Belief, domain: DomainDemand) -> bool:
     return seen_since(domain, belief.contended_since_ns)
 
 
+def owed_then(then: float | None, domain: DomainDemand) -> float | None:
+    """What it was entitled to all the time in its latest window of progress, and is still.
+
+    A guest that has just begun to want more is entitled to more than it can have made before.
+    """
+    now = domain.entitled_pcpus
+    return now if then is None or now is None else min(then, now)
+
+
 def believed_cost(
     belief: Belief, domain: DomainDemand, *, beside: bool = False
 ) -> tuple[float, bool | None]:
@@ -175,17 +188,20 @@ def believed_cost(
     """
     if belief.proven:
         return belief.cost_ratio, belief.in_step
-    bound = shortfall(belief.calm_worth_ratio, domain) if comparable(belief, domain) else None
+    if not comparable(belief, domain):
+        return 0.0, False
+    entitled = owed_then(belief.entitled_then_pcpus, domain)
+    bound = shortfall(belief.calm_worth_ratio, domain, entitled)
     if bound is None:
         return 0.0, False
     wait = domain.lock_wait_ratio
     locks = 0.0 if wait is None else min(belief.cost_ratio * belief.trust_ratio, bound)
     hint, unexplained = 0.0, 0.0
     tried_in_vain = belief.failures > 0 and not _shows(domain)
-    windows = 1 if beside else _enough_windows(belief, domain, bound)
+    windows = 1 if beside else _enough_windows(belief, domain, entitled, bound)
     if belief.short_windows >= windows and not tried_in_vain:
         trust = 0.5**belief.failures
-        short = short_of_share(domain, bound)
+        short = short_of_share(domain, entitled, bound)
         unworthy = (1 + bound) / (1 + short) - 1
         if not belief.calm_seen:
             # Its system time may be contention or its own work, all of it: the middle is taken.
@@ -227,12 +243,14 @@ def _queues(belief: Belief, domain: DomainDemand, wait: float) -> bool:
     return wait - belief.calm_wait_ratio > most / 2
 
 
-def _enough_windows(belief: Belief, domain: DomainDemand, bound: float) -> int:
+def _enough_windows(
+    belief: Belief, domain: DomainDemand, entitled: float | None, bound: float
+) -> int:
     """In how many windows a shortfall must be seen to count: half as many show a collapse.
 
     What its use is worth must have been seen undisturbed, to tell that it has fallen to half.
     """
-    fallen = (1 + bound) / (1 + short_of_share(domain, bound))
+    fallen = (1 + bound) / (1 + short_of_share(domain, entitled, bound))
     collapsed = belief.calm_seen and fallen >= OVERWHELMING_RATIO
     return HINT_WINDOWS // 2 if collapsed else HINT_WINDOWS
 

@@ -115,31 +115,33 @@ def shown_cost(wait: float, calm: float) -> float:
     return excess / (1 - excess)
 
 
-def shortfall(worth: float, domain: DomainDemand) -> float | None:
+def shortfall(worth: float, domain: DomainDemand, entitled_pcpus: float | None) -> float | None:
     """How much more it could make of its entitlement than it makes, at most: a ratio from 0.
 
     Args:
         worth: What of its use counts as progress when it is undisturbed, or 1.
         domain: As it is now.
+        entitled_pcpus: What it was entitled to while it made what it made; None where that is not known.
     """
-    if domain.progress is None or domain.entitled_pcpus is None:
+    if domain.progress is None or entitled_pcpus is None:
         return None
-    most = min(domain.entitled_pcpus, float(domain.active_vcpus)) * worth
+    most = min(entitled_pcpus, float(domain.active_vcpus)) * worth
     return max(most / max(domain.progress.rate_pcpus, LEAST_PCPUS) - 1, 0.0)
 
 
-def short_of_share(domain: DomainDemand, bound: float) -> float:
+def short_of_share(domain: DomainDemand, entitled_pcpus: float | None, bound: float) -> float:
     """What part of a shortfall is processor time that it is entitled to, waits for, and lacks.
 
     Args:
         domain: As it is now.
+        entitled_pcpus: What it was entitled to while it made what it made; None where that is not known.
         bound: The whole of the shortfall.
     """
-    window, delay, entitled = domain.progress, domain.run_delay_pcpus, domain.entitled_pcpus
-    if window is None or not window.worth_ratio or entitled is None:
+    window, delay = domain.progress, domain.run_delay_pcpus
+    if window is None or not window.worth_ratio or entitled_pcpus is None:
         return 0.0
     used = max(window.rate_pcpus / window.worth_ratio, LEAST_PCPUS)
-    due = min(entitled, float(domain.active_vcpus))
+    due = min(entitled_pcpus, float(domain.active_vcpus))
     if delay is not None:
         due = min(due, used + delay)
     return min(max(due / used - 1, 0.0), bound)

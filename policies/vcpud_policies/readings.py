@@ -21,7 +21,7 @@ from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
 from vcpud.gains import NOISE_RATIO
-from vcpud_policies.belief import Belief
+from vcpud_policies.belief import Belief, owed_then
 from vcpud_policies.evidence import (
     LEAST_PCPUS,
     at_work,
@@ -78,6 +78,7 @@ def look(
             news["crowded_ratio"] = ratio
     if domain.lock_wait_at_ns is not None and domain.lock_wait_at_ns != belief.locks_at_ns:
         news |= _locks(belief, domain, contended=bool(contended))
+    news |= _entitled(belief, domain)
     window = domain.progress
     if window is not None and window.ended_at_ns != belief.progress_at_ns:
         news |= _progress(belief, domain, window, since_ns)
@@ -97,6 +98,14 @@ def look(
     if doubted != belief.doubted:
         news["doubted"] = doubted
     return replace(belief, **news) if news else belief
+
+
+def _entitled(belief: Belief, domain: DomainDemand) -> dict[str, Any]:
+    """The least that it was entitled to since its latest window of progress was seen."""
+    now, least = domain.entitled_pcpus, belief.entitled_since_pcpus
+    if now is None or (least is not None and least <= now):
+        return {}
+    return {"entitled_since_pcpus": now}
 
 
 def _locks(belief: Belief, domain: DomainDemand, *, contended: bool) -> dict[str, Any]:
@@ -123,11 +132,15 @@ def _progress(
     if seen is not None and since_ns is None and undisturbed(domain) and at_work(domain):
         worth = worth + LEARN_RATIO * (seen - worth) if calm_seen else seen
         calm_seen = True
-    short = shortfall(worth, domain) if seen_since(domain, since_ns) else None
+    then = belief.entitled_since_pcpus
+    owed = owed_then(then, domain)
+    short = shortfall(worth, domain, owed) if seen_since(domain, since_ns) else None
     return {
         "noise_ratio": _noise(belief, window, since_ns),
         "progress_at_ns": window.ended_at_ns,
         "rate_pcpus": window.rate_pcpus,
+        "entitled_then_pcpus": then,
+        "entitled_since_pcpus": domain.entitled_pcpus,
         "calm_worth_ratio": worth,
         "calm_seen": calm_seen,
         "short_windows": belief.short_windows + 1 if short and seen is not None else 0,
@@ -138,11 +151,12 @@ def _refuted(
     belief: Belief, domain: DomainDemand, since_ns: int, min_gain: float
 ) -> dict[str, Any]:
     """What a window on all its vCPUs, under contention, leaves of a proof."""
-    short = shortfall(belief.calm_worth_ratio, domain)
+    entitled = domain.entitled_pcpus
+    short = shortfall(belief.calm_worth_ratio, domain, entitled)
     if short is None or not (seen_since(domain, since_ns) and at_work(domain)):
         return {}
     if never_sleeps(domain):
-        short = (1 + short) / (1 + short_of_share(domain, short)) - 1
+        short = (1 + short) / (1 + short_of_share(domain, entitled, short)) - 1
     windows = belief.refuting_windows + 1 if short < min_gain else 0
     if windows < REFUTING_WINDOWS:
         return {"refuting_windows": windows}

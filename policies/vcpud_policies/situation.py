@@ -108,7 +108,7 @@ class Situation:
         claims = {
             domain.uuid: self._claim(domain, self.believed[domain.uuid]) for domain in self.inside
         }
-        if any(claim.sensitive for claim in claims.values()):
+        if any(claim.sensitive and claim.evident for claim in claims.values()):
             for domain in self.inside:
                 if not claims[domain.uuid].sensitive:
                     belief = self.believed[domain.uuid]
