@@ -194,6 +194,29 @@ def test_who_falls_short_beside_one_that_waits_for_locks_is_in_the_same_move(
     assert decide(Adaptive(), *[host(nobody, beside, pcpus=2)] * 4).moves == ()
 
 
+@pytest.mark.parametrize(
+    ("made_pcpus", "moved"), [(0.001, {"a"}), (0.1, {"a", "b"})], ids=["nothing shows", "some"]
+)
+def test_beside_one_of_which_only_speaks_that_it_makes_next_to_nothing_as_much_is_asked_as_of_that(
+    domain: MakeDomain, host: MakeHost, decide: Decide, made_pcpus: float, moved: set[str]
+) -> None:
+    """All its work may be in its kernel, so it says nothing of others, of whom one window was seen."""
+    some = {
+        "used_pcpus": 1.0,
+        "run_delay_pcpus": 7.0,
+        "entitled_pcpus": 1.0,
+        "system_ratio": 0.2,
+        "lock_wait_ratio": 0.0,
+        "lock_wait_at_ns": 1,
+    }
+    short = [domain(uuid="a", progress=window(5 * n, made_pcpus), **some) for n in range(4)]
+    beside = domain(uuid="b", **some)
+    demands = [host(one, beside, pcpus=2) for one in short[:3]]
+    seen = replace(beside, progress=window(15, 0.4))
+    moves = decide(Adaptive(), *demands, host(short[3], seen, pcpus=2)).moves
+    assert {resize.uuid for move in moves for resize in move.resizes} == moved
+
+
 def test_who_steers_itself_is_left_alone_and_others_leave_it_all_it_has(
     domain: MakeDomain, host: MakeHost, decide: Decide
 ) -> None:

@@ -110,6 +110,22 @@ def test_what_has_fallen_below_half_of_what_it_was_worth_counts_in_half_the_time
         assert [cost > 0 for cost in counted].index(True) + 1 == expected
 
 
+@pytest.mark.parametrize("burst", [True, False])
+def test_what_was_made_is_held_against_what_was_due_all_the_time(
+    domain: MakeDomain, *, burst: bool
+) -> None:
+    """Who begins to compute a second before its idle window is seen cannot have made what is due now."""
+    belief = Belief(home_vcpus=8, calm_worth_ratio=0.5, calm_seen=True)
+    now = domain(lock_wait_ratio=0.0, run_delay_pcpus=2.0)
+    for number in range(beliefs.HINT_WINDOWS + 1):
+        idle = replace(now, entitled_pcpus=0.5) if burst else now
+        belief = looked(belief, idle, 5 * number + 4, contended=True)
+        now = replace(now, progress=window(5 * number, 0.25))
+        belief = looked(belief, now, 5 * number + 5, contended=True)
+    assert (beliefs.believed_cost(belief, now)[0] > 0) is not burst
+    assert (belief.short_windows > 0) is not burst
+
+
 def test_noise_is_learned_from_windows_that_follow_each_other_under_contention(
     domain: MakeDomain,
 ) -> None:

@@ -153,7 +153,9 @@ def test_a_pool_at_rest_is_left_alone_and_still_told_of(
     memory = Memory(domains={"a": restless}, pools={"host": PoolMemory(looked_at_ns=103 * S)})
     after, plan = Adaptive().decide(memory, host(domain(uuid="a")), (), 104 * S)
     assert plan.moves == ()
-    assert after.domains["a"] == replace(restless, owed_pcpu_s=0.0, short_since_ns=None)
+    assert after.domains["a"] == replace(
+        restless, owed_pcpu_s=0.0, short_since_ns=None, entitled_since_pcpus=4.0
+    )
     (outlook,) = plan.outlooks
     assert outlook.wanted_vcpus == 8
     shrunk = host(domain(uuid="a", active_vcpus=4, home_vcpus=8))
