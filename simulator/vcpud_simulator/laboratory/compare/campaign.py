@@ -168,10 +168,11 @@ class Campaign:
         }
         named = {entry: finals.candidates(entry, self.plan.finalists) for entry in self._entries}
         self._run(named, runs, "oracle: finals")
-        shared = {entry: finals.sharing(entry, runs[entry]) for entry in self._entries}
-        sharing = {entry: (one,) for entry, one in shared.items() if one is not None}
-        if sharing:
-            self._run(sharing, runs, "oracle: time shared")
+        for _ in range(finals.MOST_TRIES):
+            shared = {entry: finals.sharing(entry, runs[entry]) for entry in self._entries}
+            sharing = {entry: (one,) for entry, one in shared.items() if one is not None}
+            if sharing:
+                self._run(sharing, runs, "oracle: time shared")
         for entry in self._entries:
             finals.choose(entry, runs[entry])
 

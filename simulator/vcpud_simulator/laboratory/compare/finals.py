@@ -2,11 +2,13 @@
 
 First what the search came to: constant assignments, those who are alike in turn, the best of each
 state. Then, of the constants that were run, two that share the time (`sharing`), where that is better
-than either. The oracle is the best of all these and of the unmanaged host.
+than either, in so many tries as it takes: to change costs something, too. The oracle is the best of all
+these and of the unmanaged host.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +20,9 @@ from vcpud_simulator.laboratory.compare.scripted import in_turn
 from vcpud_simulator.laboratory.compare.sharing import SHARES, mixed, worth_it
 from vcpud_simulator.laboratory.compare.states import State
 from vcpud_simulator.laboratory.compare.tasks import Counts, Outcome, Script
+
+MOST_TRIES: Final = 3
+"""Of time shared: what two of them promised and did not keep, a third hardly will."""
 
 BySeed = Mapping[int, Outcome]
 
@@ -85,9 +90,9 @@ def _in_turn(entry: Entry, state: State) -> list[Candidate]:
 
 
 def sharing(entry: Entry, runs: Mapping[Candidate, BySeed]) -> Candidate | None:
-    """Two constants that share the time, where that is better than whichever was run.
+    """Two constants that share the time, where that promises more than whatever was run.
 
-    Each has one part of the window: a change back would gain nothing.
+    What was run and kept less than it promised is not proposed again, but the next best may be.
 
     Args:
         entry: The scenario.
@@ -96,18 +101,21 @@ def sharing(entry: Entry, runs: Mapping[Candidate, BySeed]) -> Candidate | None:
     if entry.divided:
         return None
     constants = [one for one in runs if not one.script]
-    found = {
-        (one, other, share): _merit(entry, _mixed(entry, runs[one], runs[other], share))
-        for place, one in enumerate(constants)
-        for other in constants[:place]
+    promised = {
+        candidate: _merit(entry, _mixed(entry, runs[one], runs[other], share))
+        for one, other in itertools.combinations(constants, 2)
         for share in SHARES
+        if (candidate := _shared(entry, one, other, share)) not in runs
     }
-    if not found:
+    if not promised:
         return None
-    best = max(found, key=lambda pair: found[pair])
-    if not worth_it(found[best], max(_merit(entry, _made(entry, run)) for run in runs.values())):
-        return None
-    one, other, share = best
+    best = max(promised, key=lambda one: promised[one])
+    made = max(_merit(entry, _made(entry, run)) for run in runs.values())
+    return best if worth_it(promised[best], made) else None
+
+
+def _shared(entry: Entry, one: Candidate, other: Candidate, share: float) -> Candidate:
+    """The first for a share of the window, then the second: to go back again would gain nothing."""
     begin_ns, end_ns = entry.window_ns
     return Candidate(
         script=(
