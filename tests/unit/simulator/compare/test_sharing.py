@@ -63,10 +63,11 @@ def test_where_a_floor_is_missed_because_changing_costs_something_less_is_asked(
             return between(task)
         (_, first), (at_ns, second) = task.script
         share = (at_ns - 3 * S) / (57 * S)
-        both = [
-            dict(zip(("db", "mail"), RATES[dict(c)["mail"]], strict=True)) for c in (first, second)
-        ]
-        made = mixed(*both, share)
+        before, after = (
+            dict(zip(("db", "mail"), RATES[dict(counts)["mail"]], strict=True))
+            for counts in (first, second)
+        )
+        made = mixed(before, after, share)
         return steady(task, made | {"db": made["db"] - 5.0})
 
     world = Executor(costly)
