@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -171,6 +172,16 @@ def test_a_ceiling_stops_vcpus_in_their_locks_on_a_host_with_room(  # noqa: PLR0
     assert {r.uuid: r.to_vcpus for move in plan.moves for r in move.resizes} == moves
 
 
+PRESSED: dict[str, Any] = {
+    "used_pcpus": 1.0,
+    "run_delay_pcpus": 7.0,
+    "entitled_pcpus": 1.0,
+    "system_ratio": 0.2,
+    "lock_wait_at_ns": 1,
+}
+"""What is read of one of eight vCPUs that is entitled to one pCPU and waits for seven."""
+
+
 @pytest.mark.parametrize(
     ("made_pcpus", "together"), [(0.4, True), (0.95, False)], ids=["short", "has its share"]
 )
@@ -178,15 +189,8 @@ def test_who_falls_short_beside_one_that_waits_for_locks_is_in_the_same_move(
     domain: MakeDomain, host: MakeHost, decide: Decide, made_pcpus: float, *, together: bool
 ) -> None:
     """One window each: the first shows what it waits for, the second only that it makes too little."""
-    some = {
-        "used_pcpus": 1.0,
-        "run_delay_pcpus": 7.0,
-        "entitled_pcpus": 1.0,
-        "system_ratio": 0.2,
-        "lock_wait_at_ns": 1,
-    }
-    waits = domain(uuid="a", lock_wait_ratio=0.9, progress=window(0, 0.1), **some)
-    beside = domain(uuid="b", lock_wait_ratio=0.02, progress=window(0, made_pcpus), **some)
+    waits = domain(uuid="a", lock_wait_ratio=0.9, progress=window(0, 0.1), **PRESSED)
+    beside = domain(uuid="b", lock_wait_ratio=0.02, progress=window(0, made_pcpus), **PRESSED)
     [move] = decide(Adaptive(), *[host(waits, beside, pcpus=2)] * 4).moves
     wanted = {resize.uuid: resize.to_vcpus for resize in move.resizes}
     assert wanted == ({"a": 1, "b": 1} if together else {"a": 1})
@@ -201,14 +205,7 @@ def test_beside_one_of_which_only_speaks_that_it_makes_next_to_nothing_as_much_i
     domain: MakeDomain, host: MakeHost, decide: Decide, made_pcpus: float, moved: set[str]
 ) -> None:
     """All its work may be in its kernel, so it says nothing of others, of whom one window was seen."""
-    some = {
-        "used_pcpus": 1.0,
-        "run_delay_pcpus": 7.0,
-        "entitled_pcpus": 1.0,
-        "system_ratio": 0.2,
-        "lock_wait_ratio": 0.0,
-        "lock_wait_at_ns": 1,
-    }
+    some = PRESSED | {"lock_wait_ratio": 0.0}
     short = [domain(uuid="a", progress=window(5 * n, made_pcpus), **some) for n in range(4)]
     beside = domain(uuid="b", **some)
     demands = [host(one, beside, pcpus=2) for one in short[:3]]
