@@ -2,8 +2,8 @@
 
 First what the search came to: constant assignments, those who are alike in turn, the best of each
 state. Then, of the constants that were run, two that share the time (`sharing`), where that is better
-than either, in so many tries as it takes: to change costs something, too. The oracle is the best of all
-these and of the unmanaged host.
+than either; it may take more than one try, since to change costs something, too. The oracle is the best
+of all these and of the unmanaged host.
 """
 
 from __future__ import annotations
