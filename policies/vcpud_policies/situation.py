@@ -101,9 +101,9 @@ class Situation:
     def claims(self) -> Mapping[Uuid, Claim]:
         """By UUID.
 
-        Where contention hurts one, less is needed to believe it of the others. Who is hurt alike, but was
-        not seen for as long, would be left out of the move, and two attempts were made where one is
-        enough, the first at the expense of the second.
+        Where contention evidently hurts one, less is needed to believe it of the others. Who is hurt alike,
+        but was not seen for as long, would be left out of the move, and two attempts were made where one
+        is enough, the first at the expense of the second.
         """
         claims = {
             domain.uuid: self._claim(domain, self.believed[domain.uuid]) for domain in self.inside
