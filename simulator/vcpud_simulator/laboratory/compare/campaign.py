@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vcpud_simulator.laboratory.compare import doubt, finals, scores
 from vcpud_simulator.laboratory.compare.claims import OWN
+from vcpud_simulator.laboratory.compare.doubt import Trio
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.finals import Candidate
 from vcpud_simulator.laboratory.compare.oracle import (
@@ -86,17 +87,23 @@ class Campaign:
             for entry in self._entries
             if doubt.first_sight(entry, one) < FLOOR
         ]
+        untouched = [where for where in doubted if doubt.untouched(*where)]
+        doubted = [where for where in doubted if where not in untouched]
+        self._tell_apart({where: doubt.trios(*where, 0) for where in untouched})
         for more_seeds in self.plan.doubts:
-            runs = {(entry, one): doubt.trios(entry, one, more_seeds) for entry, one in doubted}
-            every = [task for trios in runs.values() for trio in trios for task in trio.tasks]
-            done = self._execute(every, "whether it was chance") if every else {}
-            shares = {
-                (entry, one): doubt.cleared(entry, trios, done)
-                for (entry, one), trios in runs.items()
-            }
-            for (entry, one), found in shares.items():
-                self._cleared[entry.key, one.label] = doubt.over_seeds(found)
-            doubted = [where for where, found in shares.items() if doubt.open_still(found)]
+            found = self._tell_apart({where: doubt.trios(*where, more_seeds) for where in doubted})
+            doubted = [where for where, shares in found.items() if doubt.open_still(shares)]
+
+    def _tell_apart(
+        self, runs: Mapping[tuple[Entry, Contestant], Sequence[Trio]]
+    ) -> dict[tuple[Entry, Contestant], dict[str, tuple[float, ...]]]:
+        """What each domain has of its floor under each seed, chance aside; the means are kept."""
+        every = [task for trios in runs.values() for trio in trios for task in trio.tasks]
+        done = self._execute(every, "whether it was chance") if every else {}
+        found = {where: doubt.cleared(where[0], trios, done) for where, trios in runs.items()}
+        for (entry, one), shares in found.items():
+            self._cleared[entry.key, one.label] = doubt.over_seeds(shares)
+        return found
 
     # -------------------------------------------------------------------------- the oracle
 

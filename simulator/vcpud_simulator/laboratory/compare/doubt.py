@@ -10,7 +10,8 @@ the policy changes something the two are the same run, so that only what follows
 differs. What is told is the geometric mean over the seeds, less what answers took from a guest's own
 work. Who is idle answers besides its work, who gets all that it can does so instead: the unmanaged
 runs of the same seeds tell how much came on top. Where the bound is within two standard errors of that,
-the seeds say nothing of which side it is on, and more are run. Pure.
+the seeds say nothing of which side it is on, and more are run. Where nothing was changed at all, no further
+seed is needed: the two are the same run to the end. Pure.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ def first_sight(entry: Entry, one: Contestant) -> float:
         ),
         default=1.0,
     )
+
+
+def untouched(entry: Entry, one: Contestant) -> bool:
+    """Whether nothing was changed in any of the runs there are, so that nothing in them is its doing."""
+    return not any(run.changes for run in entry.managed_runs[one.label].values())
 
 
 def trios(entry: Entry, one: Contestant, more_seeds: int) -> list[Trio]:

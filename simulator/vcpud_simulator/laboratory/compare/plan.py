@@ -15,6 +15,9 @@ from vcpud_simulator.workloads.web import WebServer
 
 LASTING_NS: Final = 600 * NS_PER_S
 """Over how long no domain may fall below its floor."""
+CONSTANT_NS: Final = 300 * NS_PER_S
+"""How long drawn scenarios are compared with the oracle in which nobody comes, goes or turns to something else: as
+long as those of the suite."""
 IDLE: Final = "static"
 """The policy that does nothing: its run is that of the host that nobody manages."""
 
@@ -96,10 +99,9 @@ def lasting(scenario: Scenario, plan: Plan) -> Scenario:
     Requests that come whether they are answered or not are told by how long they wait, which is
     counted over whole runs: then all of these must last as long.
     """
-    divided = states.divided(scenario)
-    wanted_ns = (plan.changing_ns if divided else None) or plan.duration_ns
+    wanted_ns = (plan.changing_ns if states.divided(scenario) else None) or plan.duration_ns
     if wanted_ns is not None:
-        return replace(scenario, duration_ns=wanted_ns)
+        scenario = replace(scenario, duration_ns=wanted_ns)
     if any(open_loop(one.workload) for one in scenario.domains):
         return replace(scenario, duration_ns=max(scenario.duration_ns, plan.lasting_ns))
     return scenario

@@ -147,6 +147,7 @@ def test_whether_a_domain_is_below_its_floor_by_chance_is_told_by_more_seeds(
             outcome,
             answering_pcpus={"db": 0.02, "mail": 0.03},
             run_pcpus={"db": 1.0, "mail": 0.04},
+            changes=(changed(5 * S, "db"),),
         )
 
     executor = Executor(unlucky)
@@ -182,7 +183,8 @@ def test_where_more_seeds_leave_it_open_on_which_side_it_is_still_more_are_run(k
         def outcome(task: Task) -> Outcome:
             luck = 0.9 if task.seed % 2 else 1.1
             db = 100.0 * share * luck if task.policy == "adaptive" else 100.0
-            return steady(task, {"db": db, "mail": 100.0})
+            made = steady(task, {"db": db, "mail": 100.0})
+            return dataclasses.replace(made, changes=(changed(5 * S, "db"),))
 
         return Executor(outcome)
 
@@ -195,6 +197,19 @@ def test_where_more_seeds_leave_it_open_on_which_side_it_is_still_more_are_run(k
         seeds = len({task.seed for task in executor.tasks if task.policy == "static"})
         told[share] = seeds, round(card.policies["adaptive"].worst_domain_over_floor, 3)
     assert told == {1.0: (16, 0.995), 0.8: (5, 0.780)}, "0.8 is below whatever the luck"
+
+
+def test_where_nothing_was_changed_the_same_seed_tells(key: str) -> None:
+    """A host on which guests are asked comes out worse, and nobody has changed anything there."""
+    executor = Executor(
+        lambda task: steady(task, {"db": 70.0 if task.policy else 100.0, "mail": 100.0})
+    )
+    own = (Contestant(label="adaptive", policy="adaptive"),)
+    plan = Plan(keys=(key,), contestants=own, seeds=2, doubts=(4, 15))
+    [card] = Campaign(plan, executor).run()
+    assert card.policies["adaptive"].over_floor_at_first == pytest.approx(0.7)
+    assert card.policies["adaptive"].worst_domain_over_floor == pytest.approx(1.0)
+    assert {task.seed for task in executor.tasks} == {1, 2}, "no further seed"
 
 
 def test_a_figure_that_never_differs_leaves_nothing_open() -> None:

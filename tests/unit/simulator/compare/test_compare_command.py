@@ -23,7 +23,8 @@ from vcpud_simulator.laboratory.commands.compare import (
 )
 from vcpud_simulator.laboratory.compare import campaign, suite
 from vcpud_simulator.laboratory.compare.claims import Extent
-from vcpud_simulator.laboratory.compare.plan import Plan, lasting
+from vcpud_simulator.laboratory.compare.plan import Plan, lasting, open_loop
+from vcpud_simulator.laboratory.compare.states import divided
 from vcpud_simulator.laboratory.compare.tasks import Outcome, Task
 
 
@@ -86,7 +87,7 @@ def test_a_policy_that_ruins_somebody_fails_the_comparison(
         (["--quick", "lock_pair"], Extent.CUT, 50),
         (["--quick", "--seeds", "3"], Extent.CUT, 50),
         (["--duration", "90s"], Extent.CUT, 90),
-        (["--random", "3"], Extent.DRAWN, None),
+        (["--random", "3"], Extent.DRAWN, 300),
         (["--random", "3", "--quick"], Extent.CUT, 50),
     ],
 )
@@ -104,6 +105,17 @@ def test_how_much_is_compared_decides_what_is_claimed(
     [plan] = asked
     assert plan.extent is extent
     assert plan.duration_ns == (None if seconds is None else seconds * S)
+
+
+def test_drawn_scenarios_that_change_are_compared_for_as_long_as_they_do() -> None:
+    options = argparse.ArgumentParser()
+    add_to(options.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    plan = plan_of(options.parse_args(["compare", "--random", "40"]))
+    for key in plan.keys:
+        drawn = suite.load(key)
+        whole = divided(drawn) or any(open_loop(one.workload) for one in drawn.domains)
+        assert lasting(drawn, plan).duration_ns == (600 if whole else 300) * S
+    assert plan.lasting_ns == 600 * S, "floors are judged over ten minutes whatever happens"
 
 
 def test_the_short_form_sees_every_phase() -> None:
