@@ -211,7 +211,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """
     from vcpud.units import NS_PER_S  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare import suite  # noqa: PLC0415
-    from vcpud_simulator.laboratory.compare.claims import OWN, Extent  # noqa: PLC0415
+    from vcpud_simulator.laboratory.compare.claims import DRAWN, OWN, Extent  # noqa: PLC0415
     from vcpud_simulator.laboratory.compare.plan import (  # noqa: PLC0415
         CONSTANT_NS,
         LASTING_NS,
@@ -253,7 +253,13 @@ def plan_of(options: argparse.Namespace) -> Plan:
         cut_ns = options.duration
         return replace(plan, extent=Extent.CUT, duration_ns=cut_ns, lasting_ns=0, doubts=())
     if options.random is not None:
-        return replace(plan, extent=Extent.DRAWN, duration_ns=CONSTANT_NS, changing_ns=LASTING_NS)
+        return replace(
+            plan,
+            extent=Extent.DRAWN,
+            duration_ns=CONSTANT_NS,
+            changing_ns=LASTING_NS,
+            everywhere=options.random < DRAWN,
+        )
     return replace(plan, extent=Extent.PART if options.suite else Extent.WHOLE)
 
 

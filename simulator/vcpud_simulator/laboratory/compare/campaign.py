@@ -53,6 +53,7 @@ class Campaign:
         self._cleared: dict[tuple[str, str], dict[str, float]] = {}
         self._as_they_were: dict[Task, Outcome] = {}
         self._entries = [Entry(key, plan) for key in plan.keys]
+        self._searched = [entry for entry in self._entries if entry.searched]
 
     def run(self) -> list[Card]:
         """All of it."""
@@ -108,7 +109,7 @@ class Campaign:
     # -------------------------------------------------------------------------- the oracle
 
     def _search(self) -> None:
-        everywhere = [(entry, state) for entry in self._entries for state in entry.states]
+        everywhere = [(entry, state) for entry in self._searched for state in entry.states]
         floors, searches = {}, {}
         for (entry, state), outcome in self._as_they_are(everywhere).items():
             entry.problem(state, outcome)
@@ -171,16 +172,16 @@ class Campaign:
 
     def _finals(self) -> None:
         runs: dict[Entry, dict[Candidate, Mapping[int, Outcome]]] = {
-            entry: {finals.AS_THEY_ARE: entry.unmanaged} for entry in self._entries
+            entry: {finals.AS_THEY_ARE: entry.unmanaged} for entry in self._searched
         }
-        named = {entry: finals.candidates(entry, self.plan.finalists) for entry in self._entries}
+        named = {entry: finals.candidates(entry, self.plan.finalists) for entry in self._searched}
         self._run(named, runs, "oracle: finals")
         for _ in range(finals.MOST_TRIES):
-            shared = {entry: finals.sharing(entry, runs[entry]) for entry in self._entries}
+            shared = {entry: finals.sharing(entry, runs[entry]) for entry in self._searched}
             sharing = {entry: (one,) for entry, one in shared.items() if one is not None}
             if sharing:
                 self._run(sharing, runs, "oracle: time shared")
-        for entry in self._entries:
+        for entry in self._searched:
             finals.choose(entry, runs[entry])
 
     def _run(

@@ -17,7 +17,8 @@ from enum import StrEnum
 from typing import Final
 
 from vcpud_simulator.laboratory.compare.changes import MOST_CHANGES
-from vcpud_simulator.laboratory.compare.scores import FLOOR, Card, summary
+from vcpud_simulator.laboratory.compare.scores import FLOOR, Card
+from vcpud_simulator.laboratory.compare.summaries import summary
 from vcpud_simulator.laboratory.compare.verdict import Verdict
 from vcpud_simulator.scenario import Kind
 

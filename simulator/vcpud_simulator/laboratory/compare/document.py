@@ -17,9 +17,8 @@ from vcpud_simulator.laboratory.compare.scores import (
     Card,
     Responses,
     Score,
-    Summary,
-    summary,
 )
+from vcpud_simulator.laboratory.compare.summaries import Summary, summary
 from vcpud_simulator.laboratory.compare.verdict import Verdict
 from vcpud_simulator.laboratory.statistics import Interval
 
@@ -139,9 +138,9 @@ def _without_unweighted(comparison: Comparison) -> dict[str, Summary]:
     return {label: summary(cards, label) for label in comparison.policies if cards}
 
 
-def _score(one: Score) -> dict[str, float]:
+def _score(one: Score) -> dict[str, float | None]:
     return {
-        "over_oracle": _round(one.over_oracle),
+        "over_oracle": _figure(one.over_oracle),
         "over_unmanaged": _round(one.over_unmanaged.value),
         "worst_domain_over_floor": _round(one.worst_domain_over_floor),
         "changes": _round(one.changes),
@@ -169,8 +168,7 @@ def _details(card: Card) -> dict[str, Any]:
         "oracle_exhaustive": card.exhaustive,
         "policies": {
             label: {
-                "raw_over_oracle": _round(one.raw_over_oracle.value),
-                "raw_over_oracle_interval": _ends(one.raw_over_oracle),
+                **_raw(one.raw_over_oracle),
                 "over_unmanaged_interval": _ends(one.over_unmanaged),
                 "worst_domain": one.worst_domain,
                 "worst_domain_over_floor_at_first": _round(one.over_floor_at_first),
@@ -179,11 +177,9 @@ def _details(card: Card) -> dict[str, Any]:
                 "decisions_examined": one.examined,
                 "domains": {
                     name: {
-                        "over_oracle": _round(domain.over_oracle),
+                        "over_oracle": _figure(domain.over_oracle),
                         "over_unmanaged": _round(domain.over_unmanaged),
-                        "over_floor": None
-                        if domain.over_floor is None
-                        else _round(domain.over_floor),
+                        "over_floor": _figure(domain.over_floor),
                         "changes_in_ten_minutes": domain.changes,
                         "final_vcpus": domain.final_vcpus,
                     }
@@ -194,6 +190,13 @@ def _details(card: Card) -> dict[str, Any]:
         },
         "constant_load": card.constant,
         "responses_s": {who: _seconds(found) for who, found in card.responses_ns.items()},
+    }
+
+
+def _raw(share: Interval | None) -> dict[str, Any]:
+    return {
+        "raw_over_oracle": None if share is None else _round(share.value),
+        "raw_over_oracle_interval": None if share is None else _ends(share),
     }
 
 
@@ -215,6 +218,10 @@ def _bad(one: worst.Bad) -> dict[str, Any]:
 
 def _ends(interval: Interval) -> list[float | None]:
     return [None if end is None else _round(end) for end in interval.pair()]
+
+
+def _figure(value: float | None) -> float | None:
+    return None if value is None else _round(value)
 
 
 def _round(value: float) -> float:
@@ -256,9 +263,9 @@ def text(comparison: Comparison) -> str:
             "stands for theirs."
         )
     lines += [
-        f"ORACLE TOO WEAK: {printable(card.name)}: {label} reached "
-        f"{card.policies[label].raw_over_oracle.value:.3f} of it"
+        f"ORACLE TOO WEAK: {printable(card.name)}: {label} reached {raw.value:.3f} of it"
         for card, label in comparison.too_weak
+        if (raw := card.policies[label].raw_over_oracle)
     ]
     return "\n".join(lines)
 
@@ -275,9 +282,12 @@ def _scenario_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 
 def _cell(one: Score) -> str:
     """Share of the oracle, half the width of its interval, and the worst domain's share."""
+    floor = f"{one.worst_domain_over_floor:.2f}"
+    if one.raw_over_oracle is None:
+        return f"-/{floor}"
     low, high = one.raw_over_oracle.low, one.raw_over_oracle.high
     error = f"±{(high - low) / 2:.2f}" if math.isfinite(high - low) and high < 99 else ""  # noqa: PLR2004
-    return f"{one.over_oracle:.2f}{error}/{one.worst_domain_over_floor:.2f}"
+    return f"{one.over_oracle:.2f}{error}/{floor}"
 
 
 def _summary_rows(comparison: Comparison) -> list[tuple[str, ...]]:

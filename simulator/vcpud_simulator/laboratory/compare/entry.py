@@ -60,6 +60,7 @@ class Entry:
         self.partner: Assignment | None = None
         self.oracle: dict[int, Outcome] = {}
         self.oracle_text = ""
+        self.searched = plan.everywhere or scores.plain(scenario.tags)
         self._digest = digest(suite.load(key))
         self.stretches = states.stretches(scenario)
         self.divided = states.divided(scenario)
@@ -219,7 +220,7 @@ class Entry:
     def seeded(self, seed: int, outcome: Outcome) -> Seeded:
         return Seeded(
             progress=self.progress(outcome),
-            oracle=self.progress(self.oracle[seed]),
+            oracle=self.progress(self.oracle[seed]) if self.searched else None,
             unmanaged=self.progress(self.unmanaged[seed]),
             over_floor=self.seeded_floors(seed, outcome),
             changes=sum(change.at_ns < self.window_ns[1] for change in outcome.changes),
@@ -240,7 +241,7 @@ class Entry:
                     for percent in outcomes[0].responses_ns[name]
                 }
                 for name in names
-                if all(name in one.responses_ns for one in outcomes)
+                if outcomes and all(name in one.responses_ns for one in outcomes)
             }
             for who, by_seed in runs.items()
             for outcomes in [list(by_seed.values())]

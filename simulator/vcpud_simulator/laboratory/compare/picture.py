@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcpud.errors import VcpudError
 from vcpud.text import printable
-from vcpud_simulator.laboratory.compare.scores import FLOOR
+from vcpud_simulator.laboratory.compare.scores import FLOOR, Score
 
 if TYPE_CHECKING:
     from vcpud_simulator.laboratory.compare.document import Comparison
@@ -31,7 +32,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     figure = Figure(figsize=(3.6 + 1.25 * len(labels), 1.6 + 0.27 * len(cards)), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    shares = [[card.policies[label].over_oracle for label in labels] for card in cards]
+    shares = [[_share(card.policies[label]) for label in labels] for card in cards]
     image = axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")
     for row, card in enumerate(cards):
         for column, label in enumerate(labels):
@@ -40,11 +41,11 @@ def draw(comparison: Comparison, path: Path) -> None:
             axes.text(
                 column,
                 row,
-                f"{one.over_oracle:.2f}{harmed}",
+                f"{'' if one.over_oracle is None else f'{one.over_oracle:.2f}'}{harmed}",
                 ha="center",
                 va="center",
                 fontsize=7,
-                color="white" if one.over_oracle < _DARK else "black",
+                color="white" if _share(one) < _DARK else "black",
             )
     axes.set_xticks(range(len(labels)), labels, rotation=20, ha="right", fontsize=8)
     names = [
@@ -57,3 +58,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
     figure.tight_layout()
     figure.savefig(path)
+
+
+def _share(one: Score) -> float:
+    return math.nan if one.over_oracle is None else one.over_oracle

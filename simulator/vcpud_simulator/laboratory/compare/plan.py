@@ -74,6 +74,7 @@ class Plan:
         glance: How the oracle's search looks at all that it tries.
         close: How it looks at those among them that may be the best.
         finalists: Assignments of a search that are run as long as the policies are.
+        everywhere: Whether the oracle is looked for where nothing is claimed of it, too.
         doubts: Further seeds where vcpud's own policy seems to leave a domain below its floor; then, as
             long as these leave that open, the next number of them instead.
         examined: Most decisions of a run whose counterfactual is run; 0 for none.
@@ -89,6 +90,7 @@ class Plan:
     glance: Look = Look(settle_ns=NS_PER_S, least_ns=2 * NS_PER_S, hurried=True)
     close: Look = Look(settle_ns=3 * NS_PER_S, least_ns=8 * NS_PER_S)
     finalists: int = 2
+    everywhere: bool = True
     doubts: tuple[int, ...] = ()
     examined: int = 2
 

@@ -1,4 +1,4 @@
-"""From runs to scores: floors, shares of the oracle, and what the comparison as a whole says.
+"""From runs to scores: floors, and shares of the oracle.
 
 Seeds are paired: each policy meets the same chance as the unmanaged host and as the oracle.
 
@@ -38,7 +38,7 @@ class Seeded:
 
     Attributes:
         progress: Of each domain.
-        oracle: The oracle's.
+        oracle: The oracle's; None where it was not looked for.
         unmanaged: That of the host that nobody manages.
         over_floor: Progress of the whole run over the floor, of domains that have one.
         changes: Changes begun in the window in which all are compared.
@@ -48,7 +48,7 @@ class Seeded:
     """
 
     progress: ByDomain
-    oracle: ByDomain
+    oracle: ByDomain | None
     unmanaged: ByDomain
     over_floor: ByDomain
     changes: int = 0
@@ -62,7 +62,7 @@ class DomainScore:
     """One domain under one policy.
 
     Attributes:
-        over_oracle: Its progress over the oracle's.
+        over_oracle: Its progress over the oracle's; None where that was not looked for.
         over_unmanaged: And over the unmanaged one's.
         over_floor: Over its floor, the least of all seeds; None for one that has no floor.
         changes: In its busiest ten minutes, rotations apart, the most of all seeds.
@@ -70,7 +70,7 @@ class DomainScore:
         why: Why it did, as that run tells; may be empty.
     """
 
-    over_oracle: float
+    over_oracle: float | None
     over_unmanaged: float
     over_floor: float | None = None
     changes: int = 0
@@ -83,7 +83,8 @@ class Score:
     """One policy on one scenario.
 
     Attributes:
-        raw_over_oracle: Weighted geometric mean of progress over the oracle's, with its interval.
+        raw_over_oracle: Weighted geometric mean of progress over the oracle's, with its interval; None
+            where that was not looked for.
         over_unmanaged: The same over the unmanaged host's.
         worst_domain_over_floor: Of the domain that comes off worst under any seed: what one run
             loses another does not make good. Over all seeds where that may have been chance (`doubt`).
@@ -97,7 +98,7 @@ class Score:
         by_domain: Each domain.
     """
 
-    raw_over_oracle: Interval
+    raw_over_oracle: Interval | None
     over_unmanaged: Interval
     worst_domain_over_floor: float
     over_floor_at_first: float
@@ -110,13 +111,19 @@ class Score:
     by_domain: Mapping[str, DomainScore] = field(default_factory=dict)
 
     @property
-    def over_oracle(self) -> float:
-        return min(1.0, self.raw_over_oracle.value)
+    def over_oracle(self) -> float | None:
+        return None if self.raw_over_oracle is None else min(1.0, self.raw_over_oracle.value)
 
     @property
     def oracle_too_weak(self) -> bool:
         """Whether it beats the oracle by the oracle's own rules: who takes of others what is theirs may."""
-        return self.raw_over_oracle.value > TOO_WEAK and self.worst_domain_over_floor >= FLOOR
+        raw = self.raw_over_oracle
+        return raw is not None and raw.value > TOO_WEAK and self.worst_domain_over_floor >= FLOOR
+
+
+def plain(tags: Iterable[str]) -> bool:
+    """Whether nothing hides what is to be seen or stands in the way of acting."""
+    return not set(tags) & set(TAGGED)
 
 
 def floors(unmanaged: ByDomain, run_pcpus: ByDomain, entitled_pcpus: ByDomain) -> dict[str, float]:
@@ -164,9 +171,12 @@ def score(
     if over_floor is not None:
         shares = _of_floors([over_floor], seeds[0].progress)
     worst = min(shares, key=lambda name: min(shares[name]), default="")
+    measured = [(one, one.oracle) for one in seeds if one.oracle is not None]
     by_domain = {
         name: DomainScore(
-            over_oracle=geometric(one.progress[name] / one.oracle[name] for one in seeds),
+            over_oracle=geometric(one.progress[name] / oracle[name] for one, oracle in measured)
+            if measured
+            else None,
             over_unmanaged=geometric(one.progress[name] / one.unmanaged[name] for one in seeds),
             over_floor=min(shares.get(name, ()), default=None),
             changes=max(one.busiest.get(name, 0) for one in seeds),
@@ -177,8 +187,10 @@ def score(
     }
     return Score(
         raw_over_oracle=ratio(
-            [(weighted(one.progress, one.oracle, weights), 1.0) for one in seeds]
-        ),
+            [(weighted(one.progress, oracle, weights), 1.0) for one, oracle in measured]
+        )
+        if measured
+        else None,
         over_unmanaged=ratio(
             [(weighted(one.progress, one.unmanaged, weights), 1.0) for one in seeds]
         ),
@@ -261,7 +273,7 @@ class Card:
         tags: Its tags.
         scheduler: Its scheduler.
         policies: Scores by policy.
-        oracle: What the oracle did, for people.
+        oracle: What the oracle did, for people; empty where it was not looked for.
         exhaustive: Whether the oracle tried everything.
         constant: Whether the load never changes by itself.
         responses_ns: Response times by percentile, by domain, by policy, of the unmanaged host and of
@@ -281,62 +293,4 @@ class Card:
     @property
     def plain(self) -> bool:
         """Whether nothing hides what is to be seen or stands in the way of acting."""
-        return not set(self.tags) & set(TAGGED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """One policy over all scenarios.
-
-    Attributes:
-        oracle_geomean: Geometric mean of `over_oracle`, scenarios tagged blind or stuck left out.
-        oracle_min: Its least, over the same.
-        oracle_p5: Its 5th percentile, over the same.
-        worst_domain_over_floor: The least of all scenarios, tagged ones too.
-        floor_p1: Its 1st percentile, over all.
-        floor_at_first: The worst before chance was told apart.
-        floor_p1_at_first: The percentile then.
-        by_class: Geometric mean of `over_oracle` by class, tagged ones left out.
-        changes: Changes a run, on average.
-        harmed: Decisions that harmed, of a run, on average.
-    """
-
-    oracle_geomean: float
-    oracle_min: float
-    oracle_p5: float
-    worst_domain_over_floor: float
-    floor_p1: float
-    floor_at_first: float
-    floor_p1_at_first: float
-    by_class: Mapping[str, float]
-    changes: float
-    harmed: float
-
-
-def summary(cards: Sequence[Card], policy: str) -> Summary:
-    """One policy over all scenarios."""
-    every = [(card, card.policies[policy]) for card in cards]
-    plain = [(card, one) for card, one in every if card.plain] or every
-    shares = [one.over_oracle for _, one in plain]
-    kinds = dict.fromkeys(card.kind for card, _ in plain)
-    return Summary(
-        oracle_geomean=geometric(shares),
-        oracle_min=min(shares),
-        oracle_p5=percentile(shares, 0.05),
-        worst_domain_over_floor=min(one.worst_domain_over_floor for _, one in every),
-        floor_p1=percentile([one.worst_domain_over_floor for _, one in every], 0.01),
-        floor_at_first=min(one.over_floor_at_first for _, one in every),
-        floor_p1_at_first=percentile([one.over_floor_at_first for _, one in every], 0.01),
-        by_class={
-            kind: geometric(one.over_oracle for card, one in plain if card.kind == kind)
-            for kind in kinds
-        },
-        changes=sum(one.changes for _, one in every) / len(every),
-        harmed=sum(one.harmed for _, one in every) / len(every),
-    )
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Nearest rank."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        return plain(self.tags)

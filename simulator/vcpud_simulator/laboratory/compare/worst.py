@@ -41,8 +41,13 @@ def furthest_from_oracle(cards: Sequence[Card], label: str) -> list[Bad]:
     found = []
     for card in cards:
         one = card.policies[label]
-        if card.plain:
-            lost = min(one.by_domain, key=lambda name: one.by_domain[name].over_oracle, default="")
+        if card.plain and one.over_oracle is not None:
+            shares = {
+                name: domain.over_oracle
+                for name, domain in one.by_domain.items()
+                if domain.over_oracle is not None
+            }
+            lost = min(shares, key=lambda name: shares[name], default="")
             found.append(_bad(one.over_oracle, card, one, lost))
     return sorted(found, key=lambda bad: bad.share)[:WORST]
 
@@ -67,7 +72,8 @@ def _bad(share: float, card: Card, score: Score, domain: str) -> Bad:
         reasons.append(_ended(score, domain))
     if domain in score.by_domain:
         reasons.append(printable(score.by_domain[domain].why, 1_000))
-    reasons.append(f"the oracle has {printable(card.oracle, 200)}")
+    if card.oracle:
+        reasons.append(f"the oracle has {printable(card.oracle, 200)}")
     return Bad(
         share=share, scenario=card.name, domain=domain, cause="; ".join(filter(None, reasons))
     )

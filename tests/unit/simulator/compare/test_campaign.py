@@ -12,7 +12,7 @@ import pytest
 from unit.simulator.compare.made_up import SCENARIO, S, changed, steady
 from vcpud_simulator import runner
 from vcpud_simulator.laboratory import provenance
-from vcpud_simulator.laboratory.compare import document, doubt, runs, unmanaged
+from vcpud_simulator.laboratory.compare import document, doubt, picture, runs, unmanaged
 from vcpud_simulator.laboratory.compare.campaign import Campaign, spread
 from vcpud_simulator.laboratory.compare.entry import Entry
 from vcpud_simulator.laboratory.compare.plan import Contestant, Plan
@@ -210,6 +210,31 @@ def test_where_nothing_was_changed_the_same_seed_tells(key: str) -> None:
     assert card.policies["adaptive"].over_floor_at_first == pytest.approx(0.7)
     assert card.policies["adaptive"].worst_domain_over_floor == pytest.approx(1.0)
     assert {task.seed for task in executor.tasks} == {1, 2}, "no further seed"
+
+
+def test_where_nothing_is_claimed_of_it_no_oracle_need_be_looked_for(tmp_path: Path) -> None:
+    tagged = tmp_path / "tagged.yaml"
+    tagged.write_text(f"tags: [blind]\n{SCENARIO}")
+    whole, part = Executor(world), Executor(world)
+    plan = Plan(keys=(str(tagged),), contestants=CONTESTANTS, seeds=2)
+    [full] = Campaign(plan, whole).run()
+    [spared] = Campaign(dataclasses.replace(plan, everywhere=False), part).run()
+    assert [task for task in whole.tasks if task.counts]
+    assert not [task for task in part.tasks if task.counts or task.script]
+    for label, one in spared.policies.items():
+        assert one.over_oracle is None
+        assert not one.oracle_too_weak
+        assert one.worst_domain_over_floor == full.policies[label].worst_domain_over_floor
+        assert one.harmed == full.policies[label].harmed
+    both = document.Comparison(
+        cards=[spared, full], policies=list(full.policies), seeds=2, commit="x", wall_s=1.0
+    )
+    told = document.document(both)["scenarios"]
+    assert [one["policies"]["good"]["over_oracle"] for one in told] == [None, pytest.approx(0.75)]
+    assert " -/0.50 " in document.text(both), (
+        "what bad leaves one of its floor is told all the same"
+    )
+    picture.draw(both, tmp_path / "both.png")
 
 
 def test_a_figure_that_never_differs_leaves_nothing_open() -> None:

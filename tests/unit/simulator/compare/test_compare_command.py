@@ -116,6 +116,11 @@ def test_drawn_scenarios_that_change_are_compared_for_as_long_as_they_do() -> No
         whole = divided(drawn) or any(open_loop(one.workload) for one in drawn.domains)
         assert lasting(drawn, plan).duration_ns == (600 if whole else 300) * S
     assert plan.lasting_ns == 600 * S, "floors are judged over ten minutes whatever happens"
+    assert plan.everywhere
+    many = plan_of(options.parse_args(["compare", "--random", "200"]))
+    assert not many.everywhere, (
+        "something is claimed of so many, and nothing of tagged ones' oracle"
+    )
 
 
 def test_the_short_form_sees_every_phase() -> None:

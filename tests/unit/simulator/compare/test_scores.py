@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from unit.simulator.compare.made_up import card, made
-from vcpud_simulator.laboratory.compare import scores
+from vcpud_simulator.laboratory.compare import scores, summaries
 from vcpud_simulator.laboratory.compare.scores import Seeded
 
 
@@ -121,7 +121,7 @@ def test_the_summary_leaves_out_what_nobody_can_see_but_not_from_the_floors() ->
         card("y", 0.4, kind="kernel_lock", tags=("blind",), floor=0.5),
         card("z", 1.0, kind="insensitive"),
     ]
-    found = scores.summary(cards, "p")
+    found = summaries.summary(cards, "p")
     assert found.oracle_geomean == pytest.approx(math.sqrt(0.9))
     assert found.oracle_min == 0.9
     assert found.worst_domain_over_floor == 0.5
@@ -132,6 +132,6 @@ def test_the_summary_leaves_out_what_nobody_can_see_but_not_from_the_floors() ->
 
 def test_percentiles_are_of_values_that_there_are() -> None:
     values = [float(one) for one in range(1, 201)]
-    assert scores.percentile(values, 0.05) == 10
-    assert scores.percentile(values, 0.01) == 2
-    assert scores.percentile([3.0], 0.01) == 3
+    assert summaries.percentile(values, 0.05) == 10
+    assert summaries.percentile(values, 0.01) == 2
+    assert summaries.percentile([3.0], 0.01) == 3
