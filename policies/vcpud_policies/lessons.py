@@ -110,14 +110,16 @@ def _gained(
     """Whether a move that helped somebody helped one that was in it for its own sake, too.
 
     Others may have taken of its share meanwhile: then it is enough that what it used is worth more. But
-    without a steal clock that is so wherever it merely waits less.
+    without a steal clock that is so wherever it merely waits less. Who makes next to nothing still was not
+    helped: what looks like several times of it is a tick or two of the guest's clock.
     """
+    if after is not None and after.rate_pcpus < NOISE_PCPUS:
+        return False
     if gain_ratio is None or gain_ratio >= MIN_GAIN_RATIO:
         return True
     if not steals or after is None or after.worth_ratio is None or was.worth_ratio is None:
         return False
-    worthier = after.worth_ratio >= WORTHIER_RATIO * was.worth_ratio
-    return worthier and after.rate_pcpus >= NOISE_PCPUS
+    return after.worth_ratio >= WORTHIER_RATIO * was.worth_ratio
 
 
 def _measured(

@@ -93,6 +93,24 @@ def test_use_that_is_worth_more_counts_where_others_have_taken_some_of_it(
         assert known["u"].proven is proven
 
 
+def test_who_makes_next_to_nothing_was_not_helped_by_a_tick_of_its_clock(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    """A guest all of whose work is in its kernel, and which is brought to one vCPU beside others that gain by it.
+
+    Taken for a gain, that was a cost of 81, and kept it on one vCPU for good, where it got two thirds of its share.
+    """
+    sought = Sought(rate_pcpus=0.0, cost_ratio=81.0, in_step=False, worth_ratio=0.0)
+    state = Memory(domains={"u": Belief(home_vcpus=2)}, sought={"u": sought})
+    move = Move(resizes=(Resize(uuid="u", from_vcpus=2, to_vcpus=1),), reason="")
+    helped = replace(verdict(), move=move, outcome=Outcome.HELPED, kept=True, gains={"u": 0.052})
+    for rate, proven in ((0.0025, False), (0.3, True)):
+        seen = replace(window(101, rate), active_vcpus=1, worth_ratio=rate / 0.37)
+        demand = host(domain(uuid="u", active_vcpus=1, progress=seen))
+        known, _ = lessons.heard(state, demand, (helped,), 106 * S)
+        assert (known["u"].proven, known["u"].failures) == (proven, 0 if proven else 1)
+
+
 def test_what_harmed_another_proves_nothing_of_who_grew_beside_it(
     domain: MakeDomain, host: MakeHost
 ) -> None:
