@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vcpud_simulator.engine import Timer
+from vcpud_simulator.engine import NEVER, Timer
 
 if TYPE_CHECKING:
     from vcpud_simulator.guest.kernel import GuestKernel
@@ -134,21 +134,34 @@ class Platform:
                 cpu.refresh()
 
     def _foresee(self) -> None:
-        """Find the first attempt that would find the lock held, and make it an event."""
+        """Find the first attempt that would find the lock held, and make it an event.
+
+        Whoever comes to the end of what it has drawn leaves, and this is asked again: what would be after
+        the first end of all need not be known now.
+        """
         trains = list(self.batched)
         if len(trains) < 2:  # noqa: PLR2004
             return
-        now_ns = self.kernel.host.engine.now_ns
-        attempts = sorted(
-            (at_ns, number) for number, train in enumerate(trains) for at_ns in train.ahead(now_ns)
-        )
-        free_ns = now_ns
-        holds = [train.hold_ns for train in trains]
+        now_ns = free_ns = self.kernel.host.engine.now_ns
+        until_ns = NEVER
+        coming: list[int] = []
         for train in trains:
             free_ns = max(free_ns, train.holds_until_ns(now_ns))
-        for at_ns, number in attempts:
+            until_ns = min(until_ns, train.drawn_until_ns)
+            coming.append(train.look_ahead(now_ns))
+        while True:
+            at_ns, first = until_ns + 1, -1
+            for number, when_ns in enumerate(
+                coming
+            ):  # few, and most look no further than the next
+                if when_ns < at_ns:
+                    at_ns, first = when_ns, number
+            if first < 0:
+                self._conflict.cancel()
+                return
             if at_ns < free_ns:
                 self.kernel.host.engine.arm(self._conflict, max(now_ns, at_ns))
                 return
-            free_ns = at_ns + holds[number]
-        self._conflict.cancel()
+            train = trains[first]
+            free_ns = at_ns + train.hold_ns
+            coming[first] = train.look_on()

@@ -19,6 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from vcpud_simulator.engine import NEVER
 from vcpud_simulator.guest.platform import CHUNK_ROUNDS
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Train:
     """
 
     __slots__ = (
-        "_acquires", "_first_ns", "alone", "gap_ns", "hold_ns", "in_gap", "in_kernel", "joined",
-        "lock", "rounds_left", "task",
+        "_acquires", "_first_ns", "_seen", "alone", "gap_ns", "hold_ns", "in_gap", "in_kernel",
+        "joined", "lock", "rounds_left", "task",
     )  # fmt: skip
 
     task: Task
@@ -62,6 +63,7 @@ class Train:
         self.alone = False
         self._acquires: list[int] = []
         self._first_ns = 0
+        self._seen = 0
 
     # ------------------------------------------------------------------ exact rounds
 
@@ -218,6 +220,18 @@ class Train:
         ends_ns = self._acquires[done - 1] + self.hold_ns
         return ends_ns if ends_ns > now_ns else 0
 
-    def ahead(self, now_ns: int) -> list[int]:
-        """Instants, now or later, at which it will attempt to enter."""
-        return self._acquires[bisect_left(self._acquires, now_ns) :]
+    @property
+    def drawn_until_ns(self) -> int:
+        """When the last of the rounds that are drawn ends."""
+        return self._acquires[-1] + self.hold_ns
+
+    def look_ahead(self, from_ns: int) -> int:
+        """The first instant, then or later, at which it will attempt to enter; NEVER of none that is drawn."""
+        self._seen = bisect_left(self._acquires, from_ns) - 1
+        return self.look_on()
+
+    def look_on(self) -> int:
+        """The one after that which was told last."""
+        self._seen = seen = self._seen + 1
+        acquires = self._acquires
+        return acquires[seen] if seen < len(acquires) else NEVER

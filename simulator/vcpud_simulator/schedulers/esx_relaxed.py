@@ -18,13 +18,9 @@ idle vCPUs are considered as making progress"); for 3.5 the thresholds are assum
 
 from __future__ import annotations
 
-from typing import Final
-
-from vcpud_simulator.entities import CO_STOPPED, RUNNABLE, RUNNING, Domain, Vcpu
+from vcpud_simulator.entities import CO_STOPPED, RUNNABLE, Domain, Vcpu
 from vcpud_simulator.schedulers.esx_strict import EsxStrict
-from vcpud_simulator.schedulers.esx_worlds import leader_ns
-
-_NOT_IDLE: Final = frozenset({RUNNING, RUNNABLE, CO_STOPPED})
+from vcpud_simulator.schedulers.esx_worlds import leader_ns, slowest_ns
 
 
 class EsxRelaxed3(EsxStrict):
@@ -58,16 +54,15 @@ class EsxRelaxed4(EsxStrict):
     def lead_ns(self, vcpu: Vcpu) -> int:
         """How far a vCPU is ahead of its slowest sibling that is not idle, at the last poll."""
         own_ns: int = vcpu.sched.progress_ns
-        slowest_ns = min(
-            (v.sched.progress_ns for v in vcpu.domain.vcpus if v.state in _NOT_IDLE),
-            default=own_ns,
-        )
-        return max(0, own_ns - slowest_ns)
+        return max(0, own_ns - slowest_ns(vcpu.domain, own_ns))
 
-    def _judge(self, domain: Domain, most_ns: int, now_ns: int) -> None:  # noqa: ARG002
+    def _judge(self, domain: Domain, most_ns: int, now_ns: int) -> None:
+        """Who is stopped or goes on is as little idle as before, so the slowest stays the same."""
+        slowest = slowest_ns(domain, most_ns)
         for vcpu in domain.vcpus:
+            lead_ns = vcpu.sched.progress_ns - slowest
             if vcpu.state <= RUNNABLE:
-                if self.lead_ns(vcpu) > self.costop_ns:
+                if lead_ns > self.costop_ns:
                     self._stop(vcpu)
-            elif vcpu.state == CO_STOPPED and self.lead_ns(vcpu) < self.costart_ns:
+            elif vcpu.state == CO_STOPPED and lead_ns < self.costart_ns:
                 self._resume(vcpu, now_ns)

@@ -104,5 +104,13 @@ def leader_ns(domain: Domain) -> int:
     )
 
 
+def slowest_ns(domain: Domain, default_ns: int) -> int:
+    """The least progress among those that are not idle, as of the last poll."""
+    return min(
+        (v.sched.progress_ns for v in domain.vcpus if v.state not in {BLOCKED, OFFLINE}),
+        default=default_ns,
+    )
+
+
 progress = attrgetter("sched.progress_ns")
 used = attrgetter("sched.used_ns")
