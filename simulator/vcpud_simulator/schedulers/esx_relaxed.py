@@ -51,11 +51,6 @@ class EsxRelaxed4(EsxStrict):
         """Never: who leads too far is stopped even while all run."""
         return False
 
-    def lead_ns(self, vcpu: Vcpu) -> int:
-        """How far a vCPU is ahead of its slowest sibling that is not idle, at the last poll."""
-        own_ns: int = vcpu.sched.progress_ns
-        return max(0, own_ns - slowest_ns(vcpu.domain, own_ns))
-
     def _judge(self, domain: Domain, most_ns: int, now_ns: int) -> None:
         """Who is stopped or goes on is as little idle as before, so the slowest stays the same."""
         slowest = slowest_ns(domain, most_ns)

@@ -218,11 +218,6 @@ class EsxStrict(BaseScheduler):
         self._frozen.add(domain)
         return False
 
-    def skew_ns(self, vcpu: Vcpu) -> int:
-        """How far a vCPU is behind the leader of its domain, as of the last poll."""
-        behind_ns: int = leader_ns(vcpu.domain) - vcpu.sched.progress_ns
-        return max(0, behind_ns)
-
     def _judge(self, domain: Domain, most_ns: int, now_ns: int) -> None:  # noqa: ARG002
         """Stop a domain one of whose vCPUs waits, too far behind, while another runs."""
         runs = lags = False
