@@ -41,11 +41,8 @@ class Summary:
 def summary(cards: Sequence[Card], policy: str) -> Summary:
     """One policy over all scenarios."""
     every = [(card, card.policies[policy]) for card in cards]
-    shares = [
-        (card.kind, one.over_oracle)
-        for card, one in [(card, one) for card, one in every if card.plain] or every
-        if one.over_oracle is not None
-    ]
+    counted = [(card, one) for card, one in every if card.plain] or every
+    shares = [(card.kind, one.over_oracle) for card, one in counted if one.over_oracle is not None]
     all_shares = [share for _, share in shares]
     return Summary(
         oracle_geomean=geometric(all_shares),
