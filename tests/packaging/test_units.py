@@ -250,6 +250,11 @@ def test_a_restore_by_hand_leaves_nothing_that_the_daemon_cannot_use(
     _start(machine)
     machine.run("systemctl", "kill", "--signal=KILL", "vcpud.service")
     machine.run("systemctl", "stop", "vcpud.service")
+    # That the daemon was killed starts a restore of systemd's own, which holds the lock while it lasts.
+    machine.wait(
+        "the restore after the failure",
+        lambda: machine.show("vcpud-restore.service", "ActiveState") != "activating",
+    )
     machine.run("vcpud", "restore")
     _start(machine)
     owners = machine.run("find", "/var/lib/vcpud", "/run/vcpud", "!", "-user", "vcpud").stdout
