@@ -149,11 +149,10 @@ class Platform:
             free_ns = max(free_ns, train.holds_until_ns(now_ns))
             until_ns = min(until_ns, train.drawn_until_ns)
             coming.append(train.look_ahead(now_ns))
+        # Trains are few, and most look no further than the next attempt: neither heap nor sort is worth it.
         while True:
             at_ns, first = until_ns + 1, -1
-            for number, when_ns in enumerate(
-                coming
-            ):  # few, and most look no further than the next
+            for number, when_ns in enumerate(coming):
                 if when_ns < at_ns:
                     at_ns, first = when_ns, number
             if first < 0:
