@@ -134,12 +134,14 @@ class Sought:
         in_step: Whether that was believed seeing that it does not wait for locks; None where that
             could not be seen.
         worth_ratio: What of its use was progress, None where not known.
+        used_pcpus: Its use, None where not known.
     """
 
     rate_pcpus: float | None
     cost_ratio: float
     in_step: bool | None
     worth_ratio: float | None = None
+    used_pcpus: float | None = None
 
 
 def first(domain: DomainDemand, *, min_gain: float) -> Belief:

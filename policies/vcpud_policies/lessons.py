@@ -94,14 +94,35 @@ def _for_its_own_sake(  # noqa: PLR0913, PLR0917 - what a verdict is about
     shrunk = resize.to_vcpus < resize.from_vcpus
     outcome = verdict.outcome
     own = verdict.gains.get(resize.uuid)
+    cost = max(_measured(resize, domain.entitled_pcpus, was, after), was.cost_ratio)
     if outcome is Outcome.HELPED and shrunk and not belief.proven:
         steals = domain.steal_ratio is not None
-        outcome = Outcome.HELPED if _gained(own, was, after, steals=steals) else Outcome.NEUTRAL
+        if (grown := _grown(resize, domain, was, after)) is not None:
+            cost = grown
+        elif not _gained(own, was, after, steals=steals):
+            outcome = Outcome.NEUTRAL
     elif outcome is Outcome.HARMED and not shrunk and own is not None and own > -MIN_GAIN_RATIO:
         return belief  # it was another one that lost
-    cost = _measured(resize, domain.entitled_pcpus, was, after)
-    learned = replace(was, cost_ratio=max(cost, was.cost_ratio))
-    return judged(belief, outcome, learned, shrunk=shrunk, now_ns=now_ns)
+    return judged(belief, outcome, replace(was, cost_ratio=cost), shrunk=shrunk, now_ns=now_ns)
+
+
+def _grown(
+    resize: Resize, domain: DomainDemand, was: Sought, after: Progress | None
+) -> float | None:
+    """By how much what one uses has grown on one vCPU, where that is progress; None for too little.
+
+    All the work of one that makes next to nothing either way is in its kernel, where J does not look. On one
+    vCPU there is no sibling to spin for, so that all it uses is work; on several it was no more than that. What
+    it uses beyond its entitlement others happen to leave.
+    """
+    used, entitled = domain.used_pcpus, domain.entitled_pcpus
+    unseen = (was.rate_pcpus, None if after is None else after.rate_pcpus)
+    if resize.to_vcpus != 1 or any(rate is None or rate >= NOISE_PCPUS for rate in unseen):
+        return None
+    if used is None or entitled is None or was.used_pcpus is None:
+        return None
+    ratio = min(used, entitled) / max(was.used_pcpus, LEAST_PCPUS) - 1
+    return ratio if ratio >= MIN_GAIN_RATIO else None
 
 
 def _gained(

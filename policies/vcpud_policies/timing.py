@@ -287,6 +287,7 @@ class Turn:
                     cost_ratio=claim.cost,
                     in_step=claim.in_step,
                     worth_ratio=None if window is None else window.worth_ratio,
+                    used_pcpus=domain.used_pcpus,
                 )
         self.moves.append(
             Move(

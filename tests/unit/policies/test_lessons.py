@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from vcpud.plan import Move, Outcome, Resize, Verdict
 from vcpud.units import NS_PER_S
 from vcpud_policies import belief as beliefs
@@ -109,6 +111,30 @@ def test_who_makes_next_to_nothing_was_not_helped_by_a_tick_of_its_clock(
         demand = host(domain(uuid="u", active_vcpus=1, progress=seen))
         known, _ = lessons.heard(state, demand, (helped,), 106 * S)
         assert (known["u"].proven, known["u"].failures) == (proven, 0 if proven else 1)
+
+
+def test_who_works_in_its_kernel_alone_is_helped_where_it_uses_more_on_one_vcpu(
+    domain: MakeDomain, host: MakeHost
+) -> None:
+    """All of what it uses there is work: a cost as large as the rise, and not as the shortfall that J shows."""
+
+    def learned(*, to_vcpus: int = 1, **now: float) -> Belief:
+        sought = Sought(
+            rate_pcpus=0.0, cost_ratio=81.0, in_step=False, worth_ratio=0.0, used_pcpus=0.4
+        )
+        state = Memory(domains={"u": Belief(home_vcpus=4)}, sought={"u": sought})
+        move = Move(resizes=(Resize(uuid="u", from_vcpus=4, to_vcpus=to_vcpus),), reason="")
+        helped = replace(verdict(), move=move, outcome=Outcome.HELPED, kept=True)
+        seen = replace(window(101, 0.001), active_vcpus=to_vcpus, worth_ratio=0.001)
+        demand = host(domain(uuid="u", active_vcpus=to_vcpus, progress=seen, **now))
+        known, _ = lessons.heard(state, demand, (helped,), 106 * S)
+        return known["u"]
+
+    rose = learned(used_pcpus=0.7, entitled_pcpus=0.8)
+    assert (rose.proven, rose.cost_ratio) == (True, pytest.approx(0.75))
+    assert not learned(used_pcpus=0.41, entitled_pcpus=0.8).proven
+    assert not learned(used_pcpus=0.7, entitled_pcpus=0.4).proven, "others left it"
+    assert not learned(used_pcpus=0.7, entitled_pcpus=0.8, to_vcpus=2).proven, "it may spin"
 
 
 def test_what_harmed_another_proves_nothing_of_who_grew_beside_it(
