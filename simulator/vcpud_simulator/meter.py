@@ -56,8 +56,9 @@ class DomainResult:
         useful_pcpus: Processor time of tasks, spinning and kernel overhead excluded.
         spin_pcpus: Processor time burnt waiting.
         mean_active_vcpus: CPUs in use, on average over the window.
-        entitled_pcpus: What its weight guaranteed it, given what all wanted (their use, run delay
-            and waits on their own run queues), the share that others left over included.
+        entitled_pcpus: What its weight guaranteed it of what the host's own work left, given what all
+            wanted (their use, run delay and waits on their own run queues), the share that others left
+            over included.
         answering_pcpus: Processor time that answers to whoever asks the guest needed.
     """
 
@@ -96,6 +97,7 @@ class Meter:
         self._watch = watch
         self._last: dict[str, tuple[int, Totals]] = {}
         self._at_begin: dict[str, tuple[Totals, list[int]]] = {}
+        self._unmanaged_at_begin_ns = 0
         instants = {*range(NS_PER_S, end_ns + 1, NS_PER_S), begin_ns, end_ns} - {0}
         self._instants = iter(sorted(instants))
         if begin_ns == 0:
@@ -126,6 +128,12 @@ class Meter:
             inhabitant = resident.inhabitant
             counts = [len(responses) for responses in _responses(inhabitant.progress)]
             self._at_begin[resident.plan.name] = (inhabitant.totals(), counts)
+        self._unmanaged_at_begin_ns = self._unmanaged_ns()
+
+    def _unmanaged_ns(self) -> int:
+        """Processor time that the host's own work has used so far."""
+        work = self._world.unmanaged
+        return 0 if work is None else work.totals().run_ns
 
     def _point(self, resident: Resident, now_ns: int) -> None:
         name, inhabitant = resident.plan.name, resident.inhabitant
@@ -220,7 +228,9 @@ class Meter:
             ceiling = min(float(plan.home_vcpus), plan.cap_pcpus or math.inf)
             weight = plan.weight * (1 if host.scheduler.weight_per_domain else plan.home_vcpus)
             claims.append((plan.name, float(weight), min(wanted, ceiling), ceiling))
-        return water_filled(float(len(host.pcpus)), claims)
+        unmanaged_ns = self._unmanaged_ns() - self._unmanaged_at_begin_ns
+        unmanaged_pcpus = unmanaged_ns / (self._end_ns - self._begin_ns)
+        return water_filled(len(host.pcpus) - unmanaged_pcpus, claims)
 
     def _leaves_ns(self, resident: Resident) -> int:
         departs_ns = resident.plan.departs_ns

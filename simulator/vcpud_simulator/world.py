@@ -102,9 +102,10 @@ class World:
         self.arrived: Callable[[Resident], None] = _unheard
         self.left: Callable[[Resident], None] = _unheard
         self._numbers = 0
+        self.unmanaged: Inhabitant | None = None
         if scenario.noise.vcpus:
             noise = scenario.noise
-            self.lab.add(
+            self.unmanaged = self.lab.add(
                 NOISE,
                 Noise(burst_ns=noise.burst_ns, sleep_ns=noise.sleep_ns),
                 vcpus=noise.vcpus,

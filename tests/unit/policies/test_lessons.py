@@ -131,7 +131,8 @@ def test_who_works_in_its_kernel_alone_is_helped_where_it_uses_more_on_one_vcpu(
         return known["u"]
 
     rose = learned(used_pcpus=0.7, entitled_pcpus=0.8)
-    assert (rose.proven, rose.cost_ratio) == (True, pytest.approx(0.75))
+    assert rose.proven
+    assert rose.cost_ratio == pytest.approx(0.75)
     assert not learned(used_pcpus=0.41, entitled_pcpus=0.8).proven
     assert not learned(used_pcpus=0.7, entitled_pcpus=0.4).proven, "others left it"
     assert not learned(used_pcpus=0.7, entitled_pcpus=0.8, to_vcpus=2).proven, "it may spin"

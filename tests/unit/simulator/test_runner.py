@@ -156,6 +156,16 @@ def test_what_idle_domains_leave_over_others_are_entitled_to() -> None:
     assert set(domains) == {"a", "idle"}, "the host's own work is no domain"
 
 
+def test_nobody_is_entitled_to_what_the_hosts_own_work_uses() -> None:
+    pair = (plan(GobmkLike()), plan(GobmkLike(), name="b", weight=3 * 256))
+    noise = NoisePlan(vcpus=2, weight=4096, burst_ns=2 * MS, sleep_ns=8 * MS)
+    domains = run(scenario(*pair, noise=noise)).domains
+    left = sum(domain.run_pcpus for domain in domains.values())
+    assert left == pytest.approx(1.6, abs=0.1)
+    assert domains["a"].entitled_pcpus == pytest.approx(left / 4, abs=0.01)
+    assert domains["b"].entitled_pcpus == pytest.approx(3 * left / 4, abs=0.01)
+
+
 def test_responses_of_all_phases_count() -> None:
     web = Phase(workload=WebServer(requests_per_s=200), duration_ns=300 * MS)
     result = run(scenario(plan(Phased(phases=(web, web))), warmup_ns=500 * MS, duration_ns=S))

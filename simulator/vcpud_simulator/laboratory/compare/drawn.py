@@ -153,7 +153,7 @@ def _domains(
     """So many that together they want so many vCPUs."""
     found: list[DomainPlan] = []
     while _vcpus(found) < wanted and sum(plan.copies for plan in found) < _MOST_DOMAINS:
-        plan = _domain(len(found), pcpus, platform, chance)
+        plan = _domain(len(found), _widest(pcpus, scheduler), platform, chance)
         if found and _once_in(chance, 4) and sum(map(_changes, found)) < _MOST_CHANGING:
             plan = _changing(plan, chance)
         found.append(replace(plan, guest=parts.guest(platform, scheduler, chance)))
@@ -164,8 +164,16 @@ def _vcpus(domains: list[DomainPlan]) -> int:
     return sum(plan.vcpus * plan.copies for plan in domains)
 
 
-def _domain(number: int, pcpus: int, platform: str, chance: Stream) -> DomainPlan:
-    vcpus = min(chance.choose(_WIDTHS), 2 * pcpus)
+def _widest(pcpus: int, scheduler: str) -> int:
+    """The most vCPUs of a domain: ESX gives none more than the host has logical processors.
+
+    References: VMware, "vSphere Virtual Machine Administration" 6.7, Virtual CPU Limitations.
+    """
+    return pcpus if scheduler.startswith("esx") else 2 * pcpus
+
+
+def _domain(number: int, widest: int, platform: str, chance: Stream) -> DomainPlan:
+    vcpus = min(chance.choose(_WIDTHS), widest)
     options: dict[str, Any] = {}
     if _once_in(chance, 12):
         options["online"] = 1 + chance.below(vcpus)

@@ -155,6 +155,14 @@ def test_hosts_crowds_platforms_and_locks_are_spread_out(every: list[Scenario]) 
     assert len({repr(one) for one in locks}) == len(locks), "none is the suite's own"
 
 
+def test_no_guest_on_esx_is_wider_than_its_host_and_on_others_some_are(
+    every: list[Scenario],
+) -> None:
+    wide = {one.scheduler for one in every if max(d.vcpus for d in one.domains) > one.pcpus}
+    assert wide
+    assert not any(name.startswith("esx") for name in wide)
+
+
 def test_tags_say_no_more_than_the_issue_excuses(every: list[Scenario]) -> None:
     for one in every:
         tags = set(one.tags)
