@@ -11,7 +11,10 @@ do not tell yet, whatever they say.
 vCPUs wait for what it lacks: a scheduler that fills its pCPUs with gangs leaves some empty when one of them
 becomes smaller. The host counts that itself, so smaller differences are clear, if what the domain uses is
 steady: what varies is what it has to do, more in a short window than in a long one, and of few windows
-nobody knows how much.
+nobody knows how much. So all of the last minute tells of it, but for what was before somebody came or
+changed in size; and where one seems to lack something, more windows may make it clear.
+    Who waits less than before may have less to do. Who was seen to be steady, and waits for what it lacks, is
+not believed to have got less to do just then.
 
 Pure. Rates and delays are pCPUs.
 
@@ -27,7 +30,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from vcpud.demand import DomainDemand, HostDemand, Progress
-from vcpud.gains import WINDOWS, Gain, compared, sigmas_among
+from vcpud.gains import SIGNIFICANT_SIGMAS, WINDOWS, Gain, compared, sigmas_among
 from vcpud.model import Trouble, Uuid
 from vcpud.units import NS_PER_S
 
@@ -51,6 +54,7 @@ class Bystander:
         waits_longer: Whether its vCPUs wait longer for pCPUs than before.
         steers: Whether it manages itself.
         short: Whether it clearly gets less processor time than it had and is entitled to.
+        open: Whether it may yet turn out to lose.
     """
 
     uuid: Uuid
@@ -58,6 +62,7 @@ class Bystander:
     waits_longer: bool = False
     steers: bool = False
     short: bool = False
+    open: bool = False
 
     @property
     def harmed(self) -> bool:
@@ -65,6 +70,10 @@ class Bystander:
             return self.gain is not None
         tells = self.waits_longer or self.steers
         return tells and self.gain is not None and self.gain.harmed
+
+    @property
+    def seems_harmed(self) -> bool:
+        return self.gain is not None and (self.gain.seems_less or self.short)
 
 
 def losing(  # noqa: PLR0913 - two instants and what was there at each
@@ -76,6 +85,8 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
     delays: Mapping[Uuid, float],
     comparable_from_ns: int,
     since_ns: int,
+    lately: Mapping[Uuid, tuple[Progress, ...]],
+    among: Collection[Uuid],
 ) -> list[Bystander]:
     """Those who seem to lose, clearly or not, and those of whom that cannot be told yet.
 
@@ -87,45 +98,47 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
         delays: Run delays then, where known.
         comparable_from_ns: What was seen before this was seen under other conditions.
         since_ns: When the move was over.
+        lately: Windows before it that tell how much who uses: as many as are like the latest.
+        among: Who was there before it. What others use now is not taken by the move.
     """
     pools = {domain.pool for domain in demand.domains if domain.uuid in moved}
     others = [d for d in demand.domains if d.pool in pools and d.uuid not in moved]
     sigmas = sigmas_among(len(moved) + len(others))
+    newcomers_pcpus = sum(
+        d.ceiling_pcpus if d.used_pcpus is None else d.used_pcpus
+        for d in others
+        if d.uuid not in among
+    )
     found = []
     for domain in others:
-        was = [
-            one
-            for one in before.get(domain.uuid, ())
-            if one.active_vcpus == domain.active_vcpus and one.began_at_ns >= comparable_from_ns
-        ]
+        active, from_ns = domain.active_vcpus, comparable_from_ns
+        was = _alike(before.get(domain.uuid, ()), active, from_ns)
+        alike = _alike(lately.get(domain.uuid, ()), active, from_ns)
         # One that began before the move was over is diluted by that: it hides a loss and feigns none.
         since = [
             one
             for one in windows.get(domain.uuid, ())
-            if one.active_vcpus == domain.active_vcpus and one.ended_at_ns > since_ns
+            if one.active_vcpus == active and one.ended_at_ns > since_ns
         ]
         steers = domain.hold is Trouble.SELF_MANAGED
         if steers and was and len(since) < WINDOWS:
-            found.append(Bystander(uuid=domain.uuid, gain=None, steers=True))
+            found.append(Bystander(uuid=domain.uuid, gain=None, steers=True, open=True))
             continue
         gain = compared(tuple(was), tuple(since), _due(domain, was), sigmas)
         delay = delays.get(domain.uuid)
-        short = _clearly_short(domain, was, since, delay, sigmas)
-        if gain is None:
-            if short is not None:
-                found.append(Bystander(uuid=domain.uuid, gain=None))
-            continue
-        if gain.seems_less or short:
-            longer = _waits_longer(domain, delay)
-            found.append(
-                Bystander(
-                    uuid=domain.uuid,
-                    gain=gain,
-                    waits_longer=longer,
-                    steers=steers,
-                    short=bool(short),
-                )
-            )
+        lack = _lack(domain, alike, since, delay, newcomers_pcpus)
+        short = lack is not None and lack.clear(sigmas)
+        seems = lack is not None and (gain is None or lack.clear(SIGNIFICANT_SIGMAS))
+        one = Bystander(
+            uuid=domain.uuid,
+            gain=gain,
+            waits_longer=_waits_longer(domain, delay),
+            steers=steers,
+            short=short,
+            open=seems and (gain is None or not short),
+        )
+        if one.seems_harmed or one.open:
+            found.append(one)
     return found
 
 
@@ -146,28 +159,47 @@ class _Uses:
     windows: int
 
 
-def _clearly_short(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lack:
+    """Less processor time than a domain had and is entitled to, in pCPUs, and what tells that."""
+
+    pcpus: float
+    had: _Uses
+    gets: _Uses
+
+    def clear(self, sigmas: float) -> bool:
+        return self.pcpus > _by_chance(self.had, self.gets, sigmas)
+
+
+def _alike(windows: Sequence[Progress], active_vcpus: int, from_ns: int) -> list[Progress]:
+    return [
+        one for one in windows if one.active_vcpus == active_vcpus and one.began_at_ns >= from_ns
+    ]
+
+
+def _lack(
     domain: DomainDemand,
     was: Sequence[Progress],
     since: Sequence[Progress],
     had_delay_pcpus: float | None,
-    sigmas: float,
-) -> bool | None:
-    """Whether it clearly lacks processor time that it waits for; None where it lacks none, or that is not known.
+    newcomers_pcpus: float,
+) -> _Lack | None:
+    """What it lacks of the processor time that it waits for; None where that is nothing, or not known.
 
-    What it may lack is of the smaller of what it had and what it is entitled to.
+    What it may lack is of the smaller of what it had and what it is entitled to, and beyond what newcomers use.
     """
     had, gets = _uses(was), _uses(since)
     delay, entitled = domain.run_delay_pcpus, domain.entitled_pcpus
     if had is None or gets is None or delay is None or had_delay_pcpus is None or entitled is None:
         return None
     owed = min(had.mean, entitled)
-    lacks = owed - gets.mean
+    lacks = owed - gets.mean - newcomers_pcpus
     # Who has less to do waits less, too.
-    waits = delay >= max(lacks, had_delay_pcpus - LONGER_RATIO * domain.active_vcpus)
+    as_long = delay >= had_delay_pcpus - LONGER_RATIO * domain.active_vcpus
+    waits = delay >= lacks and (as_long or had.windows >= WINDOWS)
     if lacks <= SHORT_RATIO * owed or not waits:
         return None
-    return lacks > _by_chance(had, gets, sigmas)
+    return _Lack(pcpus=lacks, had=had, gets=gets)
 
 
 def _uses(windows: Sequence[Progress]) -> _Uses | None:

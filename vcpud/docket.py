@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vcpud.demand import Progress
+from vcpud.gains import WINDOWS
 from vcpud.model import Uuid
 from vcpud.plan import Move, Proof, Verdict
 from vcpud.units import NS_PER_S
 
 BACKOFF_NS = 60 * NS_PER_S
 BACKOFF_MAX_NS = 3600 * NS_PER_S
+REMEMBERED_NS = 60 * NS_PER_S
+"""Windows of progress that began within so long are remembered, and `WINDOWS` in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,9 @@ class Trial:
         before: Windows of progress before it, by domain.
         after: Windows since, by domain.
         reached_at_ns: When its last step was read back, None while under way.
-        everybody: Windows of all domains before it: others may lose by it, too.
+        everybody: The windows of all domains before it that are compared: others may lose by it, too.
+        lately: All their windows since anybody last came or changed in size.
+        among: Who was there.
         delays: Their run delay then, in pCPUs, where known.
         overtaken: One of its domains is in a later move.
         ready: What is said of it unless it turns out to harm somebody who is not in it.
@@ -39,6 +44,8 @@ class Trial:
     after: Mapping[Uuid, tuple[Progress, ...]]
     reached_at_ns: int | None = None
     everybody: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
+    lately: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
+    among: frozenset[Uuid] = frozenset()
     delays: Mapping[Uuid, float] = field(default_factory=dict)
     overtaken: bool = False
     ready: Verdict | None = None
@@ -67,12 +74,23 @@ class Blame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Docket:
-    """The judge's memory; `Docket()` is the beginning."""
+    """The judge's memory; `Docket()` is the beginning.
+
+    Attributes:
+        windows: The latest windows of progress, by domain.
+        trials: Moves under way or under judgement.
+        blames: What earlier moves are held against whom.
+        delays: Run delays as they were last, in pCPUs.
+        counts: How many active vCPUs each domain had last.
+        alike_from_ns: When somebody last came or changed in size.
+    """
 
     windows: Mapping[Uuid, tuple[Progress, ...]] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     blames: Mapping[Uuid, Blame] = field(default_factory=dict)
     delays: Mapping[Uuid, float] = field(default_factory=dict)
+    counts: Mapping[Uuid, int] = field(default_factory=dict)
+    alike_from_ns: int = 0
 
     def tried(self) -> set[Uuid]:
         """Every domain that is part of a trial, but for those that are merely watched."""
@@ -96,6 +114,13 @@ class Docket:
         return blame.until_ns if blame is not None and blame.until_ns > now_ns else None
 
 
+def remembered(windows: tuple[Progress, ...]) -> tuple[Progress, ...]:
+    """Of windows in the order of time those that are remembered."""
+    from_ns = windows[-1].ended_at_ns - REMEMBERED_NS
+    late = tuple(one for one in windows if one.began_at_ns >= from_ns)
+    return late if len(late) > WINDOWS else windows[-WINDOWS:]
+
+
 def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
     """Put a move on trial: what was seen so far becomes its "before"."""
     moved = {resize.uuid for resize in move.resizes}
@@ -107,7 +132,7 @@ def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
     before = {
         resize.uuid: tuple(
             window
-            for window in docket.windows.get(resize.uuid, ())
+            for window in docket.windows.get(resize.uuid, ())[-WINDOWS:]
             if window.active_vcpus == resize.from_vcpus
             and window.began_at_ns >= comparable_from_ns
         )
@@ -118,7 +143,12 @@ def opened(docket: Docket, decision_id: str, move: Move) -> Docket:
         move=move,
         before=before,
         after={},
-        everybody=docket.windows,
+        everybody={uuid: seen[-WINDOWS:] for uuid, seen in docket.windows.items()},
+        lately={
+            uuid: tuple(one for one in seen if one.began_at_ns >= docket.alike_from_ns)
+            for uuid, seen in docket.windows.items()
+        },
+        among=frozenset(docket.counts),
         delays=docket.delays,
     )
     return replace(docket, trials=(*trials, trial))

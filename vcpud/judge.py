@@ -31,12 +31,11 @@ from dataclasses import replace
 
 from vcpud.bystanders import Bystander, losing
 from vcpud.demand import HostDemand, Progress
-from vcpud.docket import Docket, Trial, blame
+from vcpud.docket import Docket, Trial, blame, remembered
 from vcpud.gains import (
     LEAST_WINDOWS,
     NOISE_PCPUS,
     SIGNIFICANT_SIGMAS,
-    WINDOWS,
     Gain,
     compared,
     sigmas_among,
@@ -63,7 +62,7 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
         seen = windows.get(domain.uuid, ())
         if not seen or seen[-1].ended_at_ns < domain.progress.ended_at_ns:
             fresh[domain.uuid] = domain.progress
-            windows[domain.uuid] = (*seen, domain.progress)[-WINDOWS:]
+            windows[domain.uuid] = remembered((*seen, domain.progress))
     verdicts = []
     trials = []
     blames = dict(docket.blames)
@@ -87,7 +86,15 @@ def advance(docket: Docket, demand: HostDemand, now_ns: int) -> tuple[Docket, tu
         for domain in demand.domains
         if domain.run_delay_pcpus is not None
     }
-    after = Docket(windows=windows, trials=tuple(trials), blames=blames, delays=delays)
+    counts = {domain.uuid: domain.active_vcpus for domain in demand.domains}
+    after = Docket(
+        windows=windows,
+        trials=tuple(trials),
+        blames=blames,
+        delays=delays,
+        counts=counts,
+        alike_from_ns=docket.alike_from_ns if counts.items() <= docket.counts.items() else now_ns,
+    )
     return after, tuple(verdicts)
 
 
@@ -119,7 +126,7 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
             + ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in lost.values()),
             beside={uuid: gain.before for uuid, gain in lost.items()},
         )
-    seem = [one for one in beside if one.gain is not None]
+    seem = [one for one in beside if one.seems_harmed]
     verdict = _weighed(trial, trial.reached_at_ns, seem, now_ns)
     if trial.ready is None or (verdict is not None and verdict.outcome is Outcome.HARMED):
         return verdict
@@ -129,7 +136,7 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
 def _too_early(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> bool:
     """Whether somebody who is not in the move may yet turn out to lose by it."""
     in_time = trial.reached_at_ns is not None and now_ns < trial.reached_at_ns + PATIENCE_NS
-    return in_time and _takes(trial.move) and any(one.gain is None for one in beside)
+    return in_time and _takes(trial.move) and any(one.open for one in beside)
 
 
 def _weighed(
@@ -258,6 +265,8 @@ def _beside(
         delays=trial.delays,
         comparable_from_ns=trial.move.comparable_from_ns or 0,
         since_ns=trial.reached_at_ns + SETTLE_NS,
+        lately=trial.lately,
+        among=trial.among,
     )
 
 

@@ -217,8 +217,117 @@ def test_less_processor_time_is_clear_only_where_it_does_not_vary_as_much_by_its
         {"beside": gets},
         moved={"moved"},
         before={"beside": had},
+        lately={"beside": had},
+        among={"moved", "beside"},
         delays={"beside": 0.02},
         comparable_from_ns=0,
         since_ns=103 * S,
     )
     assert any(one.short and one.harmed for one in found) is harmed
+
+
+def beside_at(at_s: float, used: float, *, delay: float = 0.3, active: int = 2) -> DomainDemand:
+    """A sight of one that makes nothing but progress."""
+    one = seen("beside", (at_s, at_s + 5), used, active, delay, entitled=2.0)
+    assert one.progress is not None
+    return replace(one, progress=replace(one.progress, worth_ratio=1.0))
+
+
+def unseen(uuid: str, used: float | None) -> DomainDemand:
+    """One of whose progress nothing is known."""
+    return replace(seen(uuid, (0, 1), 0.0, 2, 0.0), progress=None, used_pcpus=used)
+
+
+CROWD = tuple(unseen(f"idle-{number}", 0.0) for number in range(20))
+"""Among so many, one strays far by chance."""
+
+
+def watched(
+    had: list[float],
+    gets: list[float],
+    *,
+    delay: float = 0.3,
+    last: tuple[DomainDemand, ...] = (),
+    since: tuple[DomainDemand, ...] = (),
+) -> list[tuple[float, Verdict]]:
+    """Verdicts, and when, of a move at 100 s that helps who is in it; one beside it is seen every 5 s.
+
+    Args:
+        had: What it used in windows before the move.
+        gets: What it uses in windows since.
+        delay: How long it waits since; before, it was 0.3 pCPUs.
+        last: Who came in the last of the windows before.
+        since: Who came after the move.
+    """
+    docket = Docket()
+    for number, used in enumerate(had):
+        at_s = 100.0 - 5 * (len(had) - number)
+        moved = seen("moved", (at_s, at_s + 5), 0.7, 2, 1.0)
+        came = last if number == len(had) - 1 else ()
+        docket, _ = hear(docket, at_s + 5, moved, beside_at(at_s, used), *CROWD, *came)
+    docket = reached(opened(docket, "d", SHRINK), "d", 100 * S)
+    found: list[tuple[float, Verdict]] = []
+    for number, used in enumerate(gets):
+        at_s = 101.5 + 5 * number
+        moved = seen("moved", (at_s, at_s + 5), 1.2, 1, 0.0)
+        one = beside_at(at_s, used, delay=delay)
+        docket, verdicts = hear(docket, at_s + 5, moved, one, *CROWD, *last, *since)
+        found += [(at_s + 5, verdict) for verdict in verdicts]
+    return found
+
+
+TWO_WINDOWS_S = 111.5
+"""When there are two windows since the move: enough for who is in it."""
+UNSTEADY = [1.0, 1.2, 0.9, 1.1, 1.0, 1.2, 0.8, 1.0, 1.1, 0.9, 1.0, 1.0]
+
+
+def test_who_seems_to_get_less_is_watched_until_that_is_clear() -> None:
+    """What two windows do not tell, more do, beside all of the last minute."""
+    ((at_s, verdict),) = watched(UNSTEADY, [0.8, 0.7] * 5)
+    assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
+    assert set(verdict.beside) == {"beside"}
+    assert at_s > TWO_WINDOWS_S
+
+
+def test_who_only_seemed_to_get_less_delays_the_verdict_and_changes_nothing_of_it() -> None:
+    ((at_s, verdict),) = watched(UNSTEADY, [0.8, 0.7, 1.05, 1.0, 1.04, 1.0])
+    assert (verdict.outcome, verdict.kept) == (Outcome.HELPED, True)
+    assert TWO_WINDOWS_S < at_s < 131.5
+
+
+def test_nobody_is_watched_for_longer_than_a_move_may_take_to_be_judged() -> None:
+    """Less by more than chance would have it, and by less than is clear, for good."""
+    unsteady = [0.9, 1.3, 0.7, 1.2, 0.8, 1.3, 0.7, 1.2, 0.8, 1.1, 0.9, 1.0]
+    ((at_s, verdict),) = watched(unsteady, [0.6, 0.6] + [1.1, 0.4] * 14)
+    assert verdict.outcome is Outcome.HELPED
+    assert 190 <= at_s < 200
+
+
+@pytest.mark.parametrize(("windows_before", "harmed"), [(4, True), (3, False)])
+def test_who_waits_less_but_was_steady_before_has_not_got_less_to_do_just_then(
+    windows_before: int, harmed: bool
+) -> None:
+    """It waits for what it lacks, and for less than before by more than a twentieth of its vCPUs' time."""
+    (_, verdict), *_ = watched([1.0] * windows_before, [0.85, 0.85], delay=0.19)
+    assert (verdict.outcome is Outcome.HARMED) is harmed
+    (_, verdict), *_ = watched([1.0] * windows_before, [0.85, 0.85], delay=0.14)
+    assert verdict.outcome is Outcome.HELPED, "it waits for less than it had"
+
+
+@pytest.mark.parametrize(
+    ("came", "harmed"),
+    [((), True), ((0.01,), True), ((0.1,), False), ((None,), False)],
+    ids=["nobody", "an idle one", "one that uses as much as is lacking", "nobody knows"],
+)
+def test_what_newcomers_use_is_not_taken_by_a_move(
+    came: tuple[float | None, ...], harmed: bool
+) -> None:
+    since = tuple(unseen("newcomer", used) for used in came)
+    (_, verdict), *_ = watched([1.0] * 6, [0.9, 0.9], since=since)
+    assert (verdict.outcome is Outcome.HARMED) is harmed
+
+
+def test_what_was_used_before_somebody_came_tells_nothing() -> None:
+    """Before the newcomer all was the same window after window; of those beside it there is one."""
+    (_, verdict), *_ = watched([1.0] * 6, [0.9, 0.9], last=(unseen("newcomer", 0.0),))
+    assert verdict.outcome is Outcome.HELPED
