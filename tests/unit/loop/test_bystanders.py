@@ -297,18 +297,20 @@ def test_who_only_seemed_to_get_less_delays_the_verdict_and_changes_nothing_of_i
 
 def test_nobody_is_watched_for_longer_than_a_move_may_take_to_be_judged() -> None:
     """Less by more than chance would have it, and by less than is clear, for good."""
-    unsteady = [0.9, 1.3, 0.7, 1.2, 0.8, 1.3, 0.7, 1.2, 0.8, 1.1, 0.9, 1.0]
-    ((at_s, verdict),) = watched(unsteady, [0.6, 0.6] + [1.1, 0.4] * 14)
+    ((at_s, verdict),) = watched(UNSTEADY, [0.65, 0.75] + [1.0, 0.5] * 10, delay=0.39)
     assert verdict.outcome is Outcome.HELPED
     assert 190 <= at_s < 200
 
 
-@pytest.mark.parametrize(("windows_before", "harmed"), [(4, True), (3, False)])
+@pytest.mark.parametrize(("windows_before", "harmed"), [(5, True), (4, False)])
 def test_who_waits_less_but_was_steady_before_has_not_got_less_to_do_just_then(
     windows_before: int, harmed: bool
 ) -> None:
-    """It waits for what it lacks, and for less than before by more than a twentieth of its vCPUs' time."""
-    (_, verdict), *_ = watched([1.0] * windows_before, [0.85, 0.85], delay=0.19)
+    """It waits for what it lacks, and for less than before by more than a twentieth of its vCPUs' time.
+
+    The first of the windows before began before it was seen.
+    """
+    (_, verdict), *_ = watched([1.0] * windows_before, [0.85, 0.85], delay=0.16)
     assert (verdict.outcome is Outcome.HARMED) is harmed
     (_, verdict), *_ = watched([1.0] * windows_before, [0.85, 0.85], delay=0.14)
     assert verdict.outcome is Outcome.HELPED, "it waits for less than it had"
