@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from vcpud_simulator.laboratory.compare.scores import Card, geometric
 
@@ -62,6 +63,8 @@ def summary(cards: Sequence[Card], policy: str) -> Summary:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Nearest rank."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    """By linear interpolation between ranks: of two hundred values, the first is just below the third-lowest.
+
+    So that it says whether at most so many in a hundred are below a bound.
+    """
+    return float(np.percentile(values, 100 * share))
