@@ -45,6 +45,41 @@ STEADY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uses:
+    """Processor time over some windows.
+
+    Attributes:
+        time_s: How long they are together.
+        mean: pCPUs over all of them.
+        squares: Squared deviations of each window, times how long it is: pCPU^2 s.
+        windows: How many they are.
+    """
+
+    time_s: float
+    mean: float
+    squares: float
+    windows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Less processor time than a domain had and is entitled to.
+
+    Attributes:
+        pcpus: How much less.
+        had: What it used before.
+        gets: What it uses since.
+    """
+
+    pcpus: float
+    had: Uses
+    gets: Uses
+
+    def clear(self, sigmas: float) -> bool:
+        return self.pcpus > _by_chance(self.had, self.gets, sigmas)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bystander:
     """A domain of which it seems or may yet turn out that it loses by a move it is not in.
 
@@ -53,7 +88,7 @@ class Bystander:
         gain: Its progress before and since; None where that is too early to tell.
         waits_longer: Whether its vCPUs wait longer for pCPUs than before.
         steers: Whether it manages itself.
-        short: Whether it clearly gets less processor time than it had and is entitled to.
+        lack: Processor time that it had and is entitled to, and clearly does not get.
         open: Whether it may yet turn out to lose.
     """
 
@@ -61,19 +96,28 @@ class Bystander:
     gain: Gain | None
     waits_longer: bool = False
     steers: bool = False
-    short: bool = False
+    lack: Lack | None = None
     open: bool = False
 
     @property
     def harmed(self) -> bool:
-        if self.short:
+        if self.lack is not None:
             return self.gain is not None
         tells = self.waits_longer or self.steers
         return tells and self.gain is not None and self.gain.harmed
 
     @property
     def seems_harmed(self) -> bool:
-        return self.gain is not None and (self.gain.seems_less or self.short)
+        return self.gain is not None and (self.gain.seems_less or self.lack is not None)
+
+    @property
+    def evidence(self) -> str:
+        """What tells that it loses, for people."""
+        if self.lack is not None:
+            return f"{self.lack.had.mean:.3g} -> {self.lack.gets.mean:.3g} used pCPUs"
+        if self.gain is None:
+            return "not known yet"
+        return f"{self.gain.before:.3g} -> {self.gain.after:.3g} useful pCPUs"
 
 
 def losing(  # noqa: PLR0913 - two instants and what was there at each
@@ -134,41 +178,12 @@ def losing(  # noqa: PLR0913 - two instants and what was there at each
             gain=gain,
             waits_longer=_waits_longer(domain, delay),
             steers=steers,
-            short=short,
+            lack=lack if short else None,
             open=seems and (gain is None or not short),
         )
         if one.seems_harmed or one.open:
             found.append(one)
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Uses:
-    """Processor time over some windows.
-
-    Attributes:
-        time_s: How long they are together.
-        mean: pCPUs over all of them.
-        squares: Squared deviations of each window, times how long it is: pCPU^2 s.
-        windows: How many they are.
-    """
-
-    time_s: float
-    mean: float
-    squares: float
-    windows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lack:
-    """Less processor time than a domain had and is entitled to, in pCPUs, and what tells that."""
-
-    pcpus: float
-    had: _Uses
-    gets: _Uses
-
-    def clear(self, sigmas: float) -> bool:
-        return self.pcpus > _by_chance(self.had, self.gets, sigmas)
 
 
 def _alike(windows: Sequence[Progress], active_vcpus: int, from_ns: int) -> list[Progress]:
@@ -183,7 +198,7 @@ def _lack(
     since: Sequence[Progress],
     had_delay_pcpus: float | None,
     newcomers_pcpus: float,
-) -> _Lack | None:
+) -> Lack | None:
     """What it lacks of the processor time that it waits for; None where that is nothing, or not known.
 
     What it may lack is of the smaller of what it had and what it is entitled to, and beyond what newcomers use.
@@ -199,10 +214,10 @@ def _lack(
     waits = delay >= lacks and (as_long or had.windows >= WINDOWS)
     if lacks <= SHORT_RATIO * owed or not waits:
         return None
-    return _Lack(pcpus=lacks, had=had, gets=gets)
+    return Lack(pcpus=lacks, had=had, gets=gets)
 
 
-def _uses(windows: Sequence[Progress]) -> _Uses | None:
+def _uses(windows: Sequence[Progress]) -> Uses | None:
     """Processor time of the windows whose progress tells it; None where there are none."""
     uses = [
         ((one.ended_at_ns - one.began_at_ns) / NS_PER_S, used)
@@ -214,10 +229,10 @@ def _uses(windows: Sequence[Progress]) -> _Uses | None:
         return None
     mean = sum(long_s * used for long_s, used in uses) / time_s
     squares = sum(long_s * (used - mean) ** 2 for long_s, used in uses)
-    return _Uses(time_s=time_s, mean=mean, squares=squares, windows=len(uses))
+    return Uses(time_s=time_s, mean=mean, squares=squares, windows=len(uses))
 
 
-def _by_chance(had: _Uses, gets: _Uses, sigmas: float) -> float:
+def _by_chance(had: Uses, gets: Uses, sigmas: float) -> float:
     """By how much two such means differ at most where nothing sets them apart.
 
     What is used up to an instant varies by so much a second whatever the second, so the mean of a long window

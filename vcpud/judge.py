@@ -115,16 +115,15 @@ def _verdict(trial: Trial, beside: Sequence[Bystander], now_ns: int) -> Verdict 
     if trial.overtaken:
         why = "it was changed again before its effect could be told"
         return _said(trial, Outcome.UNKNOWN, None, now_ns, why)
-    lost = {one.uuid: one.gain for one in beside if one.gain is not None and one.harmed}
+    lost = [one for one in beside if one.harmed]
     if lost and _takes(trial.move):
         return _said(
             trial,
             Outcome.HARMED,
             None,
             now_ns,
-            "beside it: "
-            + ", ".join(f"{g.before:.3g} -> {g.after:.3g} useful pCPUs" for g in lost.values()),
-            beside={uuid: gain.before for uuid, gain in lost.items()},
+            "beside it: " + ", ".join(one.evidence for one in lost),
+            beside={one.uuid: one.gain.before for one in lost if one.gain is not None},
         )
     seem = [one for one in beside if one.seems_harmed]
     verdict = _weighed(trial, trial.reached_at_ns, seem, now_ns)

@@ -223,7 +223,7 @@ def test_less_processor_time_is_clear_only_where_it_does_not_vary_as_much_by_its
         comparable_from_ns=0,
         since_ns=103 * S,
     )
-    assert any(one.short and one.harmed for one in found) is harmed
+    assert any(one.lack is not None and one.harmed for one in found) is harmed
 
 
 def beside_at(at_s: float, used: float, *, delay: float = 0.3, active: int = 2) -> DomainDemand:
@@ -286,6 +286,8 @@ def test_who_seems_to_get_less_is_watched_until_that_is_clear() -> None:
     ((at_s, verdict),) = watched(UNSTEADY, [0.8, 0.7] * 5)
     assert (verdict.outcome, verdict.kept) == (Outcome.HARMED, False)
     assert set(verdict.beside) == {"beside"}
+    assert verdict.detail.startswith("beside it: 1.02 -> 0.7")
+    assert verdict.detail.endswith(" used pCPUs")
     assert at_s > TWO_WINDOWS_S
 
 
