@@ -282,6 +282,7 @@ class Scheduler(Protocol):
         accounting_ns: Period of `account`, 0 for none.
         balance_ns: The longest an idle pCPU may overlook a waiting vCPU it could run.
         weight_per_domain: Whether a weight counts per domain rather than per vCPU.
+        keeps_caps: Whether domains are kept to their ceilings.
     """
 
     name: str
@@ -291,6 +292,7 @@ class Scheduler(Protocol):
     accounting_ns: int
     balance_ns: int
     weight_per_domain: bool
+    keeps_caps: bool
 
     def attach(self, host: Host) -> None:
         """Prepare the pCPUs."""

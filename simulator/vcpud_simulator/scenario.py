@@ -154,7 +154,7 @@ class DomainPlan:
         workload: What it does.
         online: Guest CPUs in use at the start, the lowest-numbered; None for all.
         weight: Its share, in the scheduler's own unit.
-        cap_pcpus: Ceiling of processor time, or None.
+        cap_pcpus: Ceiling of processor time, or None; on Xen's schedulers and Linux with groups.
         min_vcpus: The floor its owner asks for.
         mode: What its owner allows, as its metadata on a real host would say.
         method: The rung of the actuator ladder; None for the platform's best.
@@ -308,11 +308,17 @@ def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
         turn = _ANY_TURN.refuses(value, duration=True) if name in _TURNS else None
         if turn is not None:
             yield ("scheduler_options", name.removesuffix("_ns")), turn
-    if not strange:
-        try:
-            factory(**scenario.scheduler_options)
-        except (TypeError, ValueError) as error:
-            yield ("scheduler_options",), str(error)
+    if strange:
+        return
+    try:
+        scheduler = factory(**scenario.scheduler_options)
+    except (TypeError, ValueError) as error:
+        yield ("scheduler_options",), str(error)
+        return
+    capped = [plan.name for plan in scenario.domains if plan.cap_pcpus is not None]
+    if capped and not scheduler.keeps_caps:
+        words = f"{scenario.scheduler} keeps nobody to a ceiling, which {capped[0]} is to have"
+        yield ("scheduler",), f"{words} (cap_pcpus)"
 
 
 _ANY_TURN: Final = Within(10_000, ENDLESS)

@@ -19,6 +19,7 @@ from vcpud.text import printable
 from vcpud.units import NS_PER_MS, NS_PER_S, duration_text, seconds
 from vcpud.version import version
 from vcpud_simulator.laboratory.commands.common import report_path
+from vcpud_simulator.laboratory.compare import suite
 from vcpud_simulator.laboratory.provenance import commit
 from vcpud_simulator.laboratory.reading import read_scenario, scenario_names
 from vcpud_simulator.runner import UNMANAGED, RunResult, run
@@ -94,7 +95,7 @@ def list_scenarios(options: argparse.Namespace) -> None:
 
 
 def _scenario(options: argparse.Namespace) -> Scenario:
-    scenario = read_scenario(options.scenario)
+    scenario = suite.load(options.scenario)
     instead: dict[str, Any] = {}
     if options.scheduler not in {None, scenario.scheduler}:
         instead = {"scheduler": options.scheduler, "scheduler_options": {}}

@@ -19,6 +19,7 @@ class BaseScheduler:
     accounting_ns = 0
     balance_ns = 0
     weight_per_domain = False
+    keeps_caps = False
 
     host: Host
 

@@ -59,6 +59,7 @@ class Credit2(BaseScheduler):
 
     name = "credit2"
     accounting_ns = CAP_PERIOD_NS
+    keeps_caps = True
 
     def __init__(
         self,

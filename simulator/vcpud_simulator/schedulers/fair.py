@@ -6,8 +6,8 @@ vCPUs; its weight there is the domain's weight times the part of its runnable vC
 (`calc_group_shares`), and its vCPUs share what the group gets.
 
 Where vCPUs go is chosen by `fair_placement`. A tick with somebody waiting wakes an idle pCPU, so that
-it pulls one. All pCPUs tick at the same instants (`tick_setup_sched_timer` without `skew_tick`). Not
-modelled: bandwidth control.
+it pulls one. All pCPUs tick at the same instants (`tick_setup_sched_timer` without `skew_tick`). A
+domain with a group is kept to its ceiling by `fair_bandwidth`.
 
 References: Linux kernel/sched/fair.c, v6.1 (CFS) and v6.12 (EEVDF); kernel/time/tick-sched.c.
 """
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Final
 from vcpud_simulator.engine import NEVER
 from vcpud_simulator.entities import RUNNABLE, Dispatch, Domain, Pcpu, Vcpu
 from vcpud_simulator.schedulers.base import BaseScheduler
+from vcpud_simulator.schedulers.fair_bandwidth import PERIOD_NS, Bandwidth
 from vcpud_simulator.schedulers.fair_placement import Placement
 from vcpud_simulator.schedulers.fair_queue import (
     SHARES_PER_WEIGHT,
     UNIT_WEIGHT,
     Entity,
     FairQueue,
+    reweigh,
     threads,
 )
 
@@ -44,6 +46,7 @@ class FairScheduler(BaseScheduler):
     Attributes:
         groups: Whether weights count per domain (a cgroup each) rather than per vCPU.
         placement: Chooses where vCPUs go.
+        bandwidth: Keeps domains to their ceilings.
     """
 
     ticks_together = True
@@ -59,7 +62,9 @@ class FairScheduler(BaseScheduler):
         super().__init__()
         self.groups = groups
         self.placement = Placement(siblings_apart=siblings_apart, wake_affine=wake_affine)
-        self.weight_per_domain = groups
+        self.bandwidth = Bandwidth(self)
+        self.weight_per_domain = self.keeps_caps = groups
+        self.accounting_ns = PERIOD_NS if groups else 0
         self.tick_ns = tick_ns
         self.balance_ns = 2 * tick_ns
         self.factor = 1
@@ -108,7 +113,7 @@ class FairScheduler(BaseScheduler):
 
     def adjust(self, domain: Domain, now_ns: int) -> None:
         for pcpu in self.host.pcpus:
-            self._charge(pcpu, now_ns)
+            self.charge(pcpu, now_ns)
         for vcpu in domain.vcpus if not self.groups else ():
             entity: Entity = vcpu.sched
             if entity.waiting or entity.queue.current is entity:
@@ -127,24 +132,27 @@ class FairScheduler(BaseScheduler):
         holder = root.groups.get(domain)
         if holder is None:
             holder = Entity(root, domain.weight * SHARES_PER_WEIGHT, None)
-            holder.own = FairQueue(holder)
+            holder.own = own = FairQueue(holder)
+            own.pcpu, own.pool = pcpu, self.bandwidth.pool(domain)
             root.groups[domain] = holder
             self.place(root, holder, initial=False)
-        own = holder.own
-        if own is None:
+            return own
+        if holder.own is None:
             raise RuntimeError(f"{domain} has no queue on {pcpu}")
-        return own
+        return holder.own
 
     # ------------------------------------------------------------------ queues
 
     def wake(self, vcpu: Vcpu, now_ns: int) -> None:
         pcpu = self.placement.for_woken(vcpu)
         self._enqueue(vcpu, pcpu, now_ns, woken=True)
+        if vcpu.sched.queue.throttled:
+            return
         current = pcpu.current
         if current is None or current.state > 0:
             self.host.tickle(pcpu)
             return
-        self._charge(pcpu, now_ns)
+        self.charge(pcpu, now_ns)
         theirs: Entity = current.sched
         ours: Entity = vcpu.sched
         if ours.queue is not theirs.queue:
@@ -153,7 +161,7 @@ class FairScheduler(BaseScheduler):
             self.host.tickle(pcpu)
 
     def _enqueue(self, vcpu: Vcpu, pcpu: Pcpu, now_ns: int, *, woken: bool) -> None:
-        self._charge(pcpu, now_ns)
+        self.charge(pcpu, now_ns)
         entity: Entity = vcpu.sched
         queue = self._home(vcpu.domain, pcpu)
         if queue is not entity.queue:
@@ -168,56 +176,38 @@ class FairScheduler(BaseScheduler):
         vcpu.pcpu = pcpu
         if woken:
             self.place(queue, entity, initial=False)
-        self._join(queue, entity)
+        queue.join(entity)
         self._runnable[vcpu.domain] += 1
         holder = queue.holder
-        if holder is not None and not holder.waiting and holder.queue.current is not holder:
+        if (
+            holder is not None
+            and not (holder.waiting or queue.throttled)
+            and holder.queue.current is not holder
+        ):
             self.place(holder.queue, holder, initial=False)
-            self._join(holder.queue, holder)
+            holder.queue.join(holder)
+            self.bandwidth.throttle(queue)
         self._reweigh(vcpu.domain)
-
-    @staticmethod
-    def _join(queue: FairQueue, entity: Entity) -> None:
-        queue.entities.append(entity)
-        queue.load += entity.weight
-        entity.waiting = True
 
     def _dequeue(self, vcpu: Vcpu, now_ns: int, *, sleeps: bool) -> None:
         """A waiting vCPU leaves its queue."""
-        self._charge(vcpu.pcpu, now_ns)
+        self.charge(vcpu.pcpu, now_ns)
         entity: Entity = vcpu.sched
-        self._part(entity, sleeps=sleeps)
+        if sleeps:
+            self.leaves(entity.queue, entity)
+        entity.queue.part(entity)
         self._runnable[vcpu.domain] -= 1
         holder = entity.queue.holder
-        if holder is not None and not entity.queue.count:
-            self._part(holder, sleeps=sleeps)
+        if holder is not None and holder.waiting and not entity.queue.count:
+            if sleeps:
+                self.leaves(holder.queue, holder)
+            holder.queue.part(holder)
+            self.bandwidth.give_back(entity.queue)
         self._reweigh(vcpu.domain)
 
-    def _part(self, entity: Entity, *, sleeps: bool) -> None:
-        queue = entity.queue
-        if sleeps:
-            self.leaves(queue, entity)
-        queue.entities.remove(entity)
-        queue.load -= entity.weight
-        entity.waiting = False
-        queue.forget_wishes(entity)
-
     def _reweigh(self, domain: Domain) -> None:
-        """A group's weight on each pCPU follows where its runnable vCPUs are."""
-        if not self.groups:
-            return
-        total = self._runnable[domain]
-        for pcpu in self.host.pcpus:
-            holder: Entity | None = pcpu.sched.groups.get(domain)
-            if holder is None or holder.own is None:
-                continue
-            here = holder.own.count
-            weight = holder.weight
-            if total and here:
-                weight = max(2, domain.weight * SHARES_PER_WEIGHT * here // total)
-            if holder.waiting or holder.queue.current is holder:
-                holder.queue.load += weight - holder.weight
-            holder.weight = weight
+        if self.groups:
+            reweigh(domain, self.host.pcpus, self._runnable[domain])
 
     def sleep(self, vcpu: Vcpu, now_ns: int) -> None:
         if vcpu.sched.waiting:
@@ -225,7 +215,7 @@ class FairScheduler(BaseScheduler):
 
     # ------------------------------------------------------------------ time
 
-    def _charge(self, pcpu: Pcpu, now_ns: int) -> None:
+    def charge(self, pcpu: Pcpu, now_ns: int) -> None:
         """Charge the running entities of a pCPU until now (`update_curr`)."""
         root: FairQueue = pcpu.sched
         ran_ns = now_ns - root.updated_ns
@@ -239,10 +229,12 @@ class FairScheduler(BaseScheduler):
             entity.ran_ns += ran_ns
             queue.settle()
             queue = entity.own
-            entity = queue.current if queue is not None else None
+            if queue is not None:
+                entity = queue.current
+                queue.left_ns -= ran_ns if queue.pool is not None else 0
 
     def tick(self, pcpu: Pcpu, now_ns: int) -> None:
-        self._charge(pcpu, now_ns)
+        self.charge(pcpu, now_ns)
         root: FairQueue = pcpu.sched
         queue: FairQueue | None = root
         waiting = False
@@ -251,25 +243,32 @@ class FairScheduler(BaseScheduler):
             if queue.entities:
                 waiting = True
                 over = over or self.slice_over(queue, queue.current)
+            over = over or self.bandwidth.exhausted(queue)
             queue = queue.current.own
         if over:
             self.host.tickle(pcpu)
         idle_mask = self.host.idle_mask
         if waiting and idle_mask:
             self.host.tickle(self.host.pcpus[(idle_mask & -idle_mask).bit_length() - 1])
+        self.bandwidth.pass_on(now_ns)
         if now_ns >= root.next_balance_ns:
             root.next_balance_ns = now_ns + BALANCE_NS
             self._balance(pcpu, now_ns)
 
+    def account(self, now_ns: int) -> None:
+        self.bandwidth.begin(now_ns)
+
     # ------------------------------------------------------------------ decisions
 
     def schedule(self, pcpu: Pcpu, now_ns: int) -> Dispatch:
-        self._charge(pcpu, now_ns)
+        self.charge(pcpu, now_ns)
         root: FairQueue = pcpu.sched
         current = pcpu.current
         if root.current is not None and current is not None:
             self._put(pcpu, current, stays=current.state <= RUNNABLE)
-        if not root.entities and not self._pull(pcpu, now_ns):
+        if not root.entities:
+            self._pull(pcpu, now_ns)
+        if not root.entities:
             return None, NEVER
         queue: FairQueue | None = root
         vcpu: Vcpu | None = None
@@ -305,6 +304,10 @@ class FairScheduler(BaseScheduler):
                 self.leaves(queue, entity)
                 queue.load -= entity.weight
                 queue.forget_wishes(entity)
+            if entity.own is not None and entity.waiting:
+                self.bandwidth.throttle(entity.own)
+            elif entity.own is not None:
+                self.bandwidth.give_back(entity.own)
         if not stays:
             self._runnable[vcpu.domain] -= 1
             self._reweigh(vcpu.domain)
@@ -312,7 +315,7 @@ class FairScheduler(BaseScheduler):
     def yield_to(self, vcpu: Vcpu, target: Vcpu, now_ns: int) -> bool:
         """It yields, and the target is preferred where it waits (`yield_to_task_fair`)."""
         entity: Entity = target.sched
-        if not entity.waiting:
+        if not entity.waiting or entity.queue.throttled:
             return False
         if threads(vcpu.pcpu) == 1 and threads(target.pcpu) == 1:
             return False
@@ -326,12 +329,11 @@ class FairScheduler(BaseScheduler):
 
     # ------------------------------------------------------------------ balancing
 
-    def _pull(self, pcpu: Pcpu, now_ns: int) -> bool:
-        """A pCPU without work takes a waiting vCPU; whether it got one."""
+    def _pull(self, pcpu: Pcpu, now_ns: int) -> None:
+        """A pCPU without work takes a waiting vCPU."""
         vcpu = self.placement.to_pull(pcpu, now_ns)
         if vcpu is not None:
             self._move(vcpu, pcpu, now_ns)
-        return vcpu is not None
 
     def _balance(self, pcpu: Pcpu, now_ns: int) -> None:
         """A busy pCPU takes a waiting vCPU."""

@@ -28,6 +28,7 @@ from vcpud_simulator.schedulers.fair_queue import (
     load,
     siblings,
     threads,
+    throttled,
     waiting,
 )
 
@@ -95,7 +96,8 @@ class Placement:
         if busiest is pcpu or threads(busiest) < 2:  # noqa: PLR2004 - one runs
             return None
         for vcpu in waiting(busiest):
-            if now_ns - vcpu.sched.stopped_ns >= MIGRATION_COST_NS:
+            warm = now_ns - vcpu.sched.stopped_ns < MIGRATION_COST_NS
+            if not warm and not throttled(vcpu.domain, pcpu):
                 return vcpu
         return None
 
@@ -125,7 +127,7 @@ class Placement:
             root.balance_failures = 0
             return None
         for vcpu in waiting(busiest):
-            if self.siblings_apart and siblings(vcpu, pcpu):
+            if throttled(vcpu.domain, pcpu) or (self.siblings_apart and siblings(vcpu, pcpu)):
                 continue
             if load(vcpu) >> root.balance_failures <= imbalance:
                 root.balance_failures = 0

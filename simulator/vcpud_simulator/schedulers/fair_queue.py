@@ -5,6 +5,7 @@ References: `struct sched_entity`, `struct cfs_rq`, Linux kernel/sched/sched.h.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from vcpud_simulator.entities import Domain, Pcpu, Vcpu
@@ -51,6 +52,23 @@ class Entity:
         self.waiting = False
 
 
+class Pool:
+    """What a domain with a ceiling may use (see `fair_bandwidth`).
+
+    Attributes:
+        quota_ns: Of each period.
+        left_ns: Of this one, not drawn yet.
+        throttled: Its queues that may not run, in the order in which they were throttled.
+    """
+
+    __slots__ = ("left_ns", "quota_ns", "throttled")
+
+    def __init__(self, quota_ns: int) -> None:
+        self.quota_ns = quota_ns
+        self.left_ns = quota_ns
+        self.throttled: list[FairQueue] = []
+
+
 class FairQueue:
     """Entities of one pCPU, or of one domain on it.
 
@@ -66,11 +84,15 @@ class FairQueue:
         balance_failures: Times in a row that loads were uneven and nobody could be taken
             (`nr_balance_failed`).
         groups: The domains' entities on the pCPU.
+        pcpu: Where a domain's queue is.
+        pool: What its domain may use, None without a ceiling.
+        left_ns: Time drawn from that and not used; below 0, used and not drawn yet.
+        throttled: Whether it has to wait for more, so that its holder is not queued.
     """
 
     __slots__ = (
-        "balance_failures", "buddy", "current", "entities", "groups", "holder", "load", "min_vruntime_ns",
-        "next_balance_ns", "skipped", "updated_ns",
+        "balance_failures", "buddy", "current", "entities", "groups", "holder", "left_ns", "load",
+        "min_vruntime_ns", "next_balance_ns", "pcpu", "pool", "skipped", "throttled", "updated_ns",
     )  # fmt: skip
 
     def __init__(self, holder: Entity | None) -> None:
@@ -85,11 +107,28 @@ class FairQueue:
         self.balance_failures = 0
         self.updated_ns = 0
         self.groups: dict[Domain, Entity] = {}
+        self.pcpu: Pcpu | None = None
+        self.pool: Pool | None = None
+        self.left_ns = 0
+        self.throttled = False
 
     @property
     def count(self) -> int:
         """Entities waiting and running."""
         return len(self.entities) + (self.current is not None)
+
+    def join(self, entity: Entity) -> None:
+        """One that has been placed begins to wait."""
+        self.entities.append(entity)
+        self.load += entity.weight
+        entity.waiting = True
+
+    def part(self, entity: Entity) -> None:
+        """One that waits leaves."""
+        self.entities.remove(entity)
+        self.load -= entity.weight
+        entity.waiting = False
+        self.forget_wishes(entity)
 
     def first(self) -> Entity:
         """The one with the least virtual run time; there is one. The oldest of equals."""
@@ -112,11 +151,34 @@ class FairQueue:
             self.min_vruntime_ns = least
 
 
+def reweigh(domain: Domain, pcpus: Sequence[Pcpu], runnable: int) -> None:
+    """A group's weight on each pCPU follows where its runnable vCPUs are (`calc_group_shares`)."""
+    for pcpu in pcpus:
+        holder: Entity | None = pcpu.sched.groups.get(domain)
+        if holder is None or holder.own is None:
+            continue
+        here = holder.own.count
+        weight = holder.weight
+        if runnable and here:
+            weight = max(2, domain.weight * SHARES_PER_WEIGHT * here // runnable)
+        if holder.waiting or holder.queue.current is holder:
+            holder.queue.load += weight - holder.weight
+        holder.weight = weight
+
+
+def throttled(domain: Domain, pcpu: Pcpu) -> bool:
+    """Whether a domain's vCPUs may not run on a pCPU (`throttled_lb_pair`)."""
+    holder: Entity | None = pcpu.sched.groups.get(domain)
+    return holder is not None and holder.own is not None and holder.own.throttled
+
+
 def threads(pcpu: Pcpu) -> int:
-    """vCPUs running and waiting on a pCPU."""
+    """vCPUs running and waiting on a pCPU; those that are throttled do neither."""
     root: FairQueue = pcpu.sched
     queued = sum(
-        len(entity.own.entities) if entity.own is not None else entity.waiting
+        (0 if entity.own.throttled else len(entity.own.entities))
+        if entity.own is not None
+        else entity.waiting
         for entity in (root.groups.values() if root.groups else root.entities)
     )
     return queued + (pcpu.current is not None)
@@ -125,7 +187,8 @@ def threads(pcpu: Pcpu) -> int:
 def waiting(pcpu: Pcpu) -> list[Vcpu]:
     """vCPUs waiting on a pCPU, those that have waited longest first."""
     root: FairQueue = pcpu.sched
-    queues = [g.own for g in root.groups.values() if g.own is not None] or [root]
+    owns = [g.own for g in root.groups.values()]
+    queues = [own for own in owns if own is not None and not own.throttled] if owns else [root]
     found = [e.vcpu for queue in queues for e in queue.entities if e.vcpu is not None]
     return sorted(found, key=lambda vcpu: (vcpu.since_ns, vcpu.number))
 

@@ -293,6 +293,19 @@ def test_a_scenario_made_in_code_is_checked_all_the_same() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_ceiling_is_refused_where_nobody_would_keep_it(name: str) -> None:
+    plan = DomainPlan(name="tenant", vcpus=2, workload=GobmkLike(), cap_pcpus=0.5)
+    found = faults(Scenario(name="s", pcpus=1, domains=(plan,), scheduler=name))
+    kept = {"credit_xen32", "credit", "credit2", "cfs_groups", "cfs_balance", "eevdf_groups"}
+    if name in kept:
+        assert found == ()
+    else:
+        [(key, words)] = found
+        assert key == ("scheduler",)
+        assert words == f"{name} keeps nobody to a ceiling, which tenant is to have (cap_pcpus)"
+
+
 def test_the_documented_example_is_a_scenario(write: Path) -> None:
     text = (CHECKOUT / "simulator/scenarios/README.md").read_text()
     write.write_text(text.partition("```yaml\n")[2].partition("```")[0])

@@ -36,7 +36,8 @@ some domain was left below its floor, and which changes did harm. Writes compare
 Exits 1 if a claim of vcpud about its own policy does not hold, as far as these runs can judge it.
 
 SUITE is a folder of YAML files, one such file, the name of a scenario, or a part of such names; it may
-be repeated. Without SUITE, all of vcpud's own comparisons are run.
+be repeated. Without SUITE, all of vcpud's own comparisons are run. drawn_SEED_NUMBER is one that --random
+has drawn.
 """
 
 
@@ -252,13 +253,13 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if options.duration:
         cut_ns = options.duration
         return replace(plan, extent=Extent.CUT, duration_ns=cut_ns, lasting_ns=0, doubts=())
-    if options.random is not None:
+    if all(map(suite.is_drawn, keys)):
         return replace(
             plan,
             extent=Extent.DRAWN,
             duration_ns=CONSTANT_NS,
             changing_ns=LASTING_NS,
-            everywhere=options.random < DRAWN,
+            everywhere=len(keys) < DRAWN,
         )
     return replace(plan, extent=Extent.PART if options.suite else Extent.WHOLE)
 

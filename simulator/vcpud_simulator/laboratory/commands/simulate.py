@@ -23,7 +23,10 @@ def add_to(subparsers: Any, parent: argparse.ArgumentParser) -> None:
         description="Run a scenario on the simulated host, as fast as it can be simulated.",
     )
     parser.add_argument(
-        "scenario", nargs="?", help="a YAML file, or the name of one that comes with vcpud"
+        "scenario",
+        nargs="?",
+        help="a YAML file, the name of one that comes with vcpud, or drawn_SEED_NUMBER for one that "
+        "`vcpud compare --random` has drawn",
     )
     parser.add_argument(
         "--list",

@@ -151,12 +151,15 @@ def _domains(
     wanted: float, pcpus: int, platform: str, scheduler: str, chance: Stream
 ) -> list[DomainPlan]:
     """So many that together they want so many vCPUs."""
+    capping = SCHEDULERS[scheduler]().keeps_caps
     found: list[DomainPlan] = []
     while _vcpus(found) < wanted and sum(plan.copies for plan in found) < _MOST_DOMAINS:
         plan = _domain(len(found), _widest(pcpus, scheduler), platform, chance)
         if found and _once_in(chance, 4) and sum(map(_changes, found)) < _MOST_CHANGING:
             plan = _changing(plan, chance)
-        found.append(replace(plan, guest=parts.guest(platform, scheduler, chance)))
+        cap_pcpus = plan.cap_pcpus if capping else None
+        guest = parts.guest(platform, scheduler, chance)
+        found.append(replace(plan, cap_pcpus=cap_pcpus, guest=guest))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,8 @@ from vcpud_simulator.scenario import Scenario
 
 PREFIX: Final = "compare_"
 QUICK: Final = "quick"
-_DRAWN: Final = "drawn:"
+_DRAWN: Final = re.compile(r"drawn_(-?[0-9]{1,18})_([0-9]{1,18})")
+"""The name of a drawn scenario: seed and number."""
 
 
 def keys(*suites: str, quick: bool = False) -> tuple[str, ...]:
@@ -21,7 +23,8 @@ def keys(*suites: str, quick: bool = False) -> tuple[str, ...]:
 
     Args:
         suites: Each a folder of YAML files, a file, the name of one of vcpud's scenarios (without
-            the prefix too), or a part of such names; none for all of vcpud's own comparisons.
+            the prefix too), a part of such names, or the name of a drawn scenario; none for all of
+            vcpud's own comparisons.
         quick: Only those tagged for the short form, where no suite is named.
 
     Raises:
@@ -39,7 +42,7 @@ def _keys(suite: str) -> list[str]:
     own = [name for name in scenario_names() if name.startswith(PREFIX)]
     if suite and Path(suite).is_dir():
         found = sorted(str(path) for path in Path(suite).glob("*.yaml"))
-    elif "/" in suite or suite.endswith(".yaml") or suite in scenario_names():
+    elif "/" in suite or suite.endswith(".yaml") or suite in scenario_names() or is_drawn(suite):
         found = [suite]
     else:
         found = [name for name in own if suite in name.removeprefix(PREFIX)]
@@ -52,17 +55,25 @@ def _keys(suite: str) -> list[str]:
 
 def drawn_keys(count: int, seed: int) -> tuple[str, ...]:
     """Fresh scenarios."""
-    return tuple(f"{_DRAWN}{seed}:{number}" for number in range(count))
+    return tuple(f"drawn_{seed}_{number}" for number in range(count))
+
+
+def is_drawn(key: str) -> bool:
+    """Whether it is the name of a drawn scenario, and not of one that somebody has written."""
+    return _DRAWN.fullmatch(key) is not None
 
 
 @lru_cache(maxsize=1_024)
 def load(key: str) -> Scenario:
     """The scenario of a key, in any process.
 
+    Args:
+        key: The path of a file, the name of one of vcpud's scenarios, or `drawn_SEED_NUMBER`, as
+            comparisons name what they have drawn.
+
     Raises:
         ConfigError: It cannot be read.
     """
-    if key.startswith(_DRAWN):
-        seed, number = key.removeprefix(_DRAWN).split(":")
-        return draw(int(seed), int(number))
+    if name := _DRAWN.fullmatch(key):
+        return draw(int(name[1]), int(name[2]))
     return read_scenario(key)

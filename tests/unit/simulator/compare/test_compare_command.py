@@ -88,6 +88,8 @@ def test_a_policy_that_ruins_somebody_fails_the_comparison(
         (["--quick", "--seeds", "3"], Extent.CUT, 50),
         (["--duration", "90s"], Extent.CUT, 90),
         (["--random", "3"], Extent.DRAWN, 300),
+        (["drawn_1_2", "drawn_7_0"], Extent.DRAWN, 300),
+        (["drawn_1_2", "lock_pair"], Extent.PART, None),
         (["--random", "3", "--quick"], Extent.CUT, 50),
     ],
 )

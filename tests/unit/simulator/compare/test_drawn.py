@@ -100,6 +100,12 @@ def test_every_field_is_drawn_but_those_that_are_named_with_a_reason(
         assert fixed == set(NOT_DRAWN.get(kind, ())), kind
 
 
+def test_ceilings_are_drawn_where_they_are_kept_and_nowhere_else(every: list[Scenario]) -> None:
+    capped = {one.scheduler for one in every if any(plan.cap_pcpus for plan in one.domains)}
+    assert capped <= {name for name, make in SCHEDULERS.items() if make().keeps_caps}
+    assert {name[:6] for name in capped} == {"credit", "cfs_gr", "cfs_ba", "eevdf_"}
+
+
 def drawn(kind: type[Any], found: Iterable[Any]) -> dict[str, set[str]]:
     """The values of each field; of containers and dataclasses it is their text that tells them apart."""
     values: defaultdict[str, set[str]] = defaultdict(set)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from vcpud import cli
+from vcpud.errors import UsageError
 from vcpud.units import NS_PER_S
 from vcpud_simulator import runner
 from vcpud_simulator.catalogue import SCHEDULERS
@@ -38,6 +41,22 @@ def test_there_are_thirty_and_six_of_each_class(scenarios: dict[str, Scenario]) 
     kinds = Counter(one.kind for one in scenarios.values())
     assert set(kinds) == set(CLASSES)
     assert min(kinds.values()) >= 6
+
+
+def test_what_was_drawn_can_be_named_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert suite.drawn_keys(2, 5) == ("drawn_5_0", "drawn_5_1")
+    assert suite.keys("drawn_5_1", "drawn_-2_0") == ("drawn_5_1", "drawn_-2_0")
+    assert suite.load("drawn_5_1").name == "drawn_5_1"
+    assert cli.main(["simulate", "drawn_5_1", "--duration", "1s", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scenario"] == "drawn_5_1"
+
+
+@pytest.mark.parametrize("name", ["drawn_5", "drawn_5_", "drawn_x_1", "drawn_1_2_3", "drawn_1_-1"])
+def test_a_name_that_nothing_was_drawn_under_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="there are no scenarios called"):
+        suite.keys(name)
+    assert not suite.is_drawn(name)
+    assert cli.main(["simulate", name]) == 3
 
 
 def test_each_scheduler_of_a_real_system_decides_in_three(scenarios: dict[str, Scenario]) -> None:
