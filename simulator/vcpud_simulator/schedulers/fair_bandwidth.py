@@ -1,6 +1,6 @@
 """CFS bandwidth control: what the cgroup of a domain may use in each period (libvirt's `global_quota`).
 
-At the begin of a period a domain's pool is filled to its quota. Its queue on each pCPU runs on what
+At the beginning of a period a domain's pool is filled to its quota. Its queue on each pCPU runs on what
 it draws from the pool, a slice at a time. What it used is looked at by ticks and whenever its pCPU
 decides, so it may have used more than it had, which it owes. A queue that owes and finds the pool
 empty is throttled: it leaves its pCPU with all that wait in it, wherever they were in their code,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vcpud_simulator.schedulers.fair import FairScheduler
 
 PERIOD_NS: Final = 100_000_000
-"""default_cfs_period; libvirt's `global_period` as well."""
+"""default_cfs_period, which libvirt leaves as it is where no `global_period` is given."""
 SLICE_NS: Final = 5_000_000
 """sysctl_sched_cfs_bandwidth_slice."""
 KEPT_NS: Final = 1_000_000
