@@ -62,7 +62,7 @@ class Cfs(FairScheduler):
 
     def yield_(self, vcpu: Vcpu, now_ns: int) -> None:
         """Whoever is next goes before it, where that is fair (`yield_task_fair`)."""
-        self.charge(vcpu.pcpu, now_ns)
+        self._charge(vcpu.pcpu, now_ns)
         entity: Entity = vcpu.sched
         entity.queue.skipped = entity
         holder = entity.queue.holder

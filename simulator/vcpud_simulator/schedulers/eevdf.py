@@ -152,6 +152,6 @@ class Eevdf(FairScheduler):
 
     def yield_(self, vcpu: Vcpu, now_ns: int) -> None:
         """It gives up what is left of its request (`yield_task_fair`)."""
-        self.charge(vcpu.pcpu, now_ns)
+        self._charge(vcpu.pcpu, now_ns)
         entity: Entity = vcpu.sched
         entity.deadline_ns += self._virtual_ns(self.slice_ns, entity)

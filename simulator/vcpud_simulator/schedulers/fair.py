@@ -62,7 +62,7 @@ class FairScheduler(BaseScheduler):
         super().__init__()
         self.groups = groups
         self.placement = Placement(siblings_apart=siblings_apart, wake_affine=wake_affine)
-        self.bandwidth = Bandwidth(self)
+        self.bandwidth = Bandwidth()
         self.weight_per_domain = self.keeps_caps = groups
         self.accounting_ns = PERIOD_NS if groups else 0
         self.tick_ns = tick_ns
@@ -113,7 +113,7 @@ class FairScheduler(BaseScheduler):
 
     def adjust(self, domain: Domain, now_ns: int) -> None:
         for pcpu in self.host.pcpus:
-            self.charge(pcpu, now_ns)
+            self._charge(pcpu, now_ns)
         for vcpu in domain.vcpus if not self.groups else ():
             entity: Entity = vcpu.sched
             if entity.waiting or entity.queue.current is entity:
@@ -152,7 +152,7 @@ class FairScheduler(BaseScheduler):
         if current is None or current.state > 0:
             self.host.tickle(pcpu)
             return
-        self.charge(pcpu, now_ns)
+        self._charge(pcpu, now_ns)
         theirs: Entity = current.sched
         ours: Entity = vcpu.sched
         if ours.queue is not theirs.queue:
@@ -161,17 +161,13 @@ class FairScheduler(BaseScheduler):
             self.host.tickle(pcpu)
 
     def _enqueue(self, vcpu: Vcpu, pcpu: Pcpu, now_ns: int, *, woken: bool) -> None:
-        self.charge(pcpu, now_ns)
+        self._charge(pcpu, now_ns)
         entity: Entity = vcpu.sched
         queue = self._home(vcpu.domain, pcpu)
         if queue is not entity.queue:
-            if not woken:
-                entity.vruntime_ns += queue.min_vruntime_ns - entity.queue.min_vruntime_ns
-                entity.deadline_ns += queue.min_vruntime_ns - entity.queue.min_vruntime_ns
-            elif entity.queue is not queue:
-                shift_ns = queue.min_vruntime_ns - entity.queue.min_vruntime_ns
-                entity.vruntime_ns += shift_ns
-                entity.deadline_ns += shift_ns
+            shift_ns = queue.min_vruntime_ns - entity.queue.min_vruntime_ns
+            entity.vruntime_ns += shift_ns
+            entity.deadline_ns += shift_ns
             entity.queue = queue
         vcpu.pcpu = pcpu
         if woken:
@@ -186,12 +182,12 @@ class FairScheduler(BaseScheduler):
         ):
             self.place(holder.queue, holder, initial=False)
             holder.queue.join(holder)
-            self.bandwidth.throttle(queue)
+            self._throttle(holder, queue)
         self._reweigh(vcpu.domain)
 
     def _dequeue(self, vcpu: Vcpu, now_ns: int, *, sleeps: bool) -> None:
         """A waiting vCPU leaves its queue."""
-        self.charge(vcpu.pcpu, now_ns)
+        self._charge(vcpu.pcpu, now_ns)
         entity: Entity = vcpu.sched
         if sleeps:
             self.leaves(entity.queue, entity)
@@ -215,7 +211,7 @@ class FairScheduler(BaseScheduler):
 
     # ------------------------------------------------------------------ time
 
-    def charge(self, pcpu: Pcpu, now_ns: int) -> None:
+    def _charge(self, pcpu: Pcpu, now_ns: int) -> None:
         """Charge the running entities of a pCPU until now (`update_curr`)."""
         root: FairQueue = pcpu.sched
         ran_ns = now_ns - root.updated_ns
@@ -234,11 +230,10 @@ class FairScheduler(BaseScheduler):
                 queue.left_ns -= ran_ns if queue.pool is not None else 0
 
     def tick(self, pcpu: Pcpu, now_ns: int) -> None:
-        self.charge(pcpu, now_ns)
+        self._charge(pcpu, now_ns)
         root: FairQueue = pcpu.sched
         queue: FairQueue | None = root
-        waiting = False
-        over = False
+        waiting = over = False
         while queue is not None and queue.current is not None:
             if queue.entities:
                 waiting = True
@@ -250,24 +245,44 @@ class FairScheduler(BaseScheduler):
         idle_mask = self.host.idle_mask
         if waiting and idle_mask:
             self.host.tickle(self.host.pcpus[(idle_mask & -idle_mask).bit_length() - 1])
-        self.bandwidth.pass_on(now_ns)
+        self._release(self.bandwidth.pass_on(), now_ns)
         if now_ns >= root.next_balance_ns:
             root.next_balance_ns = now_ns + BALANCE_NS
-            self._balance(pcpu, now_ns)
+            if self._take(self.placement.to_balance(pcpu), pcpu, now_ns):
+                self.host.tickle(pcpu)
 
     def account(self, now_ns: int) -> None:
-        self.bandwidth.begin(now_ns)
+        self._release(self.bandwidth.begin(), now_ns)
+
+    # ------------------------------------------------------------------ ceilings
+
+    def _throttle(self, holder: Entity, own: FairQueue) -> None:
+        """A domain that waits on a pCPU leaves it where it may run no more (`throttle_cfs_rq`)."""
+        if self.bandwidth.throttles(own):
+            self.leaves(holder.queue, holder)
+            holder.queue.part(holder)
+
+    def _release(self, queues: list[FairQueue], now_ns: int) -> None:
+        """They are back on their pCPUs, which take them up if they idle (`unthrottle_cfs_rq`)."""
+        for queue in queues:
+            holder, pcpu = queue.holder, queue.pcpu
+            if holder is not None and pcpu is not None and queue.count:
+                self._charge(pcpu, now_ns)
+                self.place(holder.queue, holder, initial=False)
+                holder.queue.join(holder)
+                if pcpu.current is None:
+                    self.host.tickle(pcpu)
 
     # ------------------------------------------------------------------ decisions
 
     def schedule(self, pcpu: Pcpu, now_ns: int) -> Dispatch:
-        self.charge(pcpu, now_ns)
+        self._charge(pcpu, now_ns)
         root: FairQueue = pcpu.sched
         current = pcpu.current
         if root.current is not None and current is not None:
             self._put(pcpu, current, stays=current.state <= RUNNABLE)
         if not root.entities:
-            self._pull(pcpu, now_ns)
+            self._take(self.placement.to_pull(pcpu, now_ns), pcpu, now_ns)
         if not root.entities:
             return None, NEVER
         queue: FairQueue | None = root
@@ -305,7 +320,7 @@ class FairScheduler(BaseScheduler):
                 queue.load -= entity.weight
                 queue.forget_wishes(entity)
             if entity.own is not None and entity.waiting:
-                self.bandwidth.throttle(entity.own)
+                self._throttle(entity, entity.own)
             elif entity.own is not None:
                 self.bandwidth.give_back(entity.own)
         if not stays:
@@ -327,21 +342,10 @@ class FairScheduler(BaseScheduler):
         self.host.tickle(target.pcpu)
         return True
 
-    # ------------------------------------------------------------------ balancing
-
-    def _pull(self, pcpu: Pcpu, now_ns: int) -> None:
-        """A pCPU without work takes a waiting vCPU."""
-        vcpu = self.placement.to_pull(pcpu, now_ns)
-        if vcpu is not None:
-            self._move(vcpu, pcpu, now_ns)
-
-    def _balance(self, pcpu: Pcpu, now_ns: int) -> None:
-        """A busy pCPU takes a waiting vCPU."""
-        vcpu = self.placement.to_balance(pcpu)
-        if vcpu is not None:
-            self._move(vcpu, pcpu, now_ns)
-            self.host.tickle(pcpu)
-
-    def _move(self, vcpu: Vcpu, pcpu: Pcpu, now_ns: int) -> None:
+    def _take(self, vcpu: Vcpu | None, pcpu: Pcpu, now_ns: int) -> bool:
+        """A pCPU takes a vCPU that waits elsewhere; whether there is one to take."""
+        if vcpu is None:
+            return False
         self._dequeue(vcpu, now_ns, sleeps=False)
         self._enqueue(vcpu, pcpu, now_ns, woken=False)
+        return True

@@ -18,13 +18,10 @@ CFS", Linux Symposium 2010.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from vcpud_simulator.entities import Domain
 from vcpud_simulator.schedulers.fair_queue import FairQueue, Pool
-
-if TYPE_CHECKING:
-    from vcpud_simulator.schedulers.fair import FairScheduler
 
 PERIOD_NS: Final = 100_000_000
 """default_cfs_period, which libvirt leaves as it is where no `global_period` is given."""
@@ -35,12 +32,11 @@ KEPT_NS: Final = 1_000_000
 
 
 class Bandwidth:
-    """The pools of a host's domains, and who is throttled."""
+    """The pools of a host's domains, and who is throttled. It takes nobody off a pCPU."""
 
-    __slots__ = ("_fair", "_pools")
+    __slots__ = ("_pools",)
 
-    def __init__(self, fair: FairScheduler) -> None:
-        self._fair = fair
+    def __init__(self) -> None:
         self._pools: dict[Domain, Pool] = {}
 
     def pool(self, domain: Domain) -> Pool | None:
@@ -63,15 +59,13 @@ class Bandwidth:
         queue.left_ns += drawn_ns
         return queue.left_ns <= 0
 
-    def throttle(self, queue: FairQueue) -> None:
-        """A domain's queue, whose holder waits, leaves its pCPU if it is exhausted."""
-        holder, pool = queue.holder, queue.pool
-        if holder is None or pool is None or not self.exhausted(queue):
-            return
-        self._fair.leaves(holder.queue, holder)
-        holder.queue.part(holder)
+    def throttles(self, queue: FairQueue) -> bool:
+        """Whether a domain's queue has to leave its pCPU; it is throttled then."""
+        if queue.pool is None or not self.exhausted(queue):
+            return False
         queue.throttled = True
-        pool.throttled.append(queue)
+        queue.pool.throttled.append(queue)
+        return True
 
     @staticmethod
     def give_back(queue: FairQueue) -> None:
@@ -81,36 +75,32 @@ class Bandwidth:
             pool.left_ns += queue.left_ns - KEPT_NS
             queue.left_ns = KEPT_NS
 
-    def begin(self, now_ns: int) -> None:
-        """A period begins."""
+    def begin(self) -> list[FairQueue]:
+        """A period begins: which queues may run again."""
+        freed: list[FairQueue] = []
         for pool in self._pools.values():
             pool.left_ns = pool.quota_ns
-            self._distribute(pool, now_ns)
+            freed += _distribute(pool)
+        return freed
 
-    def pass_on(self, now_ns: int) -> None:
-        """What was given back is for those that are throttled, if it is worth a slice."""
+    def pass_on(self) -> list[FairQueue]:
+        """Which queues may run again on what others gave back, if that is worth a slice."""
+        freed: list[FairQueue] = []
         for pool in self._pools.values():
             if pool.throttled and pool.left_ns > SLICE_NS:
-                self._distribute(pool, now_ns)
+                freed += _distribute(pool)
+        return freed
 
-    def _distribute(self, pool: Pool, now_ns: int) -> None:
-        """Debts are paid, in the order in which they were made, and who has none runs again."""
-        for queue in tuple(pool.throttled):
-            paid_ns = min(pool.left_ns, 1 - queue.left_ns)
-            pool.left_ns -= paid_ns
-            queue.left_ns += paid_ns
-            if queue.left_ns > 0:
-                pool.throttled.remove(queue)
-                queue.throttled = False
-                self._return(queue, now_ns)
 
-    def _return(self, queue: FairQueue, now_ns: int) -> None:
-        """A queue that is throttled no more is back on its pCPU, which takes it up if it idles."""
-        holder, pcpu = queue.holder, queue.pcpu
-        if holder is None or pcpu is None or not queue.count:
-            return
-        self._fair.charge(pcpu, now_ns)
-        self._fair.place(holder.queue, holder, initial=False)
-        holder.queue.join(holder)
-        if pcpu.current is None:
-            self._fair.host.tickle(pcpu)
+def _distribute(pool: Pool) -> list[FairQueue]:
+    """Debts are paid in the order in which they were made; whoever has none left is freed."""
+    freed: list[FairQueue] = []
+    for queue in pool.throttled:
+        paid_ns = min(pool.left_ns, 1 - queue.left_ns)
+        pool.left_ns -= paid_ns
+        queue.left_ns += paid_ns
+        if queue.left_ns > 0:
+            queue.throttled = False
+            freed.append(queue)
+    pool.throttled = [queue for queue in pool.throttled if queue.throttled]
+    return freed

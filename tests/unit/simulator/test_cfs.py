@@ -141,7 +141,7 @@ def test_a_heavy_one_that_has_a_pcpu_for_itself_hides_no_crowded_one(
     lab.run_for(100 * MS)
     for vcpu in (*first, *second):
         if vcpu.sched.waiting:
-            linux._move(vcpu, crowded, lab.engine.now_ns)
+            linux._take(vcpu, crowded, lab.engine.now_ns)
     lab.run_for(2_000 * MS)
     assert heavy[0].pcpu is alone
     heads = [sum(v.pcpu is place for v in (*first, *second)) for place in (crowded, other)]

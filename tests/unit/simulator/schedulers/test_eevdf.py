@@ -91,7 +91,7 @@ def test_lag_stays_within_its_bound_while_everybody_runs(*, groups: bool) -> Non
     worst_ns = 0
     for _ in range(2000):
         run_ms(host, 1)
-        scheduler.charge(host.pcpus[0], host.engine.now_ns)
+        scheduler._charge(host.pcpus[0], host.engine.now_ns)
         now_ns = scheduler.virtual_time_ns(queue)
         for each in [*queue.entities, queue.current]:
             assert each is not None
