@@ -115,7 +115,8 @@ class CreditXen32(BaseScheduler):
 
     name = "credit-xen32"
     ticks_when_idle = True  # also an idle pCPU's slice ends, and it looks around again
-    weight_per_domain = keeps_caps = True
+    weight_per_domain = True
+    keeps_caps = True
 
     def __init__(self, *, slice_ns: int = SLICE_NS, boosting: bool = True) -> None:
         super().__init__()
