@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.guests import MS, Hog, check_conservation, hogs, pcpus_used, ran_ns, run_ms, tiny_host
-from vcpud_simulator.entities import RUNNABLE
+from vcpud_simulator.entities import RUNNABLE, RUNNING
 from vcpud_simulator.experiment import Laboratory
 from vcpud_simulator.host import Host
 from vcpud_simulator.schedulers.cfs import Cfs
 from vcpud_simulator.schedulers.eevdf import Eevdf
 from vcpud_simulator.schedulers.fair_bandwidth import KEPT_NS, PERIOD_NS, SLICE_NS, Bandwidth
-from vcpud_simulator.schedulers.fair_queue import Entity, FairQueue, Pool
+from vcpud_simulator.schedulers.fair_queue import Entity, FairQueue, Pool, waiting
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
 from vcpud_simulator.workloads.base import Workload
 from vcpud_simulator.workloads.descriptors import Descriptors
@@ -111,7 +111,7 @@ def test_one_that_wakes_where_its_domain_is_throttled_waits_too_and_disturbs_nob
     assert second.state == RUNNABLE
     assert ran_ns(host, host.domains[0]) <= 25 * MS
     run_ms(host, 45)
-    assert first.sched.queue.current is not None or second.sched.queue.throttled
+    assert second.in_state_ns(RUNNING, host.engine.now_ns) > 0
     assert ran_ns(host, host.domains[0]) > 25 * MS, "the next period pays for both"
 
 
@@ -123,6 +123,24 @@ def test_an_idle_pcpu_takes_nobody_from_a_throttled_queue(make: type[Cfs]) -> No
     run_ms(host, 30)
     assert waiting.pcpu is where
     assert all(pcpu.current is None for pcpu in host.pcpus)
+
+
+@kinds
+def test_nobody_is_pulled_to_where_its_domain_is_throttled(make: type[Cfs]) -> None:
+    host = tiny_host(make(), 2)
+    here, there = host.pcpus
+    hogs(host, "free", pcpu=here)
+    for number in range(4):
+        hogs(host, f"other-{number}", pcpu=there)
+    run_ms(host, 1)
+    scheduler = host.scheduler
+    assert isinstance(scheduler, Cfs | Eevdf)
+    later_ns = host.engine.now_ns + 100 * MS
+    for vcpu in waiting(there):
+        assert scheduler.placement.to_pull(here, later_ns) is not None
+        scheduler._home(vcpu.domain, here).throttled = True
+    assert scheduler.placement.to_pull(here, later_ns) is None
+    assert scheduler.placement.to_balance(here) is None
 
 
 @kinds
