@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from vcpud.demand import water_filled
@@ -58,7 +57,7 @@ class DomainResult:
         mean_active_vcpus: CPUs in use, on average over the window.
         entitled_pcpus: What its weight guaranteed it of what the host's own work left, given what all
             wanted (their use, run delay and waits on their own run queues), the share that others left
-            over included.
+            over included. By the second: what it did not want in one is not owed to it in another.
         answering_pcpus: Processor time that answers to whoever asks the guest needed.
     """
 
@@ -97,7 +96,10 @@ class Meter:
         self._watch = watch
         self._last: dict[str, tuple[int, Totals]] = {}
         self._at_begin: dict[str, tuple[Totals, list[int]]] = {}
-        self._unmanaged_at_begin_ns = 0
+        self._entitled_ns: dict[str, float] = {}
+        self._shared_out_at_ns = begin_ns
+        self._then: dict[str, Totals] = {}
+        self._unmanaged_then_ns = 0
         instants = {*range(NS_PER_S, end_ns + 1, NS_PER_S), begin_ns, end_ns} - {0}
         self._instants = iter(sorted(instants))
         if begin_ns == 0:
@@ -113,6 +115,8 @@ class Meter:
         now_ns = self._world.engine.now_ns
         if now_ns == self._begin_ns:
             self._begin()
+        elif self._begin_ns < now_ns <= self._end_ns:
+            self._share_out(now_ns)
         if now_ns % NS_PER_S == 0 or now_ns == self._end_ns:
             for resident in self._world.everybody():
                 self._point(resident, min(now_ns, self._leaves_ns(resident)))
@@ -128,7 +132,8 @@ class Meter:
             inhabitant = resident.inhabitant
             counts = [len(responses) for responses in _responses(inhabitant.progress)]
             self._at_begin[resident.plan.name] = (inhabitant.totals(), counts)
-        self._unmanaged_at_begin_ns = self._unmanaged_ns()
+            self._then[resident.plan.name] = inhabitant.totals()
+        self._unmanaged_then_ns = self._unmanaged_ns()
 
     def _unmanaged_ns(self) -> int:
         """Processor time that the host's own work has used so far."""
@@ -165,7 +170,6 @@ class Meter:
             if self._begin_ns < self._leaves_ns(resident)
         ]
         grown = {resident.plan.name: self._grown(resident) for resident in residents}
-        entitled = self._entitlements(residents, grown)
         found = {}
         for resident in residents:
             name, inhabitant = resident.plan.name, resident.inhabitant
@@ -184,7 +188,7 @@ class Meter:
                 useful_pcpus=now.useful_ns / window_ns,
                 spin_pcpus=now.spin_ns / window_ns,
                 mean_active_vcpus=(resident.plan.vcpus * there_ns - now.offline_ns) / window_ns,
-                entitled_pcpus=entitled[name],
+                entitled_pcpus=self._entitled_ns.get(name, 0.0) / window_ns,
                 answering_pcpus=now.answering_ns / window_ns,
             )
         return found
@@ -197,44 +201,38 @@ class Meter:
             **{f.name: getattr(now, f.name) - getattr(then, f.name) for f in fields(Totals)}
         )
 
-    def _entitlements(
-        self, residents: list[Resident], grown: Mapping[str, Totals]
-    ) -> dict[str, float]:
-        """By weight among those who are there at an instant; a mean over the window."""
-        stops = {self._begin_ns, self._end_ns}
-        for resident in residents:
-            stops |= {resident.inhabitant.started_ns, self._leaves_ns(resident)}
-        instants = sorted(at_ns for at_ns in stops if self._begin_ns <= at_ns <= self._end_ns)
-        shares = {resident.plan.name: 0.0 for resident in residents}
-        for from_ns, to_ns in pairwise(instants):
-            there = [
-                resident
-                for resident in residents
-                if resident.inhabitant.started_ns <= from_ns < self._leaves_ns(resident)
-            ]
-            part = (to_ns - from_ns) / (self._end_ns - self._begin_ns)
-            for name, share in self._shares(there, grown).items():
-                shares[name] += part * share
-        return shares
-
-    def _shares(self, there: list[Resident], grown: Mapping[str, Totals]) -> dict[str, float]:
+    def _share_out(self, now_ns: int) -> None:
+        """What each was entitled to since this was asked last, by weight among those who were there."""
+        from_ns, self._shared_out_at_ns = self._shared_out_at_ns, now_ns
+        span_ns = now_ns - from_ns
         host = self._world.lab.host
         claims = []
-        for resident in there:
-            plan, used = resident.plan, grown[resident.plan.name]
-            began_ns = max(self._begin_ns, resident.inhabitant.started_ns)
-            present_ns = self._leaves_ns(resident) - began_ns
-            wanted = (used.run_ns + used.run_delay_ns + used.queued_ns) / present_ns
-            ceiling = min(float(plan.home_vcpus), plan.cap_pcpus or math.inf)
+        for resident in self._world.everybody():
+            began_ns, leaves_ns = resident.inhabitant.started_ns, self._leaves_ns(resident)
+            if leaves_ns <= from_ns:
+                continue
+            plan, now = resident.plan, resident.inhabitant.totals()
+            then = self._then.get(plan.name, Totals())
+            self._then[plan.name] = now
+            wanted_ns = _wanted_ns(now) - _wanted_ns(then)
+            present = (min(leaves_ns, now_ns) - max(began_ns, from_ns)) / span_ns
+            ceiling = present * min(float(plan.home_vcpus), plan.cap_pcpus or math.inf)
             weight = plan.weight * (1 if host.scheduler.weight_per_domain else plan.home_vcpus)
-            claims.append((plan.name, float(weight), min(wanted, ceiling), ceiling))
-        unmanaged_ns = self._unmanaged_ns() - self._unmanaged_at_begin_ns
-        unmanaged_pcpus = unmanaged_ns / (self._end_ns - self._begin_ns)
-        return water_filled(len(host.pcpus) - unmanaged_pcpus, claims)
+            claims.append((plan.name, float(weight), min(wanted_ns / span_ns, ceiling), ceiling))
+        unmanaged_ns, self._unmanaged_then_ns = self._unmanaged_then_ns, self._unmanaged_ns()
+        unmanaged_pcpus = (self._unmanaged_then_ns - unmanaged_ns) / span_ns
+        shares = water_filled(len(host.pcpus) - unmanaged_pcpus, claims)
+        for name, share_pcpus in shares.items():
+            self._entitled_ns[name] = self._entitled_ns.get(name, 0.0) + share_pcpus * span_ns
 
     def _leaves_ns(self, resident: Resident) -> int:
         departs_ns = resident.plan.departs_ns
         return self._end_ns if departs_ns is None else min(departs_ns, self._end_ns)
+
+
+def _wanted_ns(totals: Totals) -> int:
+    """Processor time that it used, or would have used, since it began."""
+    return totals.run_ns + totals.run_delay_ns + totals.queued_ns
 
 
 def _responses(progress: Progress) -> list[list[int]]:

@@ -318,7 +318,8 @@ def _scheduler_faults(scenario: Scenario) -> Iterator[Fault]:
     capped = [plan.name for plan in scenario.domains if plan.cap_pcpus is not None]
     if capped and not scheduler.keeps_caps:
         words = f"{scenario.scheduler} keeps nobody to a ceiling, which {capped[0]} is to have"
-        yield ("scheduler",), f"{words} (cap_pcpus)"
+        keepers = [name for name, made in SCHEDULERS.items() if made().keeps_caps]
+        yield ("scheduler",), f"{words} (cap_pcpus); {', '.join(keepers)} would"
 
 
 _ANY_TURN: Final = Within(10_000, ENDLESS)

@@ -43,6 +43,8 @@ class ExecutingCpu(GuestCpu):
         self._begun_ns = begin_ns
         if self.vcpu.working_set is not None:
             self.overhead_ns += self.vcpu.working_set.load(begin_ns)
+        # What came up while it was away, and loading what it works on, is not what it was preempted in.
+        self._own_until_ns = begin_ns if self.kernel_work else begin_ns + self.overhead_ns
         pause = self.host.pause
         if pause is not None:
             self._pause_window_ns = self._pause_left_ns = pause.window_ns
@@ -198,7 +200,7 @@ class ExecutingCpu(GuestCpu):
             self.steal_ns += stolen_ns - self._stolen_at_tick_ns
             self._stolen_at_tick_ns = stolen_ns
         if task is not None:
-            if task.in_kernel or self.overhead_ns:
+            if task.in_kernel or self.kernel_work:
                 self.system_ns += ticked_ns
             else:
                 self.user_ns += ticked_ns

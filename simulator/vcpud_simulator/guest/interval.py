@@ -30,6 +30,7 @@ class Interval:
         queue: Tasks that wait for it.
         need_resched: Whether to choose another task as soon as that is allowed.
         overhead_ns: Kernel work to be done before anything else.
+        kernel_work: Whether it was in the midst of that when time passed last: what a tick finds.
         exits: How it leaves translated code, where it is emulated.
         next_tick_ns: When its timer ticks next.
         idle_ns: Idle time, exact, as a tickless guest reports it.
@@ -39,10 +40,10 @@ class Interval:
     """
 
     __slots__ = (
-        "_begun_ns", "_idle_since_ns", "_in_loop", "_pause_left_ns", "_pause_window_ns", "_timer",
-        "config", "current", "engine", "exits", "host", "idle_ns", "kernel", "need_resched",
-        "next_tick_ns", "overhead_ns", "queue", "running", "true_overhead_ns", "true_spin_ns",
-        "true_work_ns", "vcpu",
+        "_begun_ns", "_idle_since_ns", "_in_loop", "_own_until_ns", "_pause_left_ns",
+        "_pause_window_ns", "_timer", "config", "current", "engine", "exits", "host", "idle_ns",
+        "kernel", "kernel_work", "need_resched", "next_tick_ns", "overhead_ns", "queue", "running",
+        "true_overhead_ns", "true_spin_ns", "true_work_ns", "vcpu",
     )  # fmt: skip
 
     exits: Exits | None
@@ -58,12 +59,14 @@ class Interval:
         self.queue = RunQueue()
         self.need_resched = False
         self.overhead_ns = 0
+        self.kernel_work = False
         self.exits = None
         now_ns = self.engine.now_ns
         self.next_tick_ns = now_ns + phase_ns
         self.idle_ns = 0
         self.true_work_ns = self.true_spin_ns = self.true_overhead_ns = 0
         self._begun_ns = now_ns
+        self._own_until_ns = now_ns
         self._idle_since_ns = now_ns
         self._in_loop = False
         self._pause_window_ns = self._pause_left_ns = NO_LIMIT
@@ -120,10 +123,12 @@ class Interval:
             if elapsed_ns <= overhead_ns:
                 self.overhead_ns -= elapsed_ns
                 self.true_overhead_ns += elapsed_ns
+                self.kernel_work = elapsed_ns < overhead_ns and now_ns >= self._own_until_ns
                 return
             self.overhead_ns = 0
             self.true_overhead_ns += overhead_ns
             elapsed_ns -= overhead_ns
+        self.kernel_work = False
         task = self.current
         if task is None:
             return

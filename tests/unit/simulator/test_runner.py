@@ -16,6 +16,7 @@ from vcpud_simulator.runner import run
 from vcpud_simulator.scenario import DomainPlan, NoisePlan, Scenario
 from vcpud_simulator.trace import Recording
 from vcpud_simulator.workloads.base import Workload
+from vcpud_simulator.workloads.bursty import Bursty
 from vcpud_simulator.workloads.descriptors import Descriptors
 from vcpud_simulator.workloads.gobmk import GobmkLike
 from vcpud_simulator.workloads.noise import Noise
@@ -147,6 +148,16 @@ def test_domains_that_come_and_go_are_measured_while_they_are_there() -> None:
     assert result.domains["a"].entitled_pcpus == pytest.approx(1, abs=0.01)
     assert [point.t_ns for point in result.timeline["late"]] == [1_500 * MS]
     assert [point.t_ns for point in result.timeline["early"]] == [S]
+
+
+def test_what_is_not_wanted_in_one_second_is_not_owed_in_another() -> None:
+    turns = Bursty(period_ns=4 * S, busy_ratio=0.5, unit_ns=MS)
+    pair = (plan(GobmkLike()), plan(turns, name="turns"))
+    domains = run(scenario(*pair, warmup_ns=0, duration_ns=16 * S)).domains
+    used, entitled = domains["turns"].run_pcpus, domains["turns"].entitled_pcpus
+    assert used == pytest.approx(0.5, abs=0.03)
+    assert entitled == pytest.approx(used, abs=0.05), "by what it wants on the whole it would be 1"
+    assert domains["a"].entitled_pcpus == pytest.approx(1.5, abs=0.05)
 
 
 def test_what_idle_domains_leave_over_others_are_entitled_to() -> None:
