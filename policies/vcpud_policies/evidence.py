@@ -145,3 +145,18 @@ def short_of_share(domain: DomainDemand, entitled_pcpus: float | None, bound: fl
     if delay is not None:
         due = min(due, used + delay)
     return min(max(due / used - 1, 0.0), bound)
+
+
+def beyond_share(domain: DomainDemand, entitled_pcpus: float | None, bound: float) -> float:
+    """What of a shortfall may be due to siblings that are waited for.
+
+    Whose vCPUs all run or wait to run waits for none: that it lacks processor time is due to an uneven scheduler.
+
+    Args:
+        domain: As it is now.
+        entitled_pcpus: What it was entitled to while it made what it made; None where that is not known.
+        bound: The whole of the shortfall.
+    """
+    if not never_sleeps(domain):
+        return bound
+    return (1 + bound) / (1 + short_of_share(domain, entitled_pcpus, bound)) - 1

@@ -20,16 +20,15 @@ from dataclasses import replace
 from typing import Any
 
 from vcpud.demand import DomainDemand, Progress
-from vcpud.gains import NOISE_RATIO
+from vcpud.gains import MIN_GAIN_RATIO, NOISE_RATIO
 from vcpud_policies.belief import Belief, owed_then
 from vcpud_policies.evidence import (
     LEAST_PCPUS,
     at_work,
+    beyond_share,
     blameless,
     crowded,
-    never_sleeps,
     seen_since,
-    short_of_share,
     shortfall,
     shown_cost,
     undisturbed,
@@ -134,7 +133,8 @@ def _progress(
         calm_seen = True
     then = belief.entitled_since_pcpus
     owed = owed_then(then, domain)
-    short = shortfall(worth, domain, owed) if seen_since(domain, since_ns) else None
+    bound = shortfall(worth, domain, owed) if seen_since(domain, since_ns) else None
+    short = bound is not None and beyond_share(domain, owed, bound) >= MIN_GAIN_RATIO
     return {
         "noise_ratio": _noise(belief, window, since_ns),
         "progress_at_ns": window.ended_at_ns,
@@ -152,11 +152,10 @@ def _refuted(
 ) -> dict[str, Any]:
     """What a window on all its vCPUs, under contention, leaves of a proof."""
     entitled = domain.entitled_pcpus
-    short = shortfall(belief.calm_worth_ratio, domain, entitled)
-    if short is None or not (seen_since(domain, since_ns) and at_work(domain)):
+    bound = shortfall(belief.calm_worth_ratio, domain, entitled)
+    if bound is None or not (seen_since(domain, since_ns) and at_work(domain)):
         return {}
-    if never_sleeps(domain):
-        short = (1 + short) / (1 + short_of_share(domain, entitled, short)) - 1
+    short = beyond_share(domain, entitled, bound)
     windows = belief.refuting_windows + 1 if short < min_gain else 0
     if windows < REFUTING_WINDOWS:
         return {"refuting_windows": windows}
