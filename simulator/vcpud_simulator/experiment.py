@@ -101,6 +101,15 @@ class Inhabitant:
             answering_ns=kernel.answering_ns,
         )
 
+    def wanted_ns(self) -> int:
+        """Processor time that it used or waited for since it began, on its guest's own run queues, too."""
+        kernel = self.kernel
+        now_ns = kernel.host.engine.now_ns
+        return sum(cpu.queue_wait_ns for cpu in kernel.cpus) + sum(
+            vcpu.in_state_ns(RUNNING, now_ns) + vcpu.in_state_ns(RUNNABLE, now_ns)
+            for vcpu in kernel.domain.vcpus
+        )
+
 
 class Laboratory:
     """A host to experiment on.

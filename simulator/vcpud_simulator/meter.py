@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vcpud_simulator.world import Resident, World
 
 PERCENTILES: Final = (50, 95, 99)
+SHARED_OUT_NS: Final = NS_PER_S // 10
+"""How often is asked who is entitled to what: schedulers keep shares over some 30 to 100 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class DomainResult:
         mean_active_vcpus: CPUs in use, on average over the window.
         entitled_pcpus: What its weight guaranteed it of what the host's own work left, given what all
             wanted (their use, run delay and waits on their own run queues), the share that others left
-            over included. By the second: what it did not want in one is not owed to it in another.
+            over included. By the tenth of a second: what it did not want in one is not owed to it in another.
         answering_pcpus: Processor time that answers to whoever asks the guest needed.
     """
 
@@ -98,9 +100,10 @@ class Meter:
         self._at_begin: dict[str, tuple[Totals, list[int]]] = {}
         self._entitled_ns: dict[str, float] = {}
         self._shared_out_at_ns = begin_ns
-        self._then: dict[str, Totals] = {}
+        self._wanted_ns: dict[str, int] = {}
         self._unmanaged_then_ns = 0
         instants = {*range(NS_PER_S, end_ns + 1, NS_PER_S), begin_ns, end_ns} - {0}
+        instants |= {*range(begin_ns + SHARED_OUT_NS, end_ns, SHARED_OUT_NS)}
         self._instants = iter(sorted(instants))
         if begin_ns == 0:
             self._begin()
@@ -132,7 +135,7 @@ class Meter:
             inhabitant = resident.inhabitant
             counts = [len(responses) for responses in _responses(inhabitant.progress)]
             self._at_begin[resident.plan.name] = (inhabitant.totals(), counts)
-            self._then[resident.plan.name] = inhabitant.totals()
+            self._wanted_ns[resident.plan.name] = inhabitant.wanted_ns()
         self._unmanaged_then_ns = self._unmanaged_ns()
 
     def _unmanaged_ns(self) -> int:
@@ -211,10 +214,9 @@ class Meter:
             began_ns, leaves_ns = resident.inhabitant.started_ns, self._leaves_ns(resident)
             if leaves_ns <= from_ns:
                 continue
-            plan, now = resident.plan, resident.inhabitant.totals()
-            then = self._then.get(plan.name, Totals())
-            self._then[plan.name] = now
-            wanted_ns = _wanted_ns(now) - _wanted_ns(then)
+            plan, now_wanted_ns = resident.plan, resident.inhabitant.wanted_ns()
+            wanted_ns = now_wanted_ns - self._wanted_ns.get(plan.name, 0)
+            self._wanted_ns[plan.name] = now_wanted_ns
             present = (min(leaves_ns, now_ns) - max(began_ns, from_ns)) / span_ns
             ceiling = present * min(float(plan.home_vcpus), plan.cap_pcpus or math.inf)
             weight = plan.weight * (1 if host.scheduler.weight_per_domain else plan.home_vcpus)
@@ -228,11 +230,6 @@ class Meter:
     def _leaves_ns(self, resident: Resident) -> int:
         departs_ns = resident.plan.departs_ns
         return self._end_ns if departs_ns is None else min(departs_ns, self._end_ns)
-
-
-def _wanted_ns(totals: Totals) -> int:
-    """Processor time that it used, or would have used, since it began."""
-    return totals.run_ns + totals.run_delay_ns + totals.queued_ns
 
 
 def _responses(progress: Progress) -> list[list[int]]:
