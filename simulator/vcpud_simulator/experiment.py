@@ -106,8 +106,9 @@ class Inhabitant:
         kernel = self.kernel
         now_ns = kernel.host.engine.now_ns
         return sum(cpu.queue_wait_ns for cpu in kernel.cpus) + sum(
-            vcpu.in_state_ns(RUNNING, now_ns) + vcpu.in_state_ns(RUNNABLE, now_ns)
+            vcpu.in_state_ns(state, now_ns)
             for vcpu in kernel.domain.vcpus
+            for state in (RUNNING, RUNNABLE, CO_STOPPED)
         )
 
 
