@@ -78,7 +78,8 @@ class Belief:
         entitled_since_pcpus: And since that window was seen.
         noise_ratio: By how much its progress differs from window to window under contention, as a
             standard deviation of one window; None until two that are alike were seen.
-        short_windows: Windows in a row in which it made less of its share than possible.
+        short_windows: Windows in a row in which it made less of its share than possible, by more than noise
+            and for lack of more than the share itself where its vCPUs never sleep.
         contended_since_ns: Since when its vCPUs wait for pCPUs, None while they do not. 0 where
             it was never seen otherwise: then all that was seen of it was seen like that.
         not_before_ns: No attempt before this, as long as things are as they were at the last.

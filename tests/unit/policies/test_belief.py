@@ -284,3 +284,22 @@ def test_of_who_makes_next_to_nothing_a_shortfall_is_believed_until_an_attempt_w
     assert beliefs.believed_cost(replace(belief, failures=1), collapsed)[0] == 0
     shows = replace(collapsed, progress=replace(window(20), rate_pcpus=0.05))
     assert beliefs.believed_cost(replace(belief, failures=1), shows)[0] > 1
+
+
+@pytest.mark.parametrize(
+    ("delay", "worth", "counts"),
+    [
+        (2.0, 1.0, True),  # its vCPUs sleep, and lack half of its share
+        (6.0, 1.0, False),  # they never do: it is merely given too little
+        (6.0, 0.97, False),  # and what it gets is worth hardly less
+        (6.0, 0.8, True),  # or a fifth less
+    ],
+)
+def test_no_window_of_vcpus_that_never_sleep_is_short_of_a_share_alone(
+    domain: MakeDomain, delay: float, worth: float, *, counts: bool
+) -> None:
+    """So that one reading in which they seem to sleep is not the last of four."""
+    made = replace(window(0), rate_pcpus=2.0 * worth, worth_ratio=worth)
+    seen = domain(used_pcpus=2.0, run_delay_pcpus=delay, entitled_pcpus=4.0, progress=made)
+    belief = Belief(home_vcpus=8, contended_since_ns=0, short_windows=3)
+    assert looked(belief, seen, 5, contended=True).short_windows == (4 if counts else 0)

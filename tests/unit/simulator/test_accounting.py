@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from vcpud_simulator.entities import CO_STOPPED
 from vcpud_simulator.experiment import Laboratory
 from vcpud_simulator.guest.costs import TOY, GuestConfig
 from vcpud_simulator.host import FREE
 from vcpud_simulator.schedulers.cfs import Cfs
+from vcpud_simulator.schedulers.esx_strict import EsxStrict
 from vcpud_simulator.schedulers.round_robin import RoundRobin
 from vcpud_simulator.workloads.ammp import AmmpLike, Wait
 from vcpud_simulator.workloads.base import Workload
@@ -63,3 +65,15 @@ def test_kernel_work_in_progress_is_found() -> None:
     (cpu,) = lab.inhabitants["one"].kernel.cpus
     assert cpu.user_ns == 4 * MS, "the first"
     assert cpu.system_ns > 1.9 * S
+
+
+def test_who_is_co_stopped_wants_what_is_withheld() -> None:
+    """A gang as wide as the host finds no room beside others for most of the time, and never sleeps."""
+    lab = Laboratory(pcpus=3, scheduler=EsxStrict())
+    for vcpus in (3, 2, 1):
+        lab.add(f"gang of {vcpus}", GobmkLike(), vcpus=vcpus)
+    lab.run_for(2 * S)
+    widest = lab.inhabitants["gang of 3"]
+    gang = widest.kernel.domain.vcpus
+    assert sum(vcpu.in_state_ns(CO_STOPPED, 2 * S) for vcpu in gang) > 2 * S
+    assert widest.wanted_ns() == pytest.approx(6 * S, rel=0.01)
